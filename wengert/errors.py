@@ -1,0 +1,349 @@
+"""The exception tree and the four-part message: what, the rule broken, the fix, the user's line.
+
+    WengertError
+     ├─ ShapeError         ValueError      WG101  operands whose shapes do not go together
+     ├─ DTypeError         TypeError       WG102  a dtype that the operation cannot take
+     ├─ AxisError          IndexError      WG103  an axis or an index outside the array
+     ├─ ArgumentError      ValueError      WG104  an argument with a value that has no meaning
+     ├─ UnsupportedError   TypeError       WG105  a function or an argument without a derivative here
+     ├─ NonScalarError     ValueError      WG201  backward from a value that is not one number
+     ├─ FreedError         RuntimeError    WG202  a graph that an earlier backward used up
+     ├─ DisconnectedError  RuntimeError    WG203  a result that does not depend on the input
+     ├─ TapeExitError      TypeError       WG204  a recorded value about to leave the tape
+     ├─ LeafWriteError     RuntimeError    WG205  an in-place write to a leaf that is being recorded
+     ├─ LevelError         RuntimeError    WG206  a value used outside the transform that made it
+     ├─ OptionError        ValueError      WG301  an option or a hyperparameter out of range
+     ├─ UnknownNameError   LookupError     WG302  a recipe, optimizer or code that does not exist
+     ├─ OutputError        OSError         WG303  a run folder that cannot be written
+     ├─ MissingExtraError  ImportError     WG304  an optional dependency that is not installed
+     └─ NonFiniteError     ArithmeticError WG305  training that left the finite numbers
+
+Each class also subclasses the builtin that a caller would catch. The first paragraph of a class's
+docstring is what `wengert explain CODE` prints, with the bad and the good code under it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+from types import CodeType, FrameType
+from typing import Any
+
+__all__ = [
+    "ArgumentError",
+    "AxisError",
+    "DTypeError",
+    "DisconnectedError",
+    "FreedError",
+    "LeafWriteError",
+    "LevelError",
+    "MissingExtraError",
+    "NonFiniteError",
+    "NonScalarError",
+    "OptionError",
+    "OutputError",
+    "ShapeError",
+    "TapeExitError",
+    "UnknownNameError",
+    "UnsupportedError",
+    "WengertError",
+    "describe",
+    "explain",
+]
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_NUMPY = f"{os.sep}numpy{os.sep}"
+
+
+def user_frame(frame: FrameType | None = None) -> FrameType | None:
+    """The nearest frame that is neither wengert's own nor NumPy's."""
+    frame = frame or sys._getframe(1)
+    nearest: FrameType | None = frame
+    while nearest is not None:
+        name = nearest.f_code.co_filename
+        if not (name.startswith((_HERE, "<wengert")) or (_NUMPY in name and "site-packages" in name)):
+            return nearest
+        nearest = nearest.f_back
+    return frame
+
+
+def place(code: CodeType, lasti: int) -> str:
+    """`file:line, in function` of one instruction; costs nothing until somebody asks."""
+    line = None
+    for i, (start, *_) in enumerate(code.co_positions()):
+        if 2 * i > lasti:
+            break
+        line = start if start is not None else line
+    return f"{_short(code.co_filename)}:{line or code.co_firstlineno}, in {code.co_name}"
+
+
+def user_line() -> str | None:
+    frame = user_frame(sys._getframe(1))
+    if frame is None:
+        return None
+    return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}, in {frame.f_code.co_name}"
+
+
+def _short(path: str) -> str:
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # another drive
+        return path
+    return path if relative.startswith("..") else relative
+
+
+def describe(x: Any) -> str:
+    """`float64[2, 3]` for arrays and tensors, the value itself for Python scalars.
+
+    >>> import numpy as np
+    >>> describe(np.ones((2, 3))), describe(2.0)
+    ('float64[2, 3]', '2.0')
+    """
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return f"{x.dtype}[{', '.join(map(str, x.shape))}]"
+    text = repr(x)
+    return text if len(text) <= 60 else f"{type(x).__name__} {text[:50]}…"
+
+
+class WengertError(Exception):
+    """Every error that wengert raises on purpose.
+
+    Args:
+        what: the call, with the names of its arguments: `matmul(a, b)`.
+        rule: the rule that was broken, in a few words.
+        operands: `(name, value, note)` lines; a value is shown as `dtype[shape]`.
+        fix: what to write instead, computed from the values at hand; None when unsure.
+        at: the user's line; found by walking the stack when left out.
+    """
+
+    code = "WG000"
+
+    def __init__(
+        self,
+        what: str,
+        rule: str = "",
+        *,
+        operands: Sequence[tuple[str, Any] | tuple[str, Any, str]] = (),
+        fix: str | None = None,
+        at: str | None = None,
+    ) -> None:
+        self.what, self.rule, self.fix = what, rule, fix
+        self.at = at or user_line()
+        lines = [f"[{self.code}] {what}{': ' if rule else ''}{rule}"]
+        if operands:
+            wide = max(len(o[0]) for o in operands)
+            for name, value, *note in operands:
+                text = value if isinstance(value, _Verbatim) else describe(value)
+                lines.append(f"    {name:<{wide}} : {text}{'   ' if note else ''}{''.join(note)}")
+        if fix:
+            lines.append(f"  fix: {fix}")
+        if self.at:
+            lines.append(f"  at:  {self.at}")
+        super().__init__("\n".join(lines))
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class _Verbatim(str):
+    """Operand text to print as it stands."""
+
+
+verbatim = _Verbatim
+
+
+class ShapeError(WengertError, ValueError):
+    """Shapes that do not go together.
+
+    Elementwise operations broadcast as NumPy does: aligned at the right, each pair of axis lengths
+    must be equal or one of them 1. A matrix product needs a's last axis equal to b's second last.
+
+        bad : np.ones((2, 3)) + wg.tensor([1., 2.])
+        good: np.ones((2, 3)) + wg.tensor([[1.], [2.]])
+    """
+
+    code = "WG101"
+
+
+class DTypeError(WengertError, TypeError):
+    """A dtype that the operation cannot take.
+
+    Derivatives are taken with respect to floating-point (or complex) values; integers and booleans
+    have none.
+
+        bad : wg.grad(f)(np.array([1, 2, 3]))
+        good: wg.grad(f)(np.array([1., 2., 3.]))
+    """
+
+    code = "WG102"
+
+
+class AxisError(WengertError, IndexError, ValueError):
+    """An axis or an index outside the array.
+
+    An n-dimensional array has the axes -n to n - 1.
+
+        bad : wg.tensor([1., 2.]).sum(axis=1)
+        good: wg.tensor([1., 2.]).sum(axis=0)
+    """
+
+    code = "WG103"
+
+
+class ArgumentError(WengertError, ValueError):
+    """An argument with a value that has no meaning here.
+
+        bad : wg.vmap(f, in_axes=2)(np.ones(3))
+        good: wg.vmap(f, in_axes=0)(np.ones(3))
+    """
+
+    code = "WG104"
+
+
+class UnsupportedError(WengertError, TypeError):
+    """A function, or one of its arguments, without a derivative here.
+
+    wengert refuses rather than dropping a gradient on the floor. The message names the nearest
+    thing that works; `x.detach()` gives the value without a gradient.
+    """
+
+    code = "WG105"
+
+
+class NonScalarError(WengertError, ValueError):
+    """Backward from a value that is not one number.
+
+    A gradient is the derivative of one number. For an array, either reduce it to a loss or say which
+    weighted sum of its elements is meant, by passing the cotangent.
+
+        bad : (x * x).backward()
+        good: (x * x).sum().backward()
+        good: (x * x).backward(gradient=np.ones(3))
+    """
+
+    code = "WG201"
+
+
+class FreedError(WengertError, RuntimeError):
+    """A graph that an earlier backward used up.
+
+    A backward sweep frees what the forward pass kept for it, as it goes. The usual cause of a second
+    sweep is a value from the previous step that is still connected to its graph (a hidden state, a
+    running loss): detach it. Only when two sweeps over one graph are meant, ask the first one to keep
+    it.
+
+        bad : total = total + loss; total.backward()           # every step
+        good: loss.backward(); total += loss.item()
+    """
+
+    code = "WG202"
+
+
+class DisconnectedError(WengertError, RuntimeError):
+    """A result that does not depend on the input being differentiated.
+
+    The path from the input to the result is broken: the input was not used, was detached, or passed
+    through an operation without a derivative (a comparison, an integer cast, argmax).
+
+        bad : wg.grad(lambda x: np.sum(x > 0))(x)
+        good: wg.grad(lambda x: np.sum(np.where(x > 0, x, 0.)))(x)
+    """
+
+    code = "WG203"
+
+
+class TapeExitError(WengertError, TypeError):
+    """A recorded value about to leave the tape.
+
+    Code that asks for a plain array or a Python number would lose the gradient without a word.
+    Use the same function from numpy, or say that the gradient is not wanted.
+
+        bad : math.sin(x)            np.asarray(x)            buffer[i] = x   (buffer from np.zeros)
+        good: np.sin(x)              x.detach().numpy()       buffer = wg.zeros(n); buffer[i] = x
+    """
+
+    code = "WG204"
+
+
+class LeafWriteError(WengertError, RuntimeError):
+    """An in-place write to a leaf that is being recorded.
+
+    After the write the leaf would be the result of an operation, and no longer the thing whose
+    gradient is wanted. An optimizer's update belongs under `no_grad`; anything else on a copy.
+
+        bad : w -= 0.1 * w.grad
+        good: with wg.no_grad(): w -= 0.1 * w.grad
+    """
+
+    code = "WG205"
+
+
+class LevelError(WengertError, RuntimeError):
+    """A value used outside the transform that made it.
+
+    Inside `vmap` a value stands for many lanes and has no single number to branch on; a batched value
+    that outlives its `vmap` has no meaning. Use `wg.where`, or return the value from the function.
+    """
+
+    code = "WG206"
+
+
+class OptionError(WengertError, ValueError):
+    """An option or a hyperparameter out of range.
+
+        bad : SGD(model.parameters(), lr=float("nan"))
+        good: SGD(model.parameters(), lr=0.1)
+    """
+
+    code = "WG301"
+
+
+class UnknownNameError(WengertError, LookupError):
+    """A recipe, optimizer, data set or code that does not exist; the message lists those that do."""
+
+    code = "WG302"
+
+
+class OutputError(WengertError, OSError):
+    """A run folder that cannot be written: no permission, no such place, or a full disk.
+
+    Files are written beside their final name and moved over it, so what was there before is whole.
+    """
+
+    code = "WG303"
+
+
+class MissingExtraError(WengertError, ImportError):
+    """An optional dependency that is not installed. The core needs NumPy alone; the message names the
+    extra: `pip install 'wengert[train]'`.
+    """
+
+    code = "WG304"
+
+
+class NonFiniteError(WengertError, ArithmeticError):
+    """Training that left the finite numbers: the loss became nan or infinite.
+
+    The last good state is kept in the run folder. The usual cause is a learning rate that is too high.
+    """
+
+    code = "WG305"
+
+
+def explain(code: str) -> str:
+    """The long form of an error code.
+
+    >>> print(explain("WG205").splitlines()[0])
+    WG205 LeafWriteError: An in-place write to a leaf that is being recorded.
+    """
+    for cls in WengertError.__subclasses__():
+        if cls.code == code.upper():
+            return f"{cls.code} {cls.__name__}: {inspect.cleandoc(cls.__doc__ or '')}"
+    known = ", ".join(sorted(c.code for c in WengertError.__subclasses__()))
+    raise UnknownNameError(f"explain({code!r})", "no such code", fix=f"one of {known}")
+
+
+for _cls in (WengertError, *WengertError.__subclasses__()):
+    _cls.__module__ = "wengert"

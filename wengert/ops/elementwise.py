@@ -1,0 +1,271 @@
+"""The derivative table: one line an operation.
+
+    name = Elementwise("name", f, d -> (dy/dx) d)                one argument, x
+    name = Elementwise("name", f, d -> (dy/da) d, d -> (dy/db) d)     two, a and b
+
+The parameters after `d` name what the rule reads: an argument or the output `y`. They are all that the
+tape keeps. A rule runs on plain arrays in a first backward pass and on tensors when a higher order is
+wanted, so it is written with operators and with operations of this table.
+
+Every formula is chosen to be right to a few ulps over the whole range, at every order: tanh' is
+1/cosh^2, not 1 - tanh^2, which is 0 from x = 19.1 on. Where a derivative is not itself an operation of
+NumPy it gets a line of its own (`sech2`, `dsigmoid`, `gauss`), so that the next order is as accurate.
+
+Kinks take the subgradient of smallest norm that is symmetric: abs'(0) = relu'(0) = 0, ties of maximum
+and minimum share the cotangent equally, clip passes it on at its bounds.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..primitive import UFUNCS, Constant, Elementwise
+from ..structural import masked
+from ..trace import OPS
+from ..types import Array
+from . import accurate
+
+LN2, LN10 = math.log(2.0), math.log(10.0)
+E = Elementwise
+
+
+def same(d: Array) -> Array:
+    return d
+
+
+def never(name: str) -> None:
+    """The derivative is zero almost everywhere, and the operation is a constant to the tape."""
+
+
+# ------------------------------------------------------------------ arithmetic
+neg = E("neg", np.negative, lambda d: -d)
+copy = E("copy", np.copy, same)
+positive = E("positive", np.positive, same)
+add = E("add", np.add, same, same)
+sub = E("sub", np.subtract, same, lambda d: -d)
+div = E("div", np.true_divide, lambda d, b: d / b, lambda d, b, y: -(d / b) * y)
+square = E("square", np.square, lambda d, x: d * (2 * x))
+reciprocal = E("reciprocal", np.reciprocal, lambda d, y: -(d * y) * y)
+sqrt = E("sqrt", np.sqrt, lambda d, y: d * 0.5 / y)
+root = E("root", np.sqrt, lambda d, y: masked(d * 0.5 / y, ne(y, 0)))  # 0 at 0, for lengths
+cbrt = E("cbrt", np.cbrt, lambda d, y: d / 3 / y / y)
+remainder = E("remainder", np.remainder, same, lambda d, a, b: -d * floor_divide(a, b))
+fmod = E("fmod", np.fmod, same, lambda d, a, b: -d * trunc(a / b))
+
+
+def times(d: Any, factor: Array) -> Any:
+    """d * factor, where a boolean factor is structural: False means that there is no gradient."""
+    if getattr(factor, "dtype", None) == bool:
+        return masked(d, factor)
+    return d * factor
+
+
+# The fast road multiplies operands of one floating dtype; a boolean mask comes here.
+mul = E("mul", np.multiply, lambda d, b: d * b, lambda d, a: d * a)
+mul_mask = E("mul_mask", np.multiply, lambda d, b: times(d, b), lambda d, a: times(d, a))
+
+
+def power_a(d: Array, a: Array, b: Array) -> Any:
+    """d(a^b)/da = b a^(b-1), and no gradient where b = 0, whatever a is."""
+    if isinstance(b, int | float):
+        return d * (b * a ** (b - 1)) if b else masked(d, zero_mask(a))
+    return masked(d * (b * a ** where(eq(b, 0), 1, b - 1)), ne(b, 0))
+
+
+def power_b(d: Array, a: Array, b: Array, y: Array) -> Any:
+    """d(a^b)/db = a^b log a, and no gradient where a = 0 < b, the limit from above."""
+    return masked(d * y * log(a), logical_not(logical_and(eq(a, 0), gt(b, 0))))
+
+
+def zero_mask(x: Array) -> Array:
+    return np.zeros(np.shape(x) if isinstance(x, np.ndarray) else x.shape, bool)
+
+
+pow = E("pow", np.power, power_a, power_b)
+float_power = E("float_power", np.float_power, power_a, power_b)
+
+# ------------------------------------------------------------------ exponentials and logarithms
+exp = E("exp", np.exp, lambda d, y: d * y)
+exp2 = E("exp2", np.exp2, lambda d, y: d * y * LN2)
+expm1 = E("expm1", np.expm1, lambda d, x: d * exp(x))
+log = E("log", np.log, lambda d, x: d / x)
+log2 = E("log2", np.log2, lambda d, x: d / x / LN2)
+log10 = E("log10", np.log10, lambda d, x: d / x / LN10)
+log1p = E("log1p", np.log1p, lambda d, x: d / (1 + x))
+logaddexp = E("logaddexp", np.logaddexp, lambda d, a, b: d * sigmoid(a - b), lambda d, a, b: d * sigmoid(b - a))
+logaddexp2 = E(
+    "logaddexp2", np.logaddexp2,
+    lambda d, a, b: d * sigmoid((a - b) * LN2), lambda d, a, b: d * sigmoid((b - a) * LN2),
+)
+
+# ------------------------------------------------------------------ trigonometric and hyperbolic
+sin = E("sin", np.sin, lambda d, x: d * cos(x))
+cos = E("cos", np.cos, lambda d, x: d * -sin(x))
+tan = E("tan", np.tan, lambda d, y: d * (1 + y * y))
+arcsin = E("arcsin", np.arcsin, lambda d, x: d / sqrt((1 - x) * (1 + x)))
+arccos = E("arccos", np.arccos, lambda d, x: -d / sqrt((1 - x) * (1 + x)))
+arctan = E("arctan", np.arctan, lambda d, x: d * cauchy(x))
+arctan2 = E(
+    "arctan2", np.arctan2,
+    lambda d, a, b: d * (b / hypot(a, b)) / hypot(a, b),
+    lambda d, a, b: d * (-a / hypot(a, b)) / hypot(a, b),
+)
+sinh = E("sinh", np.sinh, lambda d, x: d * cosh(x))
+cosh = E("cosh", np.cosh, lambda d, x: d * sinh(x))
+tanh = E("tanh", np.tanh, lambda d, x: d * sech2(x))
+arcsinh = E("arcsinh", np.arcsinh, lambda d, x: d / accurate_root(x))
+arccosh = E("arccosh", np.arccosh, lambda d, x: d / sqrt((x - 1)) / sqrt((x + 1)))
+arctanh = E("arctanh", np.arctanh, lambda d, x: d / ((1 - x) * (1 + x)))
+sech2 = E("sech2", accurate.sech2, lambda d, x, y: d * (-2 * tanh(x) * y))
+cauchy = E("cauchy", accurate.cauchy, lambda d, x, y: d * (-2 * (x * y) * y))
+sinc = E("sinc", np.sinc, lambda d, x: d * dsinc(x, 1))
+deg2rad = E("deg2rad", np.deg2rad, lambda d: d * (math.pi / 180))
+rad2deg = E("rad2deg", np.rad2deg, lambda d: d * (180 / math.pi))
+radians = E("radians", np.radians, lambda d: d * (math.pi / 180))
+degrees = E("degrees", np.degrees, lambda d: d * (180 / math.pi))
+
+
+def accurate_root(x: Array) -> Array:
+    """sqrt(1 + x^2) without overflow."""
+    return sqrt(1 + x * x) if x.dtype.kind == "c" else hypot(x, 1.0)
+
+
+def hypot_rule(d: Array, a: Array, y: Array) -> Any:
+    """a / hypot, and the subgradient 0 at the origin."""
+    return masked(d * (a / where(eq(y, 0), 1, y)), ne(y, 0))
+
+
+hypot = E("hypot", np.hypot, hypot_rule, lambda d, b, y: hypot_rule(d, b, y))
+
+
+class DSinc(Elementwise):
+    """The n-th derivative of the normalised sinc: the integral of (i pi t)^n e^(i pi x t) / 2 over |t| < 1."""
+
+
+_dsinc: dict[int, Elementwise] = {}
+
+
+def dsinc(x: Array, n: int) -> Array:
+    """The n-th derivative of sinc(x) = sin(pi x) / (pi x), right at 0 as well, for every n."""
+    if n not in _dsinc:
+        _dsinc[n] = E(f"sinc_{n}", lambda x: accurate.sinc(x, n), lambda d, x: d * dsinc(x, n + 1))
+    return _dsinc[n](x)
+
+
+# ------------------------------------------------------------------ error function and activations
+erf = E("erf", accurate.erf, lambda d, x: d * (gauss(x) * (2 / math.sqrt(math.pi))))
+erfc = E("erfc", accurate.erfc, lambda d, x: d * (gauss(x) * (-2 / math.sqrt(math.pi))))
+gauss = E("gauss", accurate.gauss, lambda d, x, y: d * (-2 * x * y))
+sigmoid = E("sigmoid", accurate.sigmoid, lambda d, x: d * dsigmoid(x))
+dsigmoid = E("dsigmoid", accurate.dsigmoid, lambda d, x, y: d * (-tanh(x * 0.5) * y))
+softplus = E("softplus", accurate.softplus, lambda d, x: d * sigmoid(x))
+log_sigmoid = E("log_sigmoid", lambda x: -accurate.softplus(-x), lambda d, x: d * sigmoid(-x))
+silu = E("silu", lambda x: x * accurate.sigmoid(x), lambda d, x: d * (sigmoid(x) + x * dsigmoid(x)))
+relu = E("relu", lambda x: np.maximum(x, 0), lambda d, x: times(d, gt(x, 0)))
+gelu = E("gelu", accurate.gelu, lambda d, x: d * (normal_cdf(x) + x * normal_pdf(x)))
+normal_cdf = E("normal_cdf", accurate.normal_cdf, lambda d, x: d * normal_pdf(x))
+normal_pdf = E("normal_pdf", accurate.normal_pdf, lambda d, x, y: d * (-x * y))
+
+# ------------------------------------------------------------------ kinks and choices
+
+
+def greater_share(d: Array, a: Array, b: Array) -> Any:
+    """All of d where a > b, half of it at a tie, and no gradient where a < b."""
+    return masked(d * where(eq(a, b), 0.5, 1.0).astype(d.dtype), logical_not(lt(a, b)))
+
+
+def lesser_share(d: Array, a: Array, b: Array) -> Any:
+    return masked(d * where(eq(a, b), 0.5, 1.0).astype(d.dtype), logical_not(gt(a, b)))
+
+
+maximum = E("maximum", np.maximum, greater_share, lambda d, a, b: greater_share(d, b, a))
+minimum = E("minimum", np.minimum, lesser_share, lambda d, a, b: lesser_share(d, b, a))
+fmax = E(
+    "fmax", np.fmax,
+    lambda d, a, b: masked(greater_share(d, a, b), logical_not(isnan(a))),
+    lambda d, a, b: masked(greater_share(d, b, a), logical_not(isnan(b))),
+)
+fmin = E(
+    "fmin", np.fmin,
+    lambda d, a, b: masked(lesser_share(d, a, b), logical_not(isnan(a))),
+    lambda d, a, b: masked(lesser_share(d, b, a), logical_not(isnan(b))),
+)
+where = E("where", np.where, None, lambda d, a: masked(d, a), lambda d, a: masked(d, logical_not(a)))
+clip = E(
+    "clip", np.clip,
+    lambda d, a, b, c: masked(d, logical_and(ge(a, b), le(a, c))),
+    lambda d, a, b, c: masked(d, logical_and(lt(a, b), le(b, c))),
+    lambda d, a, b, c: masked(d, logical_not(le(minimum(maximum(a, b), c), maximum(a, b)) * le(maximum(a, b), c))),
+)
+copysign = E("copysign", np.copysign, lambda d, a, b: d * (sign(a) * copysign(1.0, b)), None)
+
+# ------------------------------------------------------------------ complex parts
+# Cotangents follow the pairing Re(sum(g * dx)), so a complex-differentiable function multiplies both
+# ways by the same f'(x), and these few give the tangent map apart.
+abs = E("abs", np.abs, lambda d, x: d * phase(x), push=lambda d, x: real_part(d * phase(x)))
+conj = E("conj", np.conjugate, lambda d: conj(d))
+real = E("real", np.real, lambda d, x: d + 0j if x.dtype.kind == "c" else d, push=lambda d: real(d))
+imag = E("imag", np.imag, lambda d, x: d * -1j if x.dtype.kind == "c" else d * 0, push=lambda d: imag(d))
+
+
+def phase(x: Array) -> Array:
+    """conj(x) / |x|, and 0 at 0: the sign of a real number."""
+    return conj(sign(x)) if x.dtype.kind == "c" else sign(x)
+
+
+def real_part(d: Array) -> Array:
+    return real(d) if d.dtype.kind == "c" else d
+
+
+# ------------------------------------------------------------------ constants to the tape
+
+
+class Flat(Constant):
+    """A function without a derivative: piecewise constant, integer or boolean."""
+
+    def __init__(self, name: str, f: Any, arity: int = 1) -> None:
+        self.name, self.f = name, f
+        self.impl = f
+        self.args = ("x",) if arity == 1 else ("a", "b")
+        OPS[name] = self
+        if isinstance(f, np.ufunc):
+            UFUNCS[f] = self
+
+    infer = Elementwise.infer
+    batch = Elementwise.batch
+    lower = Elementwise.lower
+    diagnose = Elementwise.diagnose
+    __repr__ = Elementwise.__repr__
+    title = Elementwise.title
+
+
+sign = Flat("sign", np.sign)
+floor = Flat("floor", np.floor)
+ceil = Flat("ceil", np.ceil)
+trunc = Flat("trunc", np.trunc)
+rint = Flat("rint", np.rint)
+floor_divide = Flat("floor_divide", np.floor_divide, 2)
+gt = Flat("gt", np.greater, 2)
+ge = Flat("ge", np.greater_equal, 2)
+lt = Flat("lt", np.less, 2)
+le = Flat("le", np.less_equal, 2)
+eq = Flat("eq", np.equal, 2)
+ne = Flat("ne", np.not_equal, 2)
+logical_and = Flat("logical_and", np.logical_and, 2)
+logical_or = Flat("logical_or", np.logical_or, 2)
+logical_xor = Flat("logical_xor", np.logical_xor, 2)
+logical_not = Flat("logical_not", np.logical_not)
+isnan = Flat("isnan", np.isnan)
+isinf = Flat("isinf", np.isinf)
+isfinite = Flat("isfinite", np.isfinite)
+signbit = Flat("signbit", np.signbit)
+heaviside = Flat("heaviside", np.heaviside, 2)
+bitwise_and = Flat("bitwise_and", np.bitwise_and, 2)
+bitwise_or = Flat("bitwise_or", np.bitwise_or, 2)
+bitwise_xor = Flat("bitwise_xor", np.bitwise_xor, 2)
+invert = Flat("invert", np.invert)
+left_shift = Flat("left_shift", np.left_shift, 2)
+right_shift = Flat("right_shift", np.right_shift, 2)

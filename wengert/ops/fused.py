@@ -1,0 +1,234 @@
+"""Compositions kept as one operation for speed and accuracy, each held against its parts by the laws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..primitive import General, op
+from ..structural import broadcast, masked
+from ..trace import OPS
+from ..types import Array, Aval, Shape, is_inexact, shape_of
+from .contract import affine
+from .elementwise import abs, conj, eq, exp, log, ne, sqrt, where
+from .linear import Reshape, Sum, after, drop, keep
+
+__all__ = ["CrossEntropy", "LogSoftmax", "LogSumExp", "Norm", "Softmax", "affine", "cross_entropy"]
+
+
+def shifted_exp(x: Array, axis: Any) -> tuple[Array, Array, Array]:
+    """(m, e^(x - m), their sum) with m = max x, so that nothing overflows. Plain arrays."""
+    m = np.maximum.reduce(x, axis=axis, keepdims=True)
+    if not np.isfinite(m).all():
+        m = np.where(np.isfinite(m), m, 0)
+    e = np.exp(x - m)
+    return m, e, np.add.reduce(e, axis=axis, keepdims=True)
+
+
+@op
+class LogSumExp(General):
+    """y = log sum_i e^(x_i),  i over `axes`;  computed as m + log sum e^(x - m),  m = max x.
+
+    gx = gy softmax(x) = gy e^(x - y).
+    """
+
+    axes: tuple[int, ...]
+    keepdims: bool
+
+    def impl(self, x: Array) -> Array:
+        with np.errstate(divide="ignore", over="ignore"):
+            m, _, s = shifted_exp(x, self.axes)
+            y = m + np.log(s)
+        return y if self.keepdims else y.reshape(drop(x.shape, self.axes))[()]
+
+    def infer(self, x: Aval) -> Aval:
+        shape = keep(x.shape, self.axes) if self.keepdims else drop(x.shape, self.axes)
+        return Aval(shape, np.exp(np.empty(0, x.dtype)).dtype)
+
+    def _weights(self, x: Array, y: Array) -> Array:
+        y = y if self.keepdims else Reshape(keep(shape_of(x), self.axes))(y)
+        return exp(x - where(eq(y, -np.inf), 0.0, y).astype(x.dtype))
+
+    def jvp(self, dx: Array, x: Array, y: Array) -> Array:
+        return Sum(self.axes, self.keepdims)(dx * self._weights(x, y))
+
+    def vjp(self, g: Array, x: Array, y: Array) -> Array:
+        g = g if self.keepdims else Reshape(keep(shape_of(x), self.axes))(g)
+        return g * self._weights(x, y)
+
+    def batch(self, xs: Any, dims: Any) -> Array:
+        return LogSumExp(after(self.axes), self.keepdims)(*xs)
+
+
+@op
+class Softmax(General):
+    """y_i = e^(x_i) / sum_j e^(x_j) along `axis`.
+
+    The Jacobian diag(y) - y y^T is symmetric:  gx = y (gy - <gy, y>),  without forming it.
+    """
+
+    axis: int
+
+    def impl(self, x: Array) -> Array:
+        _, e, s = shifted_exp(x, self.axis)
+        return e / s
+
+    def infer(self, x: Aval) -> Aval:
+        return Aval(x.shape, np.exp(np.empty(0, x.dtype)).dtype)
+
+    def jvp(self, dx: Array, y: Array) -> Array:
+        return y * (dx - Sum((self.axis,), True)(dx * y))
+
+    def vjp(self, g: Array, y: Array) -> Array:
+        return self.jvp(g, y)
+
+    def batch(self, xs: Any, dims: Any) -> Array:
+        return Softmax(self.axis + 1)(*xs)
+
+
+@op
+class LogSoftmax(General):
+    """y = x - logsumexp(x) along `axis`.   gx = gy - e^y sum gy."""
+
+    axis: int
+
+    def impl(self, x: Array) -> Array:
+        m, _, s = shifted_exp(x, self.axis)
+        return (x - m) - np.log(s)
+
+    def infer(self, x: Aval) -> Aval:
+        return Aval(x.shape, np.exp(np.empty(0, x.dtype)).dtype)
+
+    def jvp(self, dx: Array, y: Array) -> Array:
+        return dx - Sum((self.axis,), True)(exp(y) * dx)
+
+    def vjp(self, g: Array, y: Array) -> Array:
+        return g - exp(y) * Sum((self.axis,), True)(g)
+
+    def batch(self, xs: Any, dims: Any) -> Array:
+        return LogSoftmax(self.axis + 1)(*xs)
+
+
+@op
+class CrossEntropy(General):
+    """Cross-entropy of logits with integer labels:  y = logsumexp(a) - a[b], over the last axis.
+
+    With y_hat = softmax(a) and the label as a one-hot vector,  ga = gy (y_hat - onehot(b)).
+    """
+
+    args = ("a", "b")
+
+    def __repr__(self) -> str:
+        return "cross_entropy"
+
+    def impl(self, a: Array, b: Array) -> Array:
+        check_labels(a, b)
+        m, _, s = shifted_exp(a, -1)
+        picked = np.take_along_axis(a, b[..., None], -1)
+        return (np.log(s) + (m - picked))[..., 0]
+
+    def infer(self, a: Aval, b: Aval) -> Aval:
+        return Aval(b.shape, a.dtype)
+
+    def jvp_a(self, da: Array, a: Array, b: Array) -> Array:
+        picked = da * one_hot(b, shape_of(a)[-1], da.dtype)
+        return Sum((len(shape_of(a)) - 1,), False)(Softmax(len(shape_of(a)) - 1)(a) * da - picked)
+
+    def vjp_a(self, g: Array, a: Array, b: Array) -> Array:
+        k = shape_of(a)[-1]
+        g = Reshape((*shape_of(b), 1))(g)
+        return g * (Softmax(len(shape_of(a)) - 1)(a) - one_hot(b, k, a.dtype))
+
+    def batch(self, xs: Any, dims: Any) -> Array:
+        a, b = xs
+        if dims[0] is None:
+            a = broadcast(a, (shape_of(b)[0], *shape_of(a)))
+        if dims[1] is None:
+            b = broadcast(b, (shape_of(a)[0], *shape_of(b)))
+        return cross_entropy_rows(a, b)
+
+    @classmethod
+    def title(cls) -> str:
+        return "cross_entropy"
+
+
+cross_entropy_rows = CrossEntropy()
+
+
+def check_labels(a: Array, b: Array) -> None:
+    if a.ndim == 0 or b.shape != a.shape[:-1]:
+        raise ValueError(f"labels need the shape of the logits without the last axis, {list(a.shape[:-1])}")
+    if b.dtype.kind not in "iu":
+        raise TypeError("labels are integers, the index of the right class")
+    if b.size and (b.max() >= a.shape[-1] or b.min() < 0):
+        bad = b.max() if b.max() >= a.shape[-1] else b.min()
+        raise IndexError(f"label {bad} is outside the {a.shape[-1]} classes")
+
+
+def one_hot(b: Array, k: int, dtype: Any) -> Array:
+    return eq(Reshape((*shape_of(b), 1))(b), np.arange(k)).astype(dtype)
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Mean cross-entropy of logits [n, k] with integer labels [n]:  mean_i(logsumexp(a_i) - a_i[b_i]).
+
+    Its gradient is (softmax(logits) - onehot(labels)) / n.
+
+    >>> import numpy as np
+    >>> round(float(cross_entropy(np.zeros((2, 10)), np.array([3, 7]))), 6)
+    2.302585
+    """
+    rows = cross_entropy_rows(logits, labels)
+    n = int(np.prod(shape_of(rows)))
+    return Sum(tuple(range(len(shape_of(rows)))), False)(rows) * (1.0 / max(n, 1))
+
+
+@op
+class Norm(General):
+    """Euclidean length:  y = sqrt(sum |x_i|^2),  i over `axes`, scaled against overflow.
+
+    gx = gy x / y, and the subgradient 0 at the origin. There the next order does not exist: nan.
+    """
+
+    axes: tuple[int, ...]
+    keepdims: bool
+
+    def impl(self, x: Array) -> Array:
+        size = np.abs(x)
+        top = np.maximum.reduce(size, axis=self.axes, keepdims=True, initial=0)
+        unit = np.where((top > 0) & np.isfinite(top), top, 1)
+        y = unit * np.sqrt(np.add.reduce(np.square(size / unit), axis=self.axes, keepdims=True))
+        return y if self.keepdims else y.reshape(drop(x.shape, self.axes))[()]
+
+    def infer(self, x: Aval) -> Aval:
+        shape = keep(x.shape, self.axes) if self.keepdims else drop(x.shape, self.axes)
+        return Aval(shape, np.sqrt(np.abs(np.empty(0, x.dtype))).dtype)
+
+    def _kept(self, v: Array, shape: Shape) -> Array:
+        return v if self.keepdims else Reshape(keep(shape, self.axes))(v)
+
+    def jvp(self, dx: Array, x: Array, y: Array) -> Array:
+        along = dx * conj(unit_vector(x, self._kept(y, shape_of(x))))
+        return OPS["real"](Sum(self.axes, self.keepdims)(along))
+
+    def vjp(self, g: Array, x: Array, y: Array) -> Array:
+        shape = shape_of(x)
+        return self._kept(g, shape) * conj(unit_vector(x, self._kept(y, shape)))
+
+    def batch(self, xs: Any, dims: Any) -> Array:
+        return Norm(after(self.axes), self.keepdims)(*xs)
+
+
+def unit_rule(d: Array, a: Array, b: Array, y: Array) -> Any:
+    return d / b
+
+
+# x / |x| with 0 / 0 = 0 in value; its own derivative at 0 divides by zero, which says that there is none.
+unit_vector = OPS["div"].__class__(
+    "unit_vector",
+    lambda a, b: np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape), np.result_type(a, b)), where=b != 0),
+    unit_rule,
+    lambda d, b, y: -(d / b) * y,
+)
+

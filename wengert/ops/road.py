@@ -1,0 +1,325 @@
+"""The fast road: plain eager work on tensors of one level, generated from one template per arity.
+
+It does what `bind` does for the eager tape and nothing else: compute, make a tensor, record a node that
+keeps what the rule names. Any case it does not know goes to `bind`: other levels, no_grad or a trace in
+progress (`trace.MODES`), operands that are neither tensors nor Python numbers. Every line of a template
+is paid for on every operation of every eager program; bench/eager.py says what each is worth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import trace
+from ..primitive import Elementwise, Rule
+from ..structural import fit
+from ..trace import Node, Tensor, View, bind, getframe, ndarray, new, own, seq
+from .contract import affine, matmul
+
+UNARY = """
+def method(x):
+    if x.__class__ is not Tensor or trace.MODES:
+        if x.__class__ is View and not trace.MODES: return method(x.look())
+        return bind(op, x)
+    a = x.data
+    y = f(a) if a.__class__ is ndarray else op(a)
+    t = new(Tensor); t.data = y; t.level = x.level
+    p = x.node
+    if p is None: t.node = None
+    else:
+        fr = getframe({depth})
+        t.node = Node(seq(), R1, (p,), ({keep}), fr.f_code, fr.f_lasti)
+    return t
+"""
+
+BINARY = """
+def method(s, o):
+    c = o.__class__
+    if c is Tensor:
+        if o.level is not s.level or trace.MODES or s.__class__ is not Tensor:
+            if s.__class__ is View and not trace.MODES: return method(s.look(), o)
+            return bind(op, {first}, {second})
+        q = o.node; {s} = s.data; {o} = o.data
+        if {s}.shape != {o}.shape or {s}.dtype is not {o}.dtype: return spread(s, o, getframe(1))
+    elif c is float or c is int:
+        if trace.MODES or s.__class__ is not Tensor:
+            if s.__class__ is View and not trace.MODES: return method(s.look(), o)
+            return bind(op, {first}, {second})
+        q = None; {s} = s.data; {o} = o
+        if {s}.dtype.kind not in "fc": return bind(op, {first}, {second})
+    elif c is View: return method(s, o.look())
+    elif c in FOREIGN: return NotImplemented
+    else: return bind(op, {first}, {second})
+    y = a {symbol} b
+    t = new(Tensor); t.data = y; t.level = s.level
+    p = s.node
+    if p is not None:
+        fr = getframe(1)
+        if q is None: t.node = Node(seq(), RS, (p,), ({keep_s}), fr.f_code, fr.f_lasti)
+        else: t.node = Node(seq(), R3, {parents}, ({keep_both}), fr.f_code, fr.f_lasti)
+    elif q is not None:
+        fr = getframe(1)
+        t.node = Node(seq(), RO, (q,), ({keep_o}), fr.f_code, fr.f_lasti)
+    else: t.node = None
+    return t
+"""
+
+FOREIGN: frozenset[type] = frozenset({str, bytes, type(None), dict, set})
+SCOPE: dict[str, Any] = {
+    "Node": Node,
+    "FOREIGN": FOREIGN,
+    "Tensor": Tensor,
+    "View": View,
+    "bind": bind,
+    "getframe": getframe,
+    "ndarray": ndarray,
+    "new": new,
+    "seq": seq,
+    "trace": trace,
+}
+
+
+def build(source: str, op: Any, **scope: Any) -> Callable[..., Any]:
+    space = {**SCOPE, "op": op, "f": op.impl, **scope}
+    exec(compile(source, f"<wengert {op!r}>", "exec"), space)
+    return space["method"]  # type: ignore[no-any-return]
+
+
+def kept(rule: Rule | None, **rename: str) -> str:
+    return "".join(rename.get(n, n) + ", " for n in rule.names) if rule else ""
+
+
+def unary(op: Elementwise, depth: int = 1) -> Callable[..., Any]:
+    """The method of a one-argument operation, called `depth` frames below the user's."""
+    source = UNARY.format(keep=kept(op.rules[1], x="a"), depth=depth)
+    return build(source, op, R1=op.rules[1])
+
+
+def binary(op: Elementwise, symbol: str, reflected: bool = False) -> Callable[..., Any]:
+    """`s OP o`, or `o OP s` when reflected."""
+    r1, r2, r3 = op.rules[1], op.rules[2], op.rules[3]
+    rs, ro = (r2, r1) if reflected else (r1, r2)
+    source = BINARY.format(
+        symbol=symbol,
+        first="o" if reflected else "s",
+        second="s" if reflected else "o",
+        s="b" if reflected else "a",
+        o="a" if reflected else "b",
+        parents="(q, p)" if reflected else "(p, q)",
+        keep_s=kept(rs),
+        keep_o=kept(ro),
+        keep_both=kept(r3),
+    )
+    return build(source, op, RS=rs, RO=ro, R3=r3, spread=spread(op, reflected))
+
+
+def wide(op: Elementwise, mask: int) -> Rule | None:
+    """The rule for operands that were broadcast or promoted: sum and cast to each source."""
+    key = mask | 1 << 16
+    if key in op.rules:
+        return op.rules[key]
+    base = op.rules[mask]
+    if base is None:
+        return None
+    k = len(base.names)
+    names = base.names + tuple(f"{op.args[i]}_like" for i in base.live)
+    if base.single:
+
+        def pull(g: Any, *res: Any) -> Any:
+            return fit(base.pull(g, *res[:k]), *res[k])
+
+    else:
+
+        def pull(g: Any, *res: Any) -> Any:
+            return tuple([fit(x, *like) for x, like in zip(base.pull(g, *res[:k]), res[k:])])
+
+    rule = op.rules[key] = Rule(op, base.live, names, pull, diagonal=True, base=base)
+    return rule
+
+
+def spread(op: Elementwise, reflected: bool) -> Callable[..., Any]:
+    """Two tensors of one level whose shapes or dtypes differ."""
+    f = op.impl
+    picks = {
+        m: (wide(op, m), tuple("aby".index(n) for n in op.rules[m].names))  # type: ignore[union-attr]
+        for m in (1, 2, 3)
+    }
+
+    def spread(s: Any, o: Any, frame: Any) -> Any:
+        if reflected:
+            s, o = o, s
+        a, b = s.data, o.data
+        if a.__class__ is not ndarray or b.__class__ is not ndarray or bool in (a.dtype, b.dtype):
+            return bind(op, s, o)
+        try:
+            y = f(a, b)
+        except ValueError as error:
+            raise op.refusal((s, o), error) from error
+        t = new(Tensor)
+        t.data = y
+        t.level = s.level
+        p, q = s.node, o.node
+        if p is None and q is None:
+            t.node = None
+            return t
+        mask = (p is not None) | (q is not None) << 1
+        rule, pick = picks[mask]
+        values = (a, b, y)
+        like: tuple[Any, ...] = ((a.shape, a.dtype),) if p is not None else ()
+        if q is not None:
+            like = (*like, (b.shape, b.dtype))
+        parents = (p, q) if mask == 3 else (p,) if q is None else (q,)
+        res = tuple([values[i] for i in pick]) + like
+        t.node = Node(seq(), rule, parents, res, frame.f_code, frame.f_lasti)
+        return t
+
+    return spread
+
+
+MATMUL = """
+def method(s, o):
+    c = o.__class__
+    if c is not Tensor:
+        if c is View: return method(s, o.look())
+        if c is ndarray: return raw(s, o, getframe(1))
+        return bind(op, s, o)
+    if s.__class__ is View: return method(s.look(), o)
+    if s.__class__ is not Tensor or o.level is not s.level or trace.MODES: return bind(op, s, o)
+    a = s.data; b = o.data
+    if a.__class__ is not ndarray or b.__class__ is not ndarray or a.ndim != 2 or b.ndim != 2:
+        return bind(op, s, o)
+    if a.dtype is not b.dtype or a.shape[1] != b.shape[0]: return bind(op, s, o)
+    y = a @ b
+    t = new(Tensor); t.data = y; t.level = s.level
+    p = s.node; q = o.node
+    if p is not None:
+        fr = getframe(1)
+        if q is None: t.node = Node(seq(), R1, (p,), (b,), fr.f_code, fr.f_lasti)
+        else: t.node = Node(seq(), R3, (p, q), (a, b), fr.f_code, fr.f_lasti)
+    elif q is not None:
+        fr = getframe(1)
+        t.node = Node(seq(), R2, (q,), (a,), fr.f_code, fr.f_lasti)
+    else: t.node = None
+    return t
+"""
+
+
+def matrix_rules() -> dict[int, Rule]:
+    """The rules of a product of two matrices, where no axis was broadcast: the transposes alone."""
+
+    def a_of(g: Any, b: Any) -> Any:
+        return g @ b.swapaxes(-1, -2)
+
+    def b_of(g: Any, a: Any) -> Any:
+        return a.swapaxes(-1, -2) @ g
+
+    def both(g: Any, a: Any, b: Any) -> Any:
+        return g @ b.swapaxes(-1, -2), a.swapaxes(-1, -2) @ g
+
+    return {
+        1: Rule(matmul, (0,), ("b",), a_of),
+        2: Rule(matmul, (1,), ("a",), b_of),
+        3: Rule(matmul, (0, 1), ("a", "b"), both),
+    }
+
+
+MATRIX = matrix_rules()
+
+
+def matmul_raw(s: Any, o: Any, frame: Any) -> Any:
+    return bind(matmul, s, o)
+
+
+def matmul_method() -> Callable[..., Any]:
+    return build(MATMUL, matmul, R1=MATRIX[1], R2=MATRIX[2], R3=MATRIX[3], raw=matmul_raw)
+
+
+AFFINE_RULES: dict[int, Rule] = {}
+
+
+def affine_rules() -> None:
+    def bc(g: Any, a: Any) -> Any:
+        return a.swapaxes(-1, -2) @ g, np.add.reduce(g) if g.__class__ is ndarray else g.sum(axis=0)
+
+    def abc(g: Any, a: Any, b: Any) -> Any:
+        return (
+            g @ b.swapaxes(-1, -2),
+            a.swapaxes(-1, -2) @ g,
+            np.add.reduce(g) if g.__class__ is ndarray else g.sum(axis=0),
+        )
+
+    AFFINE_RULES[6] = Rule(affine, (1, 2), ("a",), bc)
+    AFFINE_RULES[7] = Rule(affine, (0, 1, 2), ("a", "b"), abc)
+
+
+affine_rules()
+
+
+def affine_fast(x: Any, w: Any, b: Any) -> Any:
+    """x w + b for matrices of one dtype on one eager tape; anything else through `bind`."""
+    if (
+        x.__class__ is Tensor is w.__class__
+        and b.__class__ is Tensor
+        and not trace.MODES
+        and x.level is w.level is b.level
+        and w.node is not None
+        and b.node is not None
+    ):
+        a, wd, bd = x.data, w.data, b.data
+        if (
+            a.__class__ is ndarray is wd.__class__
+            and a.ndim == 2 == wd.ndim
+            and a.dtype is wd.dtype is bd.dtype
+            and a.shape[1] == wd.shape[0]
+            and bd.shape == wd.shape[1:]
+        ):
+            y = a @ wd
+            y += bd
+            t = new(Tensor)
+            t.data = y
+            t.level = x.level
+            p = x.node
+            frame = getframe(1)
+            if p is None:
+                t.node = Node(
+                    seq(), AFFINE_RULES[6], (w.node, b.node), (a,), frame.f_code, frame.f_lasti
+                )
+            else:
+                t.node = Node(
+                    seq(), AFFINE_RULES[7], (p, w.node, b.node), (a, wd), frame.f_code, frame.f_lasti
+                )
+            return t
+    return bind(affine, x, w, b)
+
+
+_FAST_NAMES: dict[tuple[str, ...], Callable[[Any, Any], tuple[Any, ...]]] = {
+    ("op",): lambda a, op: (op,),
+    ("op", "x_shape"): lambda a, op: (op, a.shape),
+}
+
+
+def one(op: Any, x: Any, frame: Any) -> Any:
+    """A linear operation on one tensor: sum, slice, reshape, transpose."""
+    if x.__class__ is not Tensor or trace.MODES or x.data.__class__ is not ndarray:
+        return bind(op, x)
+    a = x.data
+    try:
+        y = op.impl(a)
+    except (ValueError, IndexError, TypeError) as error:
+        raise op.refusal((a,), error) from error
+    t = new(Tensor)
+    t.data = y
+    t.level = x.level
+    p = x.node
+    if p is None or a.dtype.kind not in "fc":
+        t.node = None
+    else:
+        rule = op.rules.get(1) or op.rule(1)
+        t.node = Node(seq(), rule, (p,), _FAST_NAMES[rule.names](a, op), frame.f_code, frame.f_lasti)
+    return t
+
+
+__all__ = ["affine_fast", "binary", "matmul_method", "one", "own", "unary", "wide"]

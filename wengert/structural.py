@@ -1,0 +1,177 @@
+"""Structural zeros: "no gradient here", carried instead of multiplied.
+
+The branch that `where` did not take, an index that was not read and a boolean factor send no
+gradient at all, which is not 0 times whatever stands there: 0 * inf is nan. A `Masked` cotangent has
+a mask, and outside it the value is anything. Elementwise rules run unchanged and hand the mask on; the
+first operation that is not elementwise fills the holes with zeros. An `At` cotangent is zero except
+where one indexing read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .trace import OPS, SOLE, Tensor, getrefcount, ndarray
+from .types import RAW, Array, Shape, shape_of
+
+
+class Masked:
+    """A tangent or cotangent that exists only where `mask` is true."""
+
+    __slots__ = ("mask", "value")
+
+    def __init__(self, value: Array, mask: Array) -> None:
+        self.value, self.mask = value, mask
+
+    @property
+    def shape(self) -> Shape:
+        return shape_of(self.value)
+
+    @property
+    def dtype(self) -> Any:
+        return self.value.dtype
+
+    def dense(self) -> Array:
+        return OPS["where"](self.mask, self.value, 0.0)
+
+
+class At:
+    """A cotangent of shape `shape` that is zero except at the index that `op` read."""
+
+    __slots__ = ("op", "shape", "value")
+
+    def __init__(self, shape: Shape, op: Any, value: Array) -> None:
+        self.shape, self.op, self.value = shape, op, value
+
+    @property
+    def dtype(self) -> Any:
+        return self.value.dtype
+
+    def dense(self) -> Array:
+        value = densify(self.value)
+        return OPS["AddAt"](self.op)(np.zeros(self.shape, value.dtype), value)
+
+    def masked(self) -> Masked:
+        mask = np.zeros(self.shape, bool)
+        if isinstance(self.value, Masked):
+            mask[self.op.index] = True
+            read = OPS["AddAt"](self.op)(np.zeros(self.shape), OPS["where"](self.value.mask, 1.0, 0.0))
+            return Masked(self.dense(), OPS["gt"](read, 0.0))
+        mask[self.op.index] = True
+        return Masked(self.dense(), mask)
+
+
+STRUCTURED = (Masked, At)
+
+
+def densify(g: Any) -> Any:
+    return g.dense() if isinstance(g, STRUCTURED) else g
+
+
+def masked(d: Any, mask: Array) -> Masked:
+    """d where mask is true, and no gradient elsewhere."""
+    if isinstance(d, Masked):
+        return Masked(d.value, OPS["logical_and"](d.mask, mask))
+    return Masked(d, mask)
+
+
+def apply_diagonal(pull: Callable[..., Any], g: Any, res: Any, single: bool = True) -> Any:
+    """A diagonal map on a structured cotangent: run it on the value, hand the mask on."""
+    if isinstance(g, At):
+        g = g.masked()
+    if not isinstance(g, Masked):
+        return pull(g, *res)
+    out = pull(g.value, *res)
+    mask = g.mask
+    return masked(out, mask) if single else tuple([masked(x, mask) for x in out])
+
+
+def plus(a: Any, b: Any) -> Any:
+    """The sum of two tangents or cotangents of one value."""
+    if a.__class__ is ndarray is b.__class__:
+        return a + b
+    if isinstance(a, At) and isinstance(b, At):
+        a = a.masked()
+    if isinstance(b, At) and isinstance(a, Masked):
+        b = b.masked()
+    elif isinstance(a, At) and isinstance(b, Masked):
+        a = a.masked()
+    if isinstance(a, Masked) and isinstance(b, Masked):
+        return Masked(a.dense() + b.dense(), OPS["logical_or"](a.mask, b.mask))
+    return densify(a) + densify(b)
+
+
+def absorb(c: Any, at: At) -> Any:
+    """c + at, into c's own buffer; the caller holds c alone."""
+    value = at.value
+    if isinstance(value, RAW):
+        if c.__class__ is ndarray:
+            if c.base is None and c.flags.writeable and c.dtype == value.dtype:
+                at.op.add_into(c, value)
+                return c
+        elif c.__class__ is Masked and c.value.__class__ is ndarray is c.mask.__class__:
+            own = getrefcount(c.value) <= SOLE and getrefcount(c.mask) <= SOLE
+            if own and c.value.base is None is c.mask.base and c.value.flags.writeable:
+                index = at.op.index
+                c.value[index] = np.where(c.mask[index], c.value[index], 0)
+                c.mask[index] = True
+                at.op.add_into(c.value, value)
+                return c
+    return plus(c, at)
+
+
+def fit(g: Any, shape: Shape, dtype: Any) -> Any:
+    """Sum a cotangent over the axes that were broadcast, and cast it to the source's dtype."""
+    if g.__class__ is ndarray:
+        if g.shape != shape:
+            g = np.add.reduce(g) if g.shape[1:] == shape else unbroadcast(g, shape)
+        if dtype is None or g.dtype is dtype:
+            return g
+        return cast(g, dtype)
+    if isinstance(g, Masked):
+        have = shape_of(g.value)
+        if have == shape == shape_of(g.mask):
+            return g if dtype is None or g.dtype == dtype else Masked(cast(g.value, dtype), g.mask)
+        full = np.broadcast_shapes(have, shape_of(g.mask))
+        value = fit(broadcast(g.dense(), full), shape, dtype)
+        count = unbroadcast(broadcast(OPS["where"](g.mask, 1.0, 0.0), full), shape)
+        return Masked(value, OPS["gt"](count, 0.0))
+    if isinstance(g, At):
+        return fit(g.masked(), shape, dtype)
+    if shape_of(g) != shape:
+        g = unbroadcast(g, shape)
+    if dtype is not None and getattr(g, "dtype", None) != dtype:
+        g = cast(g, dtype)
+    return g
+
+
+def cast(g: Any, dtype: Any) -> Any:
+    """To the dtype of the source; the cotangent of a real source is real."""
+    if not isinstance(g, Tensor) and isinstance(g, RAW):
+        g = np.asarray(g)
+        return (g.real if g.dtype.kind == "c" and dtype.kind != "c" else g).astype(dtype)
+    if g.dtype.kind == "c" and dtype.kind != "c":
+        g = OPS["real"](g)
+    return g if g.dtype == dtype else OPS["Cast"](np.dtype(dtype))(g)
+
+
+def broadcast(x: Any, shape: Shape) -> Any:
+    have = shape_of(x)
+    return x if have == shape else OPS["Broadcast"](shape)(x)
+
+
+def unbroadcast(g: Any, shape: Shape) -> Any:
+    """The transpose of broadcasting: sum over the axes that were added or stretched."""
+    have = shape_of(g)
+    if have == shape:
+        return g
+    if len(have) < len(shape) or any(n not in (1, m) for n, m in zip(shape[::-1], have[::-1])):
+        return broadcast(g, shape)  # a rule that dropped axes, e.g. d of a broadcast constant
+    extra = len(have) - len(shape)
+    if extra:
+        g = OPS["Sum"](tuple(range(extra)), False)(g)
+    ones = tuple(i for i, (m, n) in enumerate(zip(have[extra:], shape)) if n == 1 and m != 1)
+    return OPS["Sum"](ones, True)(g) if ones else g

@@ -1,0 +1,606 @@
+"""Tensors, levels, and `bind`: who interprets an operation.
+
+A *level* is one infinitesimal, or one batch axis. `grad`, `jvp` and `vmap` each push a level and pop
+it again; a `Tensor` belongs to one level and holds a value of the level below. Evaluating an
+operation means asking the topmost level among its inputs (`bind`); that level deals with its own
+part, a tape node, a tangent or a batch axis, and evaluates the operation on what lies below, down to
+plain arrays. Perturbations are never confused, because each has a level of its own.
+
+    depth 0   arrays (or, while a function is being staged, graph variables)
+    depth 1   the eager tape: always there, behind `requires_grad` and `.backward()`
+    depth 2k  the k-th transform in progress
+    depth 2k+1  the eager tape of values that live at that transform
+
+This file imports no operation. The floors above give `Tensor` its operators through `method`.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ContextDecorator
+from itertools import count
+from types import CodeType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from .errors import LevelError, TapeExitError, describe, place, user_frame
+from .types import RAW, Array, Shape
+
+getframe, getrefcount, new, ndarray = sys._getframe, sys.getrefcount, object.__new__, np.ndarray
+seq = count(0, -1).__next__  # decreasing, so that a heap pops the youngest node first
+HERE = threading.local()  # .stack of levels, .quiet depth, .trace in progress
+OPS: dict[str, Any] = {}  # the registry: an elementwise op, or the class of a parametrised one
+MODES = 0  # no_grad regions and traces alive in any thread; 0 opens the fast road
+_lock = threading.Lock()
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def modes(change: int) -> None:
+    global MODES
+    with _lock:
+        MODES += change
+
+
+def _sole() -> int:
+    d = np.empty(1)
+    return getrefcount(d)
+
+
+SOLE = _sole()  # what getrefcount says of a local that nobody else holds
+
+
+class Node:
+    """One recorded operation. `parents` and `res` are emptied when a sweep has used it."""
+
+    __slots__ = ("__weakref__", "code", "lasti", "parents", "res", "rule", "seq")
+
+    def __init__(
+        self, seq: int, rule: Any, parents: Any, res: Any, code: CodeType, lasti: int
+    ) -> None:
+        self.seq = seq
+        self.rule = rule
+        self.parents = parents
+        self.res = res
+        self.code = code
+        self.lasti = lasti
+
+    def __repr__(self) -> str:
+        return f"<{self.rule.op!r} at {line(self)}>"
+
+
+class Leaf:
+    """Where a gradient is wanted: a value that was not computed from recorded ones."""
+
+    __slots__ = ("__weakref__", "grad", "level", "name", "seq")
+    rule = None
+    parents: tuple[Any, ...] = ()
+
+    def __init__(self, level: Level, name: str | None = None) -> None:
+        self.seq = seq()
+        self.grad: Any = None
+        self.level = level
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<leaf {self.name or ''}>"
+
+
+def line(node: Any) -> str:
+    """`file:line, in function` of a node, resolved only when somebody asks."""
+    return place(node.code, node.lasti)
+
+
+class Level:
+    """One interpreter. `depth` orders them; `alive` is False once its transform has returned."""
+
+    __slots__ = ("_ambient", "alive", "breaks", "depth")
+    cls: type[Tensor]
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self.alive = True
+        self._ambient: Level | None = None
+        self.breaks: dict[tuple[CodeType, int], str] | None = None
+
+    def ambient(self) -> Level:
+        """The eager tape of values that live at this level."""
+        if self._ambient is None:
+            self._ambient = TAPE(self.depth + 1)
+            self._ambient.alive = self.alive
+        return self._ambient
+
+    def broke(self, what: str) -> None:
+        """Note that a recorded value left the derivative here, for the message that may follow."""
+        frame = user_frame(getframe(1))
+        if frame is not None:
+            notes = self.breaks = self.breaks or {}
+            notes.pop((frame.f_code, frame.f_lasti), None)
+            notes[frame.f_code, frame.f_lasti] = what
+            if len(notes) > 8:
+                del notes[next(iter(notes))]
+
+    def process(self, op: Any, xs: Any) -> Any:
+        raise NotImplementedError
+
+    def write(self, x: Tensor, path: tuple[Any, ...], v: Any) -> None:
+        raise NotImplementedError
+
+    def shape(self, t: Tensor) -> Shape:
+        return t.data.shape  # type: ignore[no-any-return]
+
+    def primal(self, t: Tensor) -> Any:
+        return t.data
+
+
+TAPE: type[Level] = Level  # the tape's class and the eager tape itself: set by transforms.tape
+EAGER: Level = Level(1)
+
+
+def stack() -> list[Level]:
+    try:
+        return HERE.stack  # type: ignore[no-any-return]
+    except AttributeError:
+        HERE.stack = []
+        return HERE.stack  # type: ignore[no-any-return]
+
+
+class push:
+    """`with push(JVP) as level`: one transform in progress, popped even when the body raises."""
+
+    __slots__ = ("args", "cls", "level")
+
+    def __init__(self, cls: Callable[..., Any], *args: Any) -> None:
+        self.cls, self.args = cls, args
+
+    def __enter__(self) -> Any:
+        levels = stack()
+        self.level = self.cls(2 * len(levels) + 2, *self.args)
+        levels.append(self.level)
+        return self.level
+
+    def __exit__(self, *exc: object) -> None:
+        popped = stack().pop()
+        assert popped is self.level
+        popped.alive = False
+        if popped._ambient is not None:
+            popped._ambient.alive = False
+
+
+class Tensor:
+    """An array whose use is recorded.
+
+    `data` is the array, or a tensor of the level below; `node` is read by `level` alone: the tape
+    node, the tangent, or the batch axis. `store` counts the writes to a root, or is the
+    `(root, path, generation)` of a view.
+    """
+
+    __slots__ = ("__weakref__", "data", "level", "node", "store")
+    __array_priority__ = 1000
+    __module__ = "wengert"
+
+    def __init__(self, data: Any, node: Any = None, level: Level | None = None) -> None:
+        self.data = data
+        self.node = node
+        self.level = level or EAGER
+
+    # ---- what it is
+    @property
+    def shape(self) -> Shape:
+        return self.level.shape(self)
+
+    @property
+    def dtype(self) -> Any:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        n = 1
+        for k in self.shape:
+            n *= k
+        return n
+
+    @property
+    def itemsize(self) -> int:
+        return self.dtype.itemsize  # type: ignore[no-any-return]
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.itemsize
+
+    @property
+    def is_leaf(self) -> bool:
+        return self.node is None or type(self.node) is Leaf
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.node is not None
+
+    @property
+    def grad_fn(self) -> Any:
+        """The node of the operation that made this tensor; None for a leaf."""
+        return None if type(self.node) is Leaf else self.node
+
+    @property
+    def name(self) -> str | None:
+        return self.node.name if type(self.node) is Leaf else None
+
+    @name.setter
+    def name(self, name: str | None) -> None:
+        if type(self.node) is not Leaf:
+            raise TypeError("only a leaf (a tensor with requires_grad=True) carries a name")
+        self.node.name = name
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len() of unsized object")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if not self.shape:
+            raise TypeError("iteration over a 0-d tensor")
+        return (self[i] for i in range(self.shape[0]))
+
+    __hash__ = object.__hash__
+
+    # ---- reading its value
+    def value(self) -> Any:
+        """The plain array underneath, without its gradient."""
+        d = self.level.primal(self)
+        return d.value() if isinstance(d, Tensor) else d
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The value as a read-only array; later in-place writes to the tensor do not show in it."""
+        if self.requires_grad:
+            self.level.broke("numpy() took the value without its gradient")
+        a = np.asarray(self.value()).view()
+        a.flags.writeable = False
+        return a
+
+    def item(self, *index: Any) -> Any:
+        """The value as a Python number."""
+        return self.value().item(*index)
+
+    def tolist(self) -> Any:
+        return self.value().tolist()
+
+    def __bool__(self) -> bool:
+        return bool(self.value())
+
+    def _number(self, to: str) -> Any:
+        if self.recorded():
+            raise TapeExitError(
+                f"{to}(tensor)",
+                "a recorded value would lose its gradient without a word",
+                operands=[("tensor", self)],
+                fix="x.item() for the number alone; np.f(x) instead of math.f(x); and a buffer from "
+                "wg.zeros(n) instead of np.zeros(n) for `buffer[i] = x`",
+            )
+        return self.value()
+
+    def __float__(self) -> float:
+        return float(self._number("float"))
+
+    def __int__(self) -> int:
+        return int(self._number("int"))
+
+    def __complex__(self) -> complex:
+        return complex(self._number("complex"))
+
+    def __index__(self) -> int:
+        return self._number("index").__index__()  # type: ignore[no-any-return]
+
+    def recorded(self) -> bool:
+        """Whether a derivative is being taken through this value at any level."""
+        return self.node is not None or (isinstance(self.data, Tensor) and self.data.recorded())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        if self.recorded():
+            asker = _asker()
+            raise TapeExitError(
+                f"{asker}",
+                "asked for a plain array of a recorded tensor, which would lose its gradient",
+                operands=[("tensor", self)],
+                fix="the same function from numpy on the tensor itself, or "
+                "x.detach().numpy() if no gradient is wanted through here",
+            )
+        a = np.asarray(self.value())
+        if dtype is not None and a.dtype != dtype:
+            return a.astype(dtype)
+        if copy:
+            return a.copy()
+        a = a.view()
+        a.flags.writeable = False
+        return a
+
+    def __repr__(self) -> str:
+        if self.level is not EAGER:
+            return f"{type(self).__name__}({self.data!r}, level={self.level.depth})"
+        body = np.array2string(np.asarray(self.value()), separator=", ", prefix="tensor(")
+        note = ""
+        if str(self.dtype) not in ("float64", "int64", "bool", "complex128"):
+            note += f", dtype={self.dtype}"
+        if type(self.node) is Leaf:
+            note += ", requires_grad=True"
+        elif self.node is not None:
+            note += f", grad_fn={self.node.rule.op!r}"
+        return f"tensor({body}{note})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec and self.size == 1 else str(self)
+
+    if TYPE_CHECKING:  # installed by the floors above
+        T: Any
+        grad: Any
+        __array_ufunc__: Any
+        __array_function__: Any
+        __getitem__: Any
+        __setitem__: Any
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __neg__(self) -> Tensor: ...
+        def __abs__(self) -> Tensor: ...
+        def __invert__(self) -> Tensor: ...
+        def __add__(self, o: Any) -> Tensor: ...
+        def __radd__(self, o: Any) -> Tensor: ...
+        def __sub__(self, o: Any) -> Tensor: ...
+        def __rsub__(self, o: Any) -> Tensor: ...
+        def __mul__(self, o: Any) -> Tensor: ...
+        def __rmul__(self, o: Any) -> Tensor: ...
+        def __truediv__(self, o: Any) -> Tensor: ...
+        def __rtruediv__(self, o: Any) -> Tensor: ...
+        def __pow__(self, o: Any) -> Tensor: ...
+        def __rpow__(self, o: Any) -> Tensor: ...
+        def __matmul__(self, o: Any) -> Tensor: ...
+        def __rmatmul__(self, o: Any) -> Tensor: ...
+        def __lt__(self, o: Any) -> Tensor: ...
+        def __le__(self, o: Any) -> Tensor: ...
+        def __gt__(self, o: Any) -> Tensor: ...
+        def __ge__(self, o: Any) -> Tensor: ...
+
+
+def _asker() -> str:
+    """The function that asked for an array: the outermost one that the user's own code called."""
+    frame = user_frame(getframe(2))
+    inner = getframe(2)
+    name = None
+    while inner is not None and inner is not frame:
+        module = inner.f_globals.get("__name__", "")
+        if not module.startswith("wengert"):
+            name = f"{module}.{inner.f_code.co_name}(tensor)"
+        if inner.f_back is None:
+            break
+        inner = inner.f_back
+    return name or "np.asarray(tensor)"
+
+
+class View(Tensor):
+    """A tensor that is a window on another: a path of indexings, reshapes and transposes into `root`.
+
+    Reading looks again when the root has been written since; writing writes the root through the
+    path. A view of a value at a transform's level is a tensor of that level, with the same `store`.
+    """
+
+    __slots__ = ()
+
+    def look(self) -> Tensor:
+        fresh(self)
+        if type(self) is not View:
+            return self
+        t = new(Tensor)
+        t.data = self.data
+        t.node = self.node
+        t.level = self.level
+        return t
+
+    @property
+    def shape(self) -> Shape:
+        return fresh(self).data.shape  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> Any:
+        return fresh(self).data.dtype
+
+    def value(self) -> Any:
+        fresh(self)
+        return Tensor.value(self)
+
+    def __repr__(self) -> str:
+        return repr(self.look())
+
+
+def generation(t: Tensor) -> int:
+    """How often a root has been written."""
+    try:
+        return t.store  # type: ignore[no-any-return]
+    except AttributeError:
+        return 0
+
+
+def lens(t: Tensor) -> tuple[Tensor, tuple[Any, ...], int] | None:
+    """The (root, path, generation) of a view; None for anything else."""
+    try:
+        store = t.store
+    except AttributeError:
+        return None
+    return store if store.__class__ is tuple else None
+
+
+def fresh(t: Tensor) -> Tensor:
+    """Look again if t is a view and its root has been written since."""
+    window = lens(t)
+    if window is not None:
+        root, path, seen = window
+        now = generation(root)
+        if now != seen:
+            look = follow(root, path)
+            t.data, t.node, t.level = look.data, look.node, look.level
+            t.__class__ = View if type(look) is Tensor else type(look)
+            t.store = (root, path, now)
+    return t
+
+
+def follow(root: Tensor, path: tuple[Any, ...]) -> Tensor:
+    """root[path], not sharing a buffer that is written in turns: a kept slice must not pin it all."""
+    t: Tensor = root
+    for op in path:
+        t = bind(op, t)
+    if generation(root) and type(t.data) is ndarray and t.data.base is not None:
+        t.data = t.data.copy()
+    return t
+
+
+def make(data: Any, node: Any, level: Level, cls: type[Tensor] | None = None) -> Tensor:
+    t = new(cls or Tensor)
+    t.data = data
+    t.node = node
+    t.level = level
+    return t
+
+
+def method(name: str) -> Callable[[F], F]:
+    """Give Tensor an operator or a method from a floor above."""
+
+    def install(f: F) -> F:
+        setattr(Tensor, name, f)
+        return f
+
+    return install
+
+
+def bind(op: Any, *xs: Any) -> Any:
+    """Evaluate one operation: the topmost level among its inputs interprets it."""
+    top: Level | None = None
+    for i, x in enumerate(xs):
+        if isinstance(x, Tensor):
+            if type(x) is not Tensor and lens(x) is not None:
+                fresh(x)
+            if not x.level.alive:
+                xs = (*xs[:i], decay(x), *xs[i + 1 :])
+                x = xs[i]
+                if not isinstance(x, Tensor):
+                    continue
+            if top is None or x.level.depth > top.depth:
+                top = x.level
+    if MODES and (trace := getattr(HERE, "trace", None)) is not None:
+        for x in xs:
+            while isinstance(x, Tensor):
+                if x.level is EAGER:
+                    trace.lift(x)
+                    break
+                x = x.data
+    if top is not None:
+        if top is not EAGER:
+            xs = tuple([bare(x, top) for x in xs])
+        return top.process(op, xs)
+    for x in xs:
+        if not isinstance(x, RAW):
+            if hasattr(x, "graph"):
+                return x.graph.emit(op, xs)
+            xs = tuple([x if isinstance(x, RAW) else np.asarray(x) for x in xs])
+            break
+    try:
+        return op.impl(*xs)
+    except (ValueError, TypeError, IndexError) as error:
+        raise op.refusal(xs, error) from error
+
+
+def bare(x: Any, top: Level) -> Any:
+    """An eager tensor without a node is its array, once a higher level looks at it."""
+    if isinstance(x, Tensor) and x.level is EAGER and x.node is None and top is not EAGER:
+        return x.data
+    return x
+
+
+def decay(x: Any) -> Any:
+    """A value that outlived its transform is its primal value."""
+    while isinstance(x, Tensor) and not x.level.alive:
+        x = x.level.primal(x)
+    return x
+
+
+def recording(level: Level) -> bool:
+    """no_grad quiets the tapes that existed when it was entered, in this thread alone."""
+    return not MODES or level.depth > getattr(HERE, "quiet", -1)
+
+
+class no_grad(ContextDecorator):
+    """Nothing inside is recorded on the tapes that exist on entry; for updates and evaluation.
+
+    >>> import wengert as wg
+    >>> w = wg.tensor([1.0, 2.0], requires_grad=True)
+    >>> with wg.no_grad():
+    ...     w -= 0.5
+    >>> w
+    tensor([0.5, 1.5], requires_grad=True)
+    """
+
+    __module__ = "wengert"
+
+    def __enter__(self) -> None:
+        self._set(2 * len(stack()) + 1)
+
+    def _set(self, quiet: int) -> None:
+        olds = HERE.__dict__.setdefault("quiets", [])
+        olds.append(getattr(HERE, "quiet", -1))
+        HERE.quiet = quiet
+        modes(1)
+
+    def __exit__(self, *exc: object) -> None:
+        HERE.quiet = HERE.quiets.pop()
+        modes(-1)
+
+
+class enable_grad(no_grad):
+    """Record inside, even within `no_grad`."""
+
+    __module__ = "wengert"
+
+    def __enter__(self) -> None:
+        self._set(-1)
+
+
+_owned: dict[int, tuple[Any, Any]] = {}
+
+
+def own(a: Any) -> Any:
+    """A private copy of an array that the tape must keep and the user may change.
+
+    Small arrays are copied. A large one is copied once and the copy shared by every node that
+    keeps it, for as long as the two are equal bit for bit.
+    """
+    if a.__class__ is not ndarray:
+        return a
+    if a.nbytes <= 4096 or a.dtype.hasobject:
+        return a.copy()
+    known = _owned.get(id(a))
+    if known is not None and known[0]() is a:
+        kept = known[1]()
+        if kept is not None and kept.shape == a.shape and kept.dtype == a.dtype and _same(kept, a):
+            return kept
+    kept = a.copy()
+    key = id(a)
+    _owned[key] = (weakref.ref(a, lambda _: _owned.pop(key, None)), weakref.ref(kept))
+    return kept
+
+
+def _same(a: Any, b: Any) -> bool:
+    bits = f"u{a.itemsize}" if a.itemsize in (1, 2, 4, 8) else None
+    if bits is None:
+        return bool(np.array_equal(a, b))
+    return bool((a.view(bits) == b.view(bits)).all())
+
+
+def branch_error(t: Tensor) -> LevelError:
+    return LevelError(
+        f"a value under vmap: {describe(t)}",
+        "it differs from lane to lane, so it has no single number to branch on or to print",
+        fix="wg.where(condition, a, b) computes both sides and chooses lane by lane",
+    )

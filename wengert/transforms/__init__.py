@@ -1,0 +1,1 @@
+"""The transforms: each turns a function into another function."""

@@ -1,0 +1,179 @@
+"""Whole Jacobians and Hessians, and the products with them that never form them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from .. import tree
+from ..ops.linear import Reshape, moveaxis
+from ..structural import Masked
+from ..trace import Tensor, make, push
+from ..types import Shape, dtype_of, shape_of
+from .jvp import inward, jvp, outward
+from .vjp import Recorded, check_inputs, grad
+from .vmap import Batched, VMap, unbatch
+
+__all__ = ["hessian", "hvp", "jacfwd", "jacobian", "jacrev"]
+
+
+def basis(n: int, sizes: list[int], k: int, shape: Shape, dtype: Any, level: Any) -> Masked:
+    """Part k of the n unit vectors, one a lane, as a structural seed: the zeros mean "not asked"."""
+    e = np.zeros((n, sizes[k]), dtype)
+    start = sum(sizes[:k])
+    e[range(start, start + sizes[k]), range(sizes[k])] = 1
+    e = e.reshape((n, *shape))
+    return Masked(make(e, 0, level, Batched), make(e != 0, 0, level, Batched))
+
+
+def jacfwd(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+    """The Jacobian by forward mode: one batched tangent pass, a lane per input.
+
+    Numerator layout: J has the value's shape, then the argument's:  J[i, j] = dy_i / dx_j.
+    """
+    return _jacobian(f, argnums, _forward)
+
+
+def jacrev(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+    """The Jacobian by reverse mode: one forward pass and one batched sweep, a lane per output.
+
+    Numerator layout: J has the value's shape, then the argument's:  J[i, j] = dy_i / dx_j.
+    """
+    return _jacobian(f, argnums, _reverse)
+
+
+def jacobian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+    """The Jacobian J[i, j] = dy_i / dx_j, by whichever mode needs fewer passes.
+
+    Args:
+        f: a function of pytrees of arrays.
+        argnums: which positional argument, or arguments, to differentiate.
+
+    Returns:
+        a function of f's arguments: for each leaf of f's value, a tree like the argument, of arrays
+        with the value's axes first and the argument's after them.
+
+    >>> import numpy as np
+    >>> jacobian(lambda x: x ** 2)(np.array([1.0, 2.0]))
+    array([[2., 0.],
+           [0., 4.]])
+    """
+    return _jacobian(f, argnums, None)
+
+
+def _jacobian(f: Callable[..., Any], argnums: Any, mode: Any) -> Callable[..., Any]:
+    one = isinstance(argnums, int)
+    nums = (argnums,) if one else tuple(argnums)
+
+    @wraps(f)
+    def jac(*args: Any, **kwargs: Any) -> Any:
+        places = [n % len(args) for n in nums]
+        xs, structure = tree.flatten(tuple(args[n] for n in places))
+        check_inputs("jacobian", xs, tree.paths(structure))
+
+        def g(*ts: Any) -> Any:
+            full = list(args)
+            for n, t in zip(places, tree.unflatten(structure, ts)):
+                full[n] = t
+            return f(*full, **kwargs)
+
+        wrap = any(isinstance(x, Tensor) for x in xs)
+        xs = [inward(x) for x in xs]
+        shape, rows = (mode or _cheaper)(g, xs)
+        outs = []
+        for row in rows:
+            leaf = tree.unflatten(structure, [outward(j, wrap) for j in row])
+            outs.append(leaf[0] if one else leaf)
+        return tree.unflatten(shape, outs)
+
+    return jac
+
+
+def _cheaper(f: Callable[..., Any], xs: list[Any]) -> Any:
+    """Reverse mode, unless the recorded value turns out to have more numbers than the inputs."""
+    run = Recorded(f, xs, lambda ts: f(*ts))
+    ys, _ = tree.flatten(run.out)
+    outputs = sum(math.prod(shape_of(y)) for y in ys)
+    inputs = sum(math.prod(shape_of(x)) for x in xs)
+    return _forward(f, xs) if outputs > inputs else _reverse(f, xs, run)
+
+
+def _forward(f: Callable[..., Any], xs: list[Any]) -> Any:
+    sizes = [math.prod(shape_of(x)) for x in xs]
+    n = sum(sizes)
+    with push(VMap, n) as level:
+        seeds = tuple(
+            basis(n, sizes, k, shape_of(x), dtype_of(x), level) for k, x in enumerate(xs)
+        )
+        out, slopes = jvp(f, tuple(xs), seeds)
+        ys, shape = tree.flatten(out)
+        rows = []
+        for y, dy in zip(ys, tree.leaves(slopes)):
+            table = unbatch(dy, level)  # [n, value's shape]
+            start, row = 0, []
+            for x, size in zip(xs, sizes):
+                part = table[start : start + size]
+                rank = len(shape_of(part))
+                for _ in range(1):
+                    part = moveaxis(part, 0, rank - 1)
+                lead = shape_of(part)[:-1]
+                row.append(Reshape((*lead, *shape_of(x)))(part))
+                start += size
+            rows.append(row)
+            del y
+    return shape, rows
+
+
+def _reverse(f: Callable[..., Any], xs: list[Any], run: Recorded | None = None) -> Any:
+    run = run or Recorded(f, xs, lambda ts: f(*ts))
+    ys, shape = tree.flatten(run.out)
+    rows = []
+    for y in ys:
+        value, node = run.split(y)
+        out = shape_of(value)
+        n = math.prod(out)
+        if node is None:
+            rows.append([np.zeros((*out, *shape_of(x)), dtype_of(x)) for x in run.xs])
+            continue
+        with push(VMap, n) as level:
+            seed = basis(n, [n], 0, out, dtype_of(value), level)
+            got = [unbatch(g, level) for g in run.pull([node], [seed], keep=True)]
+            rows.append([Reshape((*out, *shape_of(x)))(g) for g, x in zip(got, run.xs)])
+    return shape, rows
+
+
+def hessian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+    """The matrix of second derivatives  H[i, j] = d^2 f / dx_i dx_j, forward over reverse.
+
+    >>> import numpy as np
+    >>> hessian(lambda x: np.sum(x ** 3))(np.array([1.0, 2.0]))
+    array([[ 6.,  0.],
+           [ 0., 12.]])
+    """
+    return jacfwd(grad(f, argnums, allow_unused=True), argnums)
+
+
+def hvp(f: Callable[..., Any], primals: Any, tangents: Any) -> Any:
+    """Hessian-vector product  H(x) v  at the cost of a few gradients, without forming H.
+
+    Forward over reverse (Pearlmutter 1994): the tangent of the gradient along v.
+
+    Args:
+        f: a function of one or more arguments whose value is one number.
+        primals: the tuple of arguments (a bare array for a function of one argument).
+        tangents: the direction v, of the same structure.
+
+    >>> import numpy as np
+    >>> hvp(lambda x: np.sum(x ** 3), np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+    array([ 6., 12.])
+    """
+    if not isinstance(primals, tuple):
+        return jvp(grad(f, allow_unused=True), (primals,), (tangents,))[1]
+    every = tuple(range(len(primals)))
+    return jvp(grad(f, every, allow_unused=True), primals, tangents)[1]
+
+

@@ -1,0 +1,177 @@
+"""Forward mode: dual numbers. A tangent rides along with each value, at a level of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import tree
+from ..errors import ShapeError
+from ..ops.elementwise import mul, mul_mask
+from ..ops.linear import Write
+from ..primitive import Constant
+from ..structural import broadcast, cast, densify
+from ..trace import RAW, Level, Tensor, View, bare, make, push
+from ..types import Array, dtype_of, is_inexact, shape_of
+from .tape import store_above, store_into
+
+__all__ = ["jvp"]
+
+
+class Dual(Tensor):
+    """x + dx eps: `data` is x, `node` the tangent dx, or None for zero."""
+
+    __slots__ = ()
+
+
+class JVP(Level):
+    """Forward mode at one level."""
+
+    __slots__ = ()
+    cls = Dual
+
+    def process(self, op: Any, xs: Any) -> Any:
+        values: list[Any] = []
+        tangents: list[Any] = []
+        for x in xs:
+            mine = isinstance(x, Tensor) and x.level is self
+            values.append(x.data if mine else x)
+            tangents.append(x.node if mine else None)
+        y = op(*values)
+        if isinstance(op, Constant) or all(d is None for d in tangents):
+            return y
+        return make(y, tangent(op, values, tangents, y), self, Dual)
+
+    def write(self, x: Tensor, path: tuple[Any, ...], v: Any) -> None:
+        dv = None
+        if isinstance(v, Tensor) and v.level is self:
+            dv, v = v.node, v.data
+        store_into(x, path, v)
+        if x.node is None and dv is None:
+            return
+        dx = np.zeros(shape_of(x.data), x.data.dtype) if x.node is None else densify(x.node)
+        x.node = None
+        zero = np.zeros((), x.data.dtype) if dv is None else densify(dv)
+        if isinstance(dx, Tensor) or isinstance(zero, Tensor):
+            x.node = store_above(dx, path, zero)
+        else:
+            x.node = Write(path)(dx, zero)
+
+    def detach(self, t: Tensor) -> Any:
+        d = t.data
+        return d.detach() if isinstance(d, Tensor) else make(d, None, eager())
+
+
+def eager() -> Level:
+    from .. import trace
+
+    return trace.EAGER
+
+
+def tangent(op: Any, xs: list[Any], dxs: list[Any], y: Any) -> Any:
+    """dy = J dx for one operation, of y's shape and dtype."""
+    if not is_inexact(dtype_of(y)):
+        return None
+    if op is mul and any(dtype_of(x) == bool for x in xs):
+        op = mul_mask
+    if not op.diagonal:
+        dxs = [densify(d) for d in dxs]
+    dy = op.push(xs, dxs, y)
+    if dy is None:
+        return None
+    if shape_of(dy) != shape_of(y) or getattr(dy, "mask", None) is not None and shape_of(dy.mask) != shape_of(y):
+        dy = broadcast(densify(dy), shape_of(y))
+    if dtype_of(dy) != dtype_of(y) and dtype_of(dy) is not None:
+        dy = cast(densify(dy), y.dtype)
+    return dy
+
+
+def jvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = False) -> Any:
+    """Value and directional derivative:  (f(x), J_f(x) dx), in one forward pass.
+
+    Args:
+        f: a function of one or more pytrees of arrays.
+        primals: the tuple of arguments x (a bare array for a function of one argument).
+        tangents: the direction dx, of the same structure, shapes and dtypes.
+        has_aux: f returns (value, aux); aux is handed through.
+
+    Raises:
+        ShapeError: a tangent does not have the shape of its primal.
+
+    >>> import numpy as np
+    >>> y, dy = jvp(lambda x: np.sin(x) * x, (2.0,), (1.0,))
+    >>> bool(np.isclose(dy, np.cos(2.0) * 2.0 + np.sin(2.0)))
+    True
+    """
+    bundle = isinstance(primals, tuple)
+    xs, structure = tree.flatten(primals if bundle else (primals,))
+    dxs, other = tree.flatten(tangents if bundle else (tangents,))
+    if structure != other:
+        raise ShapeError(
+            "jvp(f, primals, tangents)",
+            "primals and tangents differ in structure",
+            operands=[("primals", str(structure)), ("tangents", str(other))],
+        )
+    wrap = any(isinstance(x, Tensor) for x in xs)
+    with push(JVP) as level:
+        duals = [dual(x, dx, level) for x, dx in zip(xs, dxs)]
+        out = f(*tree.unflatten(structure, duals))
+        aux = None
+        if has_aux:
+            out, aux = out
+        leaves, shape = tree.flatten(out)
+        ys, dys = [], []
+        for y in leaves:
+            y = y.look() if type(y) is View else y
+            if isinstance(y, Tensor) and y.level is level:
+                ys.append(y.data)
+                dys.append(np.zeros(shape_of(y.data), y.data.dtype) if y.node is None else densify(y.node))
+            else:
+                ys.append(y)
+                dys.append(np.zeros(shape_of(y), dtype_of(y) or float))
+    value = tree.unflatten(shape, [outward(y, wrap) for y in ys])
+    slope = tree.unflatten(shape, [outward(y, wrap) for y in dys])
+    return (value, slope, lower(aux)) if has_aux else (value, slope)
+
+
+def dual(x: Any, dx: Any, level: Level) -> Tensor:
+    x, dx = inward(x), inward(dx, tangent=True)
+    if shape_of(x) != shape_of(dx) and not hasattr(dx, "mask"):
+        raise ShapeError(
+            "jvp(f, primals, tangents)",
+            "a tangent has the shape of its primal",
+            operands=[("primal", x), ("tangent", dx)],
+        )
+    if not hasattr(dx, "mask") and dtype_of(dx) != dtype_of(x) and dtype_of(x) is not None:
+        dx = cast(dx, x.dtype) if is_inexact(dtype_of(dx)) or isinstance(dx, Tensor) else np.asarray(dx, x.dtype)
+    return make(x, dx, level, Dual)
+
+
+def inward(x: Any, tangent: bool = False) -> Any:
+    """What a transform holds of an argument: an array, or the recorded tensor of a level below."""
+    if isinstance(x, Tensor):
+        x = x.look() if type(x) is View else x
+        return x.data if x.level is eager() and x.node is None else x
+    if isinstance(x, np.ndarray | np.generic) or hasattr(x, "mask") or hasattr(x, "graph"):
+        return x
+    if isinstance(x, int | float | complex | list):
+        return np.asarray(x)[()] if not isinstance(x, list) else np.asarray(x)
+    return x
+
+
+def outward(y: Any, wrap: bool) -> Any:
+    """A transform's result: an array for arrays, a tensor when a tensor was passed in."""
+    if wrap and isinstance(y, RAW):
+        return make(np.asarray(y), None, eager())
+    return y
+
+
+def lower(x: Any) -> Any:
+    """aux without the level that has just been popped."""
+    from ..trace import decay
+
+    return tree.map(decay, x)
+
+

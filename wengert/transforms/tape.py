@@ -1,0 +1,578 @@
+"""Reverse mode: the tape behind `Tensor.backward()`, and the sweep that runs it backwards.
+
+Recording an operation makes one node, which holds its rule, its parents and the residuals the rule
+named. The sweep visits the nodes that the result depends on, youngest first: when a node's turn comes
+every path into it has been summed, so each runs once. It frees a node's residuals as it passes.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import Any
+
+import numpy as np
+
+from .. import trace
+from ..errors import (
+    DisconnectedError,
+    DTypeError,
+    FreedError,
+    LeafWriteError,
+    LevelError,
+    NonScalarError,
+    ShapeError,
+    describe,
+    place,
+    user_frame,
+)
+from ..ops.elementwise import mul, mul_mask
+from ..ops.linear import At, GetItem, Masked, Write, ours, window
+from ..ops.road import wide
+from ..primitive import Rule
+from ..structural import STRUCTURED, absorb, apply_diagonal, densify, fit, plus
+from ..trace import (
+    RAW,
+    SOLE,
+    Leaf,
+    Level,
+    Node,
+    Tensor,
+    View,
+    bare,
+    generation,
+    getframe,
+    getrefcount,
+    line,
+    make,
+    method,
+    ndarray,
+    new,
+    own,
+    recording,
+    seq,
+)
+from ..types import Array, dtype_of, is_inexact, shape_of
+
+# ------------------------------------------------------------------ recording
+
+
+class Tape(Level):
+    """Reverse mode at one level. A tensor's `node` is its place on the tape."""
+
+    __slots__ = ()
+    cls = Tensor
+
+    def process(self, op: Any, xs: Any) -> Any:
+        values, nodes, mask = [], [], 0
+        for i, x in enumerate(xs):
+            if isinstance(x, Tensor) and x.level is self:
+                values.append(x.data)
+                if x.node is not None:
+                    mask |= 1 << i
+                    nodes.append(x.node)
+            else:
+                values.append(x)
+        y = op(*values)
+        node = None
+        if mask:
+            if recording(self):
+                node = self.record(op, xs, values, mask, nodes, y)
+            else:
+                self.broke("computed under no_grad")
+        return make(y, node, self)
+
+    def record(self, op: Any, xs: Any, values: Any, mask: int, nodes: Any, y: Any) -> Node | None:
+        if op is mul and any(dtype_of(v) == bool for v in values):
+            op = mul_mask
+        if not is_inexact(dtype_of(y)):
+            self.broke(f"{op!r} gives {dtype_of(y)}, which has no derivative")
+            return None
+        rule = op.rule(mask)
+        if rule is not None and op.diagonal:
+            shape, dtype = shape_of(y), dtype_of(y)
+            if any(shape_of(values[i]) != shape or dtype_of(values[i]) != dtype for i in rule.live):
+                rule = wide(op, mask)
+        if rule is None:
+            self.broke(f"{op!r} has no derivative")
+            return None
+        if len(nodes) != len(rule.live):  # an argument without a derivative, such as a label
+            places = [i for i in range(len(values)) if mask >> i & 1]
+            nodes = [n for i, n in zip(places, nodes) if i in rule.live]
+        res = [self.residual(n, op, rule, xs, values, y) for n in rule.names]
+        frame = user_frame(getframe(2))
+        assert frame is not None
+        return Node(seq(), rule, tuple(nodes), tuple(res), frame.f_code, frame.f_lasti)
+
+    def residual(self, name: str, op: Any, rule: Rule, xs: Any, values: Any, y: Any) -> Any:
+        if name == "y":
+            return y
+        if name == "op":
+            return op
+        if name == "live":
+            return rule.live
+        if name == "xs":
+            return tuple([self.held(x, v) for x, v in zip(xs, values)])
+        if name == "shapes":
+            return tuple([shape_of(v) for v in values])
+        names = op.argnames(len(values))
+        if name in names:
+            i = names.index(name)
+            return self.held(xs[i], values[i])
+        arg, _, what = name.rpartition("_")
+        v = y if arg == "y" else values[names.index(arg)]
+        if what == "shape":
+            return shape_of(v)
+        return v.dtype if what == "dtype" else (shape_of(v), dtype_of(v))
+
+    def held(self, x: Any, value: Any) -> Any:
+        """A residual that later writes by the user cannot reach."""
+        if isinstance(x, Tensor) and x.level is self:
+            return value
+        if isinstance(value, Tensor):
+            return make(value.data, value.node, value.level, Tensor if type(value) is View else type(value))
+        return own(value)
+
+    def write(self, x: Tensor, path: tuple[Any, ...], v: Any) -> None:
+        vnode = None
+        if isinstance(v, Tensor) and v.level is self:
+            vnode, v = v.node, v.data
+        node = x.node
+        quiet = not recording(self)
+        if type(node) is Leaf:
+            if not quiet:
+                raise leaf_write(x)
+            vnode = None
+        v_shape = shape_of(v)
+        store_into(x, path, v)
+        parents = tuple([n for n in (node, vnode) if n is not None])
+        if parents and not quiet:
+            mask = (node is not None) | (vnode is not None) << 1
+            frame = user_frame(getframe(2))
+            assert frame is not None
+            op = Write(path)
+            rule = op.rule(mask)
+            assert rule is not None
+            rule.owned = Write.pull_owned
+            res = tuple([op if n == "op" else v_shape for n in rule.names])
+            x.node = Node(seq(), rule, parents, res, frame.f_code, frame.f_lasti)
+
+
+def leaf_write(x: Tensor) -> LeafWriteError:
+    name = x.name or "x"
+    return LeafWriteError(
+        f"in-place write to the leaf `{name}`",
+        "after it the leaf would be a result, and its gradient lost",
+        operands=[(name, x)],
+        fix=f"`with wg.no_grad():` for an optimizer's update; otherwise write to a copy: {name} = {name}.copy()",
+    )
+
+
+trace.TAPE = Tape
+trace.EAGER = EAGER = Tape(1)
+
+
+# ------------------------------------------------------------------ writing
+
+
+def store_into(x: Tensor, path: tuple[Any, ...], v: Any) -> None:
+    """x.data[path] = v: in the buffer itself when nobody else holds it, in a copy otherwise."""
+    d = x.data
+    if isinstance(d, Tensor) or isinstance(v, Tensor) or not isinstance(d, RAW):
+        x.data = store_above(d, path, v)
+        return
+    x.data = None
+    try:
+        if d.__class__ is not ndarray:
+            d = np.array(d)
+        elif getrefcount(d) > SOLE or d.base is not None or not d.flags.writeable:
+            d = d.copy(order="K")
+        part, index = window(d, path)
+        part[index] = v
+    except (ValueError, TypeError, IndexError) as error:
+        raise Write(path).refusal((d, v), error) from error
+    finally:
+        x.data = d
+
+
+def store_above(d: Any, path: tuple[Any, ...], v: Any) -> Any:
+    """The same for values of a level below, or graph variables: on a fresh handle."""
+    if isinstance(d, Tensor):
+        t = make(d.data, d.node, d.level, Tensor if type(d) is View else type(d))
+    elif isinstance(v, Tensor):
+        t = make(d, None, EAGER)
+    else:
+        return Write(path)(d, v)
+    write(t, path, v)
+    return t
+
+
+def write(x: Tensor, path: tuple[Any, ...], v: Any) -> None:
+    """x[path] = v for a root x: x joins v's level when that is higher."""
+    tracer = getattr(trace.HERE, "trace", None) if trace.MODES else None
+    if tracer is not None and x.level is EAGER:
+        tracer.lift(x)
+    if not x.level.alive:
+        raise LevelError("an in-place write", "the tensor belongs to a transform that has returned")
+    if isinstance(v, Tensor) and v.level.depth > x.level.depth:
+        v = bare(v, v.level)
+        if x.level is not EAGER or x.node is not None:
+            x.data = make(x.data, x.node, x.level, type(x))
+        x.node = None
+        x.level = v.level
+        x.__class__ = v.level.cls
+    elif isinstance(v, Tensor) and v.level is not x.level:
+        v = bare(v, x.level)
+    seen = generation(x)
+    x.level.write(x, path, v)
+    x.store = seen + 1
+
+
+def writable(t: Tensor) -> np.ndarray[Any, Any]:
+    """The tensor's own buffer, safe to write: copied first if the tape or a view still holds it.
+
+    For optimizers: `w = writable(p); w -= lr * g`.
+    """
+    d = t.data
+    if d.__class__ is not ndarray or t.level is not EAGER or type(t) is not Tensor:
+        raise LevelError("writable(tensor)", "only an eager tensor has a buffer of its own")
+    t.data = None
+    if getrefcount(d) > SOLE or d.base is not None or not d.flags.writeable:
+        d = d.copy(order="K")
+    t.data = d
+    t.store = generation(t) + 1
+    return d  # type: ignore[no-any-return]
+
+
+# ------------------------------------------------------------------ the sweep
+
+
+class Freed:
+    """Takes the parents' place in a node whose residuals a sweep has used."""
+
+    __slots__ = ("at",)
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+class _Sweep:
+    """What a sweep leaves behind in the nodes it has freed: where it was asked for."""
+
+    __slots__ = ("code", "lasti")
+
+    def __init__(self) -> None:
+        frame = user_frame(getframe(2))
+        assert frame is not None
+        self.code, self.lasti = frame.f_code, frame.f_lasti
+
+    def __iter__(self) -> Any:
+        return iter(())
+
+    def __str__(self) -> str:
+        return place(self.code, self.lasti)
+
+
+def lifted(node: Any, level: Level) -> list[Any]:
+    """The residuals as tensors of this tape, so that the sweep itself is recorded."""
+    rule = node.rule
+    names = rule.op.argnames(0) if not getattr(rule.op, "variadic", False) else ()
+    parents = dict(zip(rule.live, node.parents))
+    by_name = {names[i]: p for i, p in parents.items()} if names else {}
+    out: list[Any] = []
+    for name, value in zip(rule.names, node.res):
+        if name == "xs":
+            out.append(
+                tuple([make(v, parents[i], level) if i in parents else v for i, v in enumerate(value)])
+            )
+            continue
+        p = node if name == "y" else by_name.get(name)
+        out.append(value if p is None else make(value, p, level))
+    return out
+
+
+def sweep(
+    root: Any, g: Any, keep: bool = False, level: Level | None = None, sink: Any = None
+) -> None:
+    """Pull the cotangent g of `root` back to the leaves.
+
+    Args:
+        root: the node to start from.
+        g: its cotangent.
+        keep: leave the residuals in place for another sweep.
+        level: record the sweep itself on this tape (higher orders).
+        sink: called with (leaf, cotangent) once each; the default adds it to the leaf's `grad`.
+    """
+    cotangents = {root: g}
+    heap: list[Any] = []
+    node = root
+    mark = None if keep else _Sweep()
+    sink = sink or accumulate
+    while True:
+        g = cotangents.pop(node)
+        rule = node.rule
+        if rule is None:
+            sink(node, densify(g))
+        else:
+            res = node.res
+            if res is None:
+                raise freed(node)
+            parents = node.parents
+            if level is not None:
+                res = lifted(node, level)
+            if not keep:
+                node.res = None
+                node.parents = mark
+            if g.__class__ is ndarray:
+                if rule.owned is not None and getrefcount(g) <= SOLE and ours(g):
+                    gs = pull_owned(rule, g, res)
+                else:
+                    gs = rule.pull(g, *res)
+            elif g.__class__ in STRUCTURED:
+                if rule.owned is not None and getrefcount(g) <= SOLE and ours(g):
+                    gs = pull_owned(rule, g, res)
+                else:
+                    gs = pull_structured(rule, g, res)
+            else:
+                gs = rule.pull(g, *res)
+            g = res = None
+            if rule.single:
+                (p,) = parents
+                c = cotangents.get(p)
+                if c is None:
+                    cotangents[p] = gs
+                    if not heap:
+                        node = p
+                        gs = parents = None
+                        continue
+                    heappush(heap, (p.seq, p))
+                else:
+                    del cotangents[p]
+                    if gs.__class__ is At and getrefcount(c) <= SOLE:
+                        cotangents[p] = absorb(c, gs)
+                    else:
+                        cotangents[p] = plus(c, gs)
+                c = gs = None
+            else:
+                x = None
+                for p, x in zip(parents, gs):
+                    c = cotangents.get(p)
+                    if c is None:
+                        cotangents[p] = x
+                        heappush(heap, (p.seq, p))
+                    else:
+                        del cotangents[p]
+                        cotangents[p] = plus(c, x)
+                gs = x = c = None
+        if not heap:
+            return
+        node = heappop(heap)[1]
+
+
+def pull_owned(rule: Rule, g: Any, res: Any) -> Any:
+    op, *shape = res
+    return op.pull_owned(g, rule.live, *shape) if shape else op.pull_owned(g, rule.live, None)
+
+
+def pull_structured(rule: Rule, g: Any, res: Any) -> Any:
+    if rule.owned is not None:
+        return rule.pull(g, *res)
+    if not rule.diagonal:
+        return rule.pull(densify(g), *res)
+    base = rule.base
+    if base is None:
+        return apply_diagonal(rule.pull, g, res, rule.single)
+    k = len(base.names)  # operands were broadcast: mask first, then sum to the source
+    out = apply_diagonal(base.pull, g, res[:k], base.single)
+    if base.single:
+        return fit(out, *res[k])
+    return tuple([fit(x, *like) for x, like in zip(out, res[k:])])
+
+
+def accumulate(leaf: Leaf, g: Any) -> None:
+    g = paired(g)
+    leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+
+def paired(g: Any) -> Any:
+    """A cotangent as a gradient, or back: conjugate, so that a step against it goes downhill."""
+    return np.conjugate(g) if getattr(g.dtype, "kind", "f") == "c" else g
+
+
+def freed(node: Any) -> FreedError:
+    return FreedError(
+        "backward through a graph that is gone",
+        f"the residuals of {node.rule.op!r}, recorded at {line(node)}, "
+        f"were freed by the backward at {node.parents}",
+        fix="if this value was meant to be carried over from an earlier step, detach it there "
+        "(h = h.detach()); if both sweeps are meant, let the first one keep the graph",
+    )
+
+
+def ones_like(y: Any) -> Any:
+    s = np.empty(shape_of(y), y.dtype)
+    s.fill(1)
+    return s
+
+
+# ------------------------------------------------------------------ the methods of Tensor
+
+
+@method("backward")
+def backward(
+    self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False
+) -> None:
+    """Add d(self)/d(leaf) to the `grad` of every leaf that self was computed from.
+
+    Args:
+        gradient: the cotangent of self, of its shape; may be left out when self is one number.
+        retain_graph: keep the residuals for another sweep over the same graph.
+        create_graph: record the sweep, so that the gradients can be differentiated; implies
+            retain_graph.
+
+    >>> import wengert as wg
+    >>> x = wg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    tensor([2., 4., 6.])
+    """
+    t = self.look() if type(self) is View else self
+    level = t.level
+    if not isinstance(level, Tape):
+        raise LevelError(
+            f"backward() of a value inside a {type(level).__name__.lower()}",
+            "its graph lies outside the transform",
+            fix="wg.grad(f) inside, or call backward() on the transform's result",
+        )
+    if t.node is None:
+        raise disconnected("backward()", "the tensor", level)
+    if gradient is None:
+        if t.size != 1:
+            raise NonScalarError(
+                "backward()",
+                "a gradient is the derivative of one number",
+                operands=[("tensor", t)],
+                fix="reduce it first, t.sum().backward() or t.mean().backward(), or pass the "
+                "cotangent, t.backward(gradient=...)",
+            )
+        g = ones_like(t.data)
+    else:
+        g = cotangent_of(gradient, t, level)
+    keep = create_graph if retain_graph is None else retain_graph or create_graph
+    with np.errstate(all="ignore"):
+        sweep(t.node, g, keep, level if create_graph else None)
+
+
+def cotangent_of(gradient: Any, t: Tensor, level: Level) -> Any:
+    if shape_of(gradient) != t.shape:
+        raise ShapeError(
+            "backward(gradient=...)",
+            "the cotangent has the shape of the tensor",
+            operands=[("tensor", t), ("gradient", gradient)],
+        )
+    if isinstance(gradient, Tensor):
+        g = gradient.look() if type(gradient) is View else gradient
+        if g.level is level and g.node is None:
+            return paired(g.data)
+        return paired(g)
+    return paired(np.array(gradient, dtype=t.dtype))
+
+
+def disconnected(what: str, result: str, level: Level) -> DisconnectedError:
+    """Say where the path from the inputs to the result broke."""
+    operands: list[Any] = []
+    from ..errors import verbatim
+
+    for (code, lasti), why in list((level.breaks or {}).items())[-3:]:
+        operands.append(("broke at", verbatim(f"{place(code, lasti)}: {why}")))
+    rule = f"{result} does not depend on anything that is being differentiated"
+    fix = None
+    if operands:
+        fix = "keep the computation in numpy functions of the tensor up to the result"
+    elif level is EAGER:
+        fix = "wg.tensor(x, requires_grad=True) marks the inputs whose gradient is wanted"
+    return DisconnectedError(what, rule, operands=operands, fix=fix)
+
+
+@method("requires_grad_")
+def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
+    """Make self a leaf: operations on it are recorded from here on."""
+    t = self
+    if type(t) is View or isinstance(t.data, np.generic):
+        window_ = t.look() if type(t) is View else t
+        t.data = np.array(window_.data) if isinstance(window_.data, RAW) else window_.data
+        t.node, t.level = window_.node, window_.level
+        t.__class__ = Tensor
+        t.store = 0
+    if not requires_grad:
+        if type(t.node) is Node:
+            raise LeafWriteError(
+                "requires_grad_(False)", "the tensor is a result, not a leaf", fix="x.detach()"
+            )
+        t.node = None
+        return t
+    if not is_inexact(t.dtype):
+        raise DTypeError(
+            "requires_grad",
+            "a gradient needs floating-point values",
+            operands=[("tensor", t)],
+            fix="x.astype(float)",
+        )
+    if t.level.depth & 1:  # an eager tape already: level 0's, or the ambient one of a transform
+        if t.node is None:
+            t.node = Leaf(t.level)
+        return t
+    inner = make(t.data, t.node, t.level, type(t))
+    level = t.level.ambient()
+    t.data, t.level, t.node = inner, level, Leaf(level)
+    t.__class__ = Tensor
+    return t
+
+
+def set_requires_grad(self: Tensor, value: bool) -> None:
+    requires_grad_(self, value)
+
+
+Tensor.requires_grad = Tensor.requires_grad.setter(set_requires_grad)  # type: ignore[method-assign,attr-defined]
+
+
+def get_grad(self: Tensor) -> Tensor | None:
+    """The gradient that backward() accumulated, for a leaf."""
+    node = self.node
+    if type(node) is not Leaf or node.grad is None:
+        return None
+    g = node.grad
+    return g if isinstance(g, Tensor) else make(g, None, self.level)
+
+
+def set_grad(self: Tensor, value: Any) -> None:
+    if type(self.node) is not Leaf:
+        raise LeafWriteError("x.grad = ...", "only a leaf has a gradient", operands=[("x", self)])
+    if value is not None and shape_of(value) != self.shape:
+        raise ShapeError("x.grad = g", "shapes differ", operands=[("x", self), ("g", value)])
+    if isinstance(value, Tensor) and value.node is None and value.level is self.level:
+        value = value.data
+    self.node.grad = value
+
+
+Tensor.grad = property(get_grad, set_grad)
+
+
+@method("detach")
+def detach(self: Tensor) -> Tensor:
+    """The value without its derivative, at every level and in both modes."""
+    t = self.look() if type(self) is View else self
+    if isinstance(t.level, Tape):
+        if t.node is not None:
+            t.level.broke("detach()")
+        d = t.data
+        return detach(d) if isinstance(d, Tensor) else make(d, None, EAGER)
+    return t.level.detach(t)  # type: ignore[attr-defined,no-any-return]
+
+
+def describe_leaf(leaf: Leaf) -> str:
+    return leaf.name or describe(leaf)
+
+

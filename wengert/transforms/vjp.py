@@ -1,0 +1,215 @@
+"""Reverse mode as a transform: vjp, grad and value_and_grad of functions of pytrees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from .. import tree
+from ..errors import DTypeError, NonScalarError, ShapeError
+from ..structural import cast, densify
+from ..trace import Leaf, Level, Tensor, View, decay, make, own, push
+from ..types import dtype_of, is_inexact, shape_of
+from .jvp import inward, lower, outward
+from .tape import Tape, disconnected, ones_like, sweep
+
+__all__ = ["grad", "value_and_grad", "vjp"]
+
+
+class Recorded:
+    """One run of f under a tape of its own: the output leaves, and the leaves they came from."""
+
+    def __init__(self, f: Callable[..., Any], xs: list[Any], build: Callable[[list[Any]], Any]) -> None:
+        self.wrap = any(isinstance(x, Tensor) for x in xs)
+        self.xs = [own(inward(x)) for x in xs]
+        with push(Tape) as level:
+            self.level: Level = level
+            self.leaves = [Leaf(level) for _ in xs]
+            self.out = build([make(x, n, level) for x, n in zip(self.xs, self.leaves)])
+
+    def split(self, y: Any) -> tuple[Any, Any]:
+        """(the value below this level, its node or None)."""
+        y = y.look() if type(y) is View else y
+        if isinstance(y, Tensor) and y.level is self.level:
+            return y.data, y.node
+        return decay(y), None
+
+    def pull(self, nodes: list[Any], gs: list[Any], keep: bool) -> list[Any]:
+        """The cotangents of the inputs, given those of the outputs: one sweep for all."""
+        found: dict[Any, Any] = {}
+
+        def sink(leaf: Any, g: Any) -> None:
+            found[leaf] = found[leaf] + g if leaf in found else g
+
+        live = [(n, g) for n, g in zip(nodes, gs) if n is not None]
+        with np.errstate(all="ignore"):
+            for i, (node, g) in enumerate(live):
+                sweep(node, g, keep or i + 1 < len(live), None, sink)
+        return [
+            found[n] if n in found else np.zeros(shape_of(x), dtype_of(x))
+            for n, x in zip(self.leaves, self.xs)
+        ]
+
+
+def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+    """Value and pullback:  y = f(x), and the linear map  gy -> J_f(x)^T gy.
+
+    The Jacobian is never formed; one call of the pullback costs a small multiple of f, whatever the
+    number of inputs.
+
+    Args:
+        f: a function of pytrees of arrays.
+        primals: its arguments.
+        has_aux: f returns (value, aux); the result is then (value, pullback, aux).
+
+    Returns:
+        (value, pullback): pullback takes a cotangent of the value's structure and returns a tuple
+        with one cotangent per argument.
+
+    >>> import numpy as np
+    >>> y, pull = vjp(lambda a, b: a * b, np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    >>> pull(np.array([1.0, 10.0]))
+    (array([ 3., 40.]), array([ 1., 20.]))
+    """
+    xs, structure = tree.flatten(primals)
+    check_inputs("vjp", xs, tree.paths(structure))
+    run = Recorded(f, xs, lambda ts: f(*tree.unflatten(structure, ts)))
+    out, aux = run.out if has_aux else (run.out, None)
+    ys, shape = tree.flatten(out)
+    values, nodes = zip(*[run.split(y) for y in ys]) if ys else ((), ())
+
+    def pullback(cotangent: Any) -> Any:
+        gs, other = tree.flatten(cotangent)
+        if other != shape:
+            raise ShapeError(
+                "pullback(cotangent)",
+                "the cotangent has the structure of the value",
+                operands=[("value", str(shape)), ("cotangent", str(other))],
+            )
+        checked = [fitting(g, v) for g, v in zip(gs, values)]
+        got = run.pull(list(nodes), checked, keep=True)
+        wrap = run.wrap or any(isinstance(g, Tensor) for g in gs)
+        return tree.unflatten(structure, [outward(g, wrap) for g in got])
+
+    value = tree.unflatten(shape, [outward(v, run.wrap) for v in values])
+    return (value, pullback, lower(aux)) if has_aux else (value, pullback)
+
+
+def fitting(g: Any, value: Any) -> Any:
+    g = inward(g)
+    if hasattr(g, "mask"):
+        return g
+    if shape_of(g) != shape_of(value):
+        raise ShapeError(
+            "pullback(cotangent)",
+            "a cotangent has the shape of its value",
+            operands=[("value", value), ("cotangent", g)],
+        )
+    return g if dtype_of(g) == dtype_of(value) or dtype_of(value) is None else cast(g, value.dtype)
+
+
+def check_inputs(what: str, xs: list[Any], paths: list[str]) -> None:
+    for x, p in zip(xs, paths):
+        if is_inexact(dtype_of(x)) or type(x) in (float, complex):
+            continue
+        if dtype_of(x) is None and not isinstance(x, int | list):
+            raise DTypeError(
+                f"{what}(f)", f"an argument is not an array but {type(x).__name__}", operands=[("x" + p, x)]
+            )
+        raise DTypeError(
+            f"{what}(f)",
+            "derivatives are taken with respect to floating-point values",
+            operands=[("x" + p, x)],
+            fix=f"{x}.0" if isinstance(x, int) and not isinstance(x, bool) else "x.astype(float)",
+        )
+
+
+def value_and_grad(
+    f: Callable[..., Any],
+    argnums: int | tuple[int, ...] = 0,
+    has_aux: bool = False,
+    allow_unused: bool = False,
+) -> Callable[..., Any]:
+    """A function that returns (f(x), grad f(x)), in one forward and one reverse pass.
+
+    Args:
+        f: a function of pytrees of arrays whose value is one number.
+        argnums: which positional argument, or arguments, to differentiate.
+        has_aux: f returns (value, aux); the result is then ((value, aux), gradient).
+        allow_unused: return zeros where f does not depend on its arguments, instead of refusing.
+
+    Raises:
+        NonScalarError: the value is not one number.
+        DTypeError: an argument is not floating point.
+        DisconnectedError: the value does not depend on the arguments at all; says where the path
+            broke.
+
+    >>> import numpy as np
+    >>> value_and_grad(lambda x: np.sum(x ** 3))(np.array([1.0, 2.0]))
+    (np.float64(9.0), array([ 3., 12.]))
+    """
+    one = isinstance(argnums, int)
+    nums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+
+    @wraps(f)
+    def both(*args: Any, **kwargs: Any) -> Any:
+        if nums and not -len(args) <= min(nums) <= max(nums) < len(args):
+            raise NonScalarError("grad(f, argnums)", f"{nums} of {len(args)} positional arguments")
+        places = [n % len(args) for n in nums]
+        xs, structure = tree.flatten(tuple(args[n] for n in places))
+        check_inputs("grad", xs, tree.paths(structure))
+
+        def run(ts: list[Any]) -> Any:
+            full = list(args)
+            for n, t in zip(places, tree.unflatten(structure, ts)):
+                full[n] = t
+            return f(*full, **kwargs)
+
+        rec = Recorded(f, xs, run)
+        out, aux = rec.out if has_aux else (rec.out, None)
+        y, node = rec.split(out)
+        name = getattr(f, "__name__", "f")
+        if not hasattr(y, "shape") and not isinstance(y, int | float | complex):
+            raise NonScalarError(f"grad({name})", f"{name} returned {type(y).__name__}, not one number")
+        if np.prod(shape_of(y)) != 1:
+            raise NonScalarError(
+                f"grad({name})",
+                "a gradient is the derivative of one number",
+                operands=[("value", y)],
+                fix="np.sum or np.mean of it; or wg.jacobian for all the derivatives",
+            )
+        if node is None and not allow_unused:
+            raise disconnected(f"grad({name})", f"the value of {name}", rec.level)
+        gs = rec.pull([node], [ones_like(y) if node is not None else None], keep=False)
+        g = tree.unflatten(structure, [outward(densify(g), rec.wrap) for g in gs])
+        value = outward(y, rec.wrap)
+        return ((value, lower(aux)) if has_aux else value), (g[0] if one else g)
+
+    return both
+
+
+def grad(
+    f: Callable[..., Any],
+    argnums: int | tuple[int, ...] = 0,
+    has_aux: bool = False,
+    allow_unused: bool = False,
+) -> Callable[..., Any]:
+    """The gradient of f as a function. See `value_and_grad` for the arguments and errors.
+
+    >>> import numpy as np
+    >>> grad(lambda x: np.sum(np.tanh(x) ** 2))(np.zeros(3))
+    array([0., 0., 0.])
+    >>> grad(grad(lambda x: x ** 4))(2.0)
+    np.float64(48.0)
+    """
+    both = value_and_grad(f, argnums, has_aux, allow_unused)
+
+    @wraps(f)
+    def gradient(*args: Any, **kwargs: Any) -> Any:
+        value, g = both(*args, **kwargs)
+        return (g, value[1]) if has_aux else g
+
+    return gradient

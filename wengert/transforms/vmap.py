@@ -1,0 +1,181 @@
+"""Batching: a function of one example becomes a function of many, without a loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from .. import tree
+from ..errors import ArgumentError
+from ..ops.linear import Broadcast, align_value, batch_path, moveaxis
+from ..trace import Level, Tensor, View, branch_error, make, push
+from ..types import Shape, shape_of
+from .jvp import eager, inward, outward
+from .tape import store_into
+
+__all__ = ["vmap"]
+
+
+class Batched(Tensor):
+    """Many values at once: `data` has the lanes along axis `node` = 0, or none for node None."""
+
+    __slots__ = ()
+
+    @property
+    def requires_grad(self) -> bool:
+        return isinstance(self.data, Tensor) and self.data.recorded()
+
+    def recorded(self) -> bool:
+        return True
+
+
+class VMap(Level):
+    """One batch axis, of n lanes."""
+
+    __slots__ = ("n",)
+    cls = Batched
+
+    def __init__(self, depth: int, n: int) -> None:
+        Level.__init__(self, depth)
+        self.n = n
+
+    def shape(self, t: Tensor) -> Shape:
+        s = shape_of(t.data)
+        return s if t.node is None else s[1:]
+
+    def primal(self, t: Tensor) -> Any:
+        if t.node is None:
+            return t.data
+        raise branch_error(t)
+
+    def process(self, op: Any, xs: Any) -> Any:
+        values: list[Any] = []
+        dims: list[int | None] = []
+        for x in xs:
+            mine = isinstance(x, Tensor) and x.level is self
+            values.append(x.data if mine else x)
+            dims.append(x.node if mine else None)
+        if all(d is None for d in dims):
+            return make(op(*values), None, self, Batched)
+        return make(op.batch(values, dims), 0, self, Batched)
+
+    def write(self, x: Tensor, path: tuple[Any, ...], v: Any) -> None:
+        dv = None
+        if isinstance(v, Tensor) and v.level is self:
+            v, dv = v.data, v.node
+        if x.node is None and dv is not None:
+            x.data = Broadcast((self.n, *shape_of(x.data)))(x.data)
+            x.node = 0
+        if x.node is not None:
+            v = align_value(x.data, v, dv, path)
+            path = batch_path(path)
+        store_into(x, path, v)
+
+    def detach(self, t: Tensor) -> Any:
+        d = t.data
+        if isinstance(d, Tensor):
+            d = d.detach()
+            d = d.data if d.level is eager() else d
+        return make(d, t.node, self, Batched)
+
+
+def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+    """Apply f to every slice of its arguments along an axis, and stack the results.
+
+    Args:
+        f: a function of pytrees of arrays.
+        in_axes: the batch axis of every argument: one int, or a tuple with an int or None (the
+            argument is the same in every lane) per argument, or pytrees of those.
+        out_axes: where the batch axis goes in the results.
+
+    Raises:
+        ArgumentError: the batch axes have different lengths, or an axis does not exist.
+        LevelError: f branches on a value that differs from lane to lane.
+
+    >>> import numpy as np
+    >>> vmap(np.dot)(np.ones((5, 3)), np.arange(15.0).reshape(5, 3))
+    array([ 3., 12., 21., 30., 39.])
+    """
+
+    @wraps(f)
+    def mapped(*args: Any, **kwargs: Any) -> Any:
+        leaves, structure = tree.flatten((args, kwargs))
+        axes = _axes(in_axes, args, structure, len(tree.leaves(kwargs)))
+        wrap = any(isinstance(x, Tensor) for x in leaves)
+        leaves = [inward(x) for x in leaves]
+        n = _lanes(leaves, axes, tree.paths(structure))
+        with push(VMap, n) as level:
+            lanes = []
+            for x, a in zip(leaves, axes):
+                if a is None:
+                    lanes.append(x)
+                else:
+                    x = moveaxis(x, a % len(shape_of(x)), 0)
+                    lanes.append(make(x, 0, level, Batched))
+            args_, kwargs_ = tree.unflatten(structure, lanes)
+            ys, shape = tree.flatten(f(*args_, **kwargs_))
+            outs = _spread(out_axes, shape)
+            ys = [unbatch(y, level, a) for y, a in zip(ys, outs)]
+        return tree.unflatten(shape, [outward(y, wrap) for y in ys])
+
+    return mapped
+
+
+def unbatch(y: Any, level: Any, axis: int | None = 0) -> Any:
+    """The result with its lanes along `axis`; a value that is the same in every lane is repeated."""
+    y = y.look() if type(y) is View else y
+    if isinstance(y, Tensor) and y.level is level:
+        y, batched = y.data, y.node is not None
+    else:
+        y, batched = inward(y), False
+    if axis is None:
+        if batched:
+            raise ArgumentError("vmap(f, out_axes=None)", "the result differs from lane to lane")
+        return y
+    if not batched:
+        y = Broadcast((level.n, *shape_of(y)))(np.asarray(y) if not hasattr(y, "dtype") else y)
+    return moveaxis(y, 0, axis % len(shape_of(y)))
+
+
+def _axes(in_axes: Any, args: Any, structure: Any, n_kwargs: int) -> list[int | None]:
+    if isinstance(in_axes, tuple):
+        if len(in_axes) != len(args):
+            raise ArgumentError(
+                "vmap(f, in_axes)", f"in_axes has {len(in_axes)} entries for {len(args)} arguments"
+            )
+        out: list[int | None] = []
+        for a, arg in zip(in_axes, args, strict=True):
+            out += _spread(a, tree.flatten(arg)[1])
+        return out + [0] * n_kwargs
+    return [in_axes] * structure.size
+
+
+def _spread(axes: Any, structure: Any) -> list[int | None]:
+    """One axis for each leaf, out of an int, None, or a tree that is a prefix of the structure."""
+    if axes is None or isinstance(axes, int):
+        return [axes] * structure.size
+    items = list(axes.values()) if isinstance(axes, dict) else list(axes)
+    if len(items) != len(structure.children):
+        raise ArgumentError("vmap(f)", f"axes {axes!r} do not match the structure {structure!r}")
+    return [a for item, child in zip(items, structure.children, strict=True) for a in _spread(item, child)]
+
+
+def _lanes(xs: list[Any], axes: list[int | None], paths: list[str]) -> int:
+    sizes: dict[str, int] = {}
+    for x, a, p in zip(xs, axes, paths):
+        if a is not None:
+            s = shape_of(x)
+            if not -len(s) <= a < len(s):
+                raise ArgumentError(
+                    "vmap(f, in_axes)", f"axis {a} does not exist", operands=[("argument " + p, x)]
+                )
+            sizes[p] = s[a]
+    if not sizes:
+        raise ArgumentError("vmap(f, in_axes)", "no argument has a batch axis")
+    if len(set(sizes.values())) > 1:
+        text = ", ".join(f"argument{p}: {n}" for p, n in sizes.items())
+        raise ArgumentError("vmap(f)", f"batch axes of different lengths: {text}")
+    return next(iter(sizes.values()))
