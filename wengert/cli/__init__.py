@@ -1,0 +1,53 @@
+"""The `wengert` command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import wengert
+from wengert.errors import WengertError, explain
+
+from . import train
+
+__all__ = ["main"]
+
+INTERRUPTED = 130  # what shells report for a program that SIGINT ended
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="wengert",
+        description="Backpropagation for NumPy: train a network and see what happened.",
+    )
+    top.add_argument("--version", action="version", version=f"wengert {wengert.__version__}")
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    train.add_to(commands)
+    explaining = commands.add_parser(
+        "explain",
+        help="the long form of an error message",
+        description="What an error code means, with bad and good code.",
+    )
+    explaining.add_argument("code", metavar="CODE", help="the code of an error, such as WG101")
+    explaining.set_defaults(run=lambda args: print(explain(args.code)))
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the exit status is 0, 1 (not solved), 2 (a mistake) or 130 (Ctrl-C)."""
+    try:
+        args = parser().parse_args(argv)
+        return args.run(args) or 0
+    except WengertError as error:
+        # The line of code that an error names is ours here, and of no use to the reader.
+        lines = [line for line in str(error).splitlines() if not line.startswith("  at:  ")]
+        print(f"wengert: {lines[0]}", *lines[1:], sep="\n", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"wengert: {train.interrupted(stop)}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has gone, as in `wengert ... | head`
+        sys.stderr.close()
+        return 1

@@ -1,0 +1,94 @@
+"""How a run goes on, on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from wengert.extras import need
+from wengert.train import Outcome, Run, Watcher
+
+__all__ = ["Bar", "Lines"]
+
+FORMAT = "loss {loss:.4f}  train {train:5.1f} %  validation {validation:5.1f} %"
+
+
+def numbers(row: dict[str, Any]) -> str:
+    """The loss and the accuracies of a row of metrics.
+
+    Example:
+        >>> numbers({"loss": 0.25, "train_accuracy": 0.9, "validation_accuracy": 1.0})
+        'loss 0.2500  train  90.0 %  validation 100.0 %'
+    """
+    train, validation = 100 * row["train_accuracy"], 100 * row["validation_accuracy"]
+    return FORMAT.format(loss=row["loss"], train=train, validation=validation)
+
+
+class Lines(Watcher):
+    """A plain line for every reported epoch."""
+
+    def epoch(self, run: Run, row: dict[str, Any]) -> None:
+        wide = len(str(run.options.epochs))
+        of = f"/{run.options.epochs}" if run.recipe.draws == 1 else ""
+        print(
+            f"epoch {row['epoch']:>{wide}}{of}  {numbers(row)}  "
+            f"{row['examples_per_second']:,.0f} examples/s",
+            flush=True,
+        )
+
+    def message(self, run: Run, text: str) -> None:
+        print(text, flush=True)
+
+
+class Bar(Watcher):
+    """A live progress bar, with the numbers of the last whole epoch."""
+
+    def begin(self, run: Run) -> None:
+        rich = need("rich.progress", extra="train")
+        self.progress = rich.Progress(
+            rich.TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            rich.BarColumn(bar_width=None),
+            rich.TextColumn("{task.fields[numbers]}"),
+            rich.TextColumn("[dim]{task.fields[rate]}"),
+            rich.TimeRemainingColumn(compact=True),
+            refresh_per_second=10,
+            expand=True,
+        )
+        self.epochs = run.options.epochs
+        self.task = self.progress.add_task(
+            "",
+            total=self.epochs * run.steps_per_epoch,
+            epoch=1,
+            epochs=self.epochs,
+            numbers="",
+            rate="",
+        )
+        self.shown = 0.0
+        self.drawn = 0
+        self.progress.start()
+
+    def step(self, run: Run, done: int) -> None:
+        now = time.perf_counter()
+        if now - self.shown > 0.05:  # a redraw costs as much as a step
+            self.shown = now
+            epoch = run.epoch - self.drawn
+            at = (epoch - 1) * run.steps_per_epoch + done
+            self.progress.update(self.task, completed=at, epoch=epoch)
+
+    def epoch(self, run: Run, row: dict[str, Any]) -> None:
+        epoch = row["epoch"] - self.drawn
+        self.progress.update(
+            self.task,
+            completed=epoch * run.steps_per_epoch,
+            epoch=epoch,
+            numbers=numbers(row),
+            rate=f"{row['examples_per_second']:,.0f} examples/s",
+        )
+
+    def message(self, run: Run, text: str) -> None:
+        self.progress.console.print(text, highlight=False)
+        self.drawn = run.epoch
+        self.progress.reset(self.task, total=self.epochs * run.steps_per_epoch)
+
+    def end(self, run: Run, outcome: Outcome | None) -> None:
+        self.progress.stop()

@@ -1,0 +1,338 @@
+"""Modules: functions with parameters, which know where each parameter stands in the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wengert import tree
+from wengert.create import tensor
+from wengert.errors import ShapeError, UnknownNameError, verbatim
+from wengert.trace import Tensor, no_grad
+
+__all__ = ["Module", "Parameter", "watch"]
+
+M = TypeVar("M", bound="Module")
+_listeners: list[Callable[[Module, Any], None]] = []
+
+
+def Parameter(data: Any, dtype: Any = None) -> Tensor:
+    """A tensor to be trained: `wg.tensor(data, dtype, requires_grad=True)`.
+
+    Example:
+        >>> Parameter([1.0, 2.0])
+        tensor([1., 2.], requires_grad=True)
+    """
+    return tensor(data, dtype=dtype, requires_grad=True)
+
+
+@contextmanager
+def watch(listener: Callable[[Module, Any], None]) -> Iterator[None]:
+    """Call `listener(module, output)` after every module call inside the block.
+
+    Example:
+        >>> from wengert import nn
+        >>> model = nn.Sequential(nn.Linear(2, 3, rng=0), nn.Tanh())
+        >>> with watch(lambda module, y: print(type(module).__name__, y.shape)):
+        ...     y = model(np.ones((5, 2), np.float32))
+        Linear (5, 3)
+        Tanh (5, 3)
+        Sequential (5, 3)
+    """
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+class Module:
+    """A function with parameters.
+
+    Assigning to an attribute is all it takes: a tensor that requires a gradient is a parameter, any
+    other tensor is a buffer (saved, not trained), and modules are found wherever they stand, also
+    inside lists, tuples and dicts. Parameters learn their path, such as `encoder.0.weight`, which
+    is what messages and pictures call them.
+
+    A module is a pytree whose leaves are its parameters, so `wg.grad` of a function of a module is
+    a module of gradients. A parameter that stands at two places is two leaves there.
+
+    Example:
+        >>> import wengert as wg
+        >>> class Scale(Module):
+        ...     def __init__(self):
+        ...         self.factor = Parameter([2.0, 3.0])
+        ...
+        ...     def forward(self, x):
+        ...         return x * self.factor
+        >>> model = Scale()
+        >>> model(np.ones(2))
+        tensor([2., 3.], grad_fn=mul)
+        >>> wg.grad(lambda m: m(np.array([1.0, 10.0])).sum())(model).factor
+        tensor([ 1., 10.])
+    """
+
+    training: bool = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        tree.register(cls, _flatten, _unflatten)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes; every subclass says."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward(self, ...)")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        y = self.forward(*args, **kwargs)
+        if _listeners:
+            for listener in tuple(_listeners):
+                listener(self, y)
+        return y
+
+    # ---- attributes
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Tensor) and value.requires_grad and value.is_leaf:
+            self._trained[name] = None
+            _call(value, name)
+        elif name in self._trained and not isinstance(value, Tensor):
+            del self._trained[name]
+        object.__setattr__(self, name, value)
+        for path, module in _modules(name, value):
+            for local, p in module.named_parameters():
+                _call(p, f"{path}.{local}")
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        self._trained.pop(name, None)
+
+    @property
+    def _trained(self) -> dict[str, None]:
+        """The names of the attributes that are parameters, in order of assignment."""
+        own: dict[str, None] = self.__dict__.setdefault("_parameters", {})
+        return own
+
+    # ---- walking
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules right below this one, with their paths."""
+        for name, value in self.__dict__.items():
+            yield from _modules(name, value)
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and every one below it, each once, with their paths."""
+        seen: set[int] = set()
+        stack = [(prefix, self)]
+        while stack:
+            path, module = stack.pop()
+            if id(module) in seen:
+                continue
+            seen.add(id(module))
+            yield path, module
+            below = [(f"{path}.{n}" if path else n, m) for n, m in module.named_children()]
+            stack.extend(reversed(below))
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter once, with its path."""
+        return self._tensors(trained=True)
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor that is saved but not trained, with its path."""
+        return self._tensors(trained=False)
+
+    def _tensors(self, *, trained: bool) -> Iterator[tuple[str, Tensor]]:
+        seen: set[int] = set()
+        for path, module in self.named_modules():
+            for name, value in module.__dict__.items():
+                is_tensor = isinstance(value, Tensor) or name in module._trained
+                if not is_tensor or (name in module._trained) != trained or id(value) in seen:
+                    continue
+                seen.add(id(value))
+                yield f"{path}.{name}" if path else name, value
+
+    def parameters(self) -> list[Tensor]:
+        """Every parameter once, in the order of `named_parameters`."""
+        out = []
+        for name, p in self.named_parameters():
+            _call(p, name)
+            out.append(p)
+        return out
+
+    # ---- modes
+    def train(self: M, mode: bool = True) -> M:
+        """Behave as in training (dropout and the like are active), here and below."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self: M) -> M:
+        """Behave as in use, here and below."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients: `p.grad = None` for every parameter."""
+        for p in self.parameters():
+            p.grad = None
+
+    # ---- state
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """A copy of every parameter and buffer, by path. Later training does not change it."""
+        named = [*self.named_parameters(), *self.named_buffers()]
+        return {name: np.array(t.value()) for name, t in named}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over every value; nothing is changed unless all of them fit.
+
+        Raises:
+            UnknownNameError: names that are missing in `state`, or that the model does not have.
+            ShapeError: a value whose shape differs from the model's.
+        """
+        own = dict([*self.named_parameters(), *self.named_buffers()])
+        _check_state(type(self).__name__, own, state)
+        with no_grad():
+            for name, t in own.items():
+                t[...] = np.asarray(state[name], dtype=t.dtype)
+
+    # ---- printing
+    def extra_repr(self) -> str:
+        """What stands between the parentheses of the repr; a subclass with options says."""
+        return ""
+
+    def __repr__(self) -> str:
+        below = [(path, m) for path, m in self.named_modules() if path]
+        head = f"{type(self).__name__}({self.extra_repr()}"
+        if not below:
+            return head + ")"
+        rows = [
+            (path, f"{type(m).__name__}({m.extra_repr()})", _count(m, deep=False))
+            for path, m in below
+        ]
+        rows.append(("parameters", "", _count(self, deep=True)))
+        wide, text = (max(len(row[i]) for row in rows) for i in (0, 1))
+        lines = [
+            f"  {path:<{wide}}  {line:<{text}}  {f'{count:,}' if count else '':>11}".rstrip()
+            for path, line, count in rows
+        ]
+        return "\n".join([head, *lines, ")"])
+
+
+def _count(module: Module, *, deep: bool) -> int:
+    return sum(p.size for name, p in module.named_parameters() if deep or "." not in name)
+
+
+def _call(p: Any, path: str) -> None:
+    """Give a parameter its path, unless it already has a longer one that ends with it."""
+    if not isinstance(p, Tensor) or not p.is_leaf or not p.requires_grad:
+        return
+    known = p.name or ""
+    if known != path and not known.endswith("." + path):
+        p.name = path
+
+
+def _modules(name: str, value: Any) -> Iterator[tuple[str, Module]]:
+    """The modules in an attribute: itself, or those in its lists, tuples and dicts."""
+    if isinstance(value, Module):
+        yield name, value
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from _modules(f"{name}.{i}", item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _modules(f"{name}.{key}", item)
+
+
+class _Rest:
+    """What a module is apart from its parameters: its class and its other attributes."""
+
+    __slots__ = ("cls", "names", "others", "trained")
+
+    def __init__(self, module: Module, names: tuple[str, ...]) -> None:
+        self.cls = type(module)
+        self.names = names
+        self.trained = tuple(module._trained)
+        self.others = {k: v for k, v in module.__dict__.items() if k not in names}
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Rest):
+            return NotImplemented
+        return (self.cls, self.names, self.trained) == (other.cls, other.names, other.trained)
+
+    def __hash__(self) -> int:
+        return hash((self.cls, self.names, self.trained))
+
+
+def _flatten(module: Module) -> tuple[Sequence[Any], Sequence[str], _Rest]:
+    trained = module._trained
+    names = tuple(
+        name
+        for name, value in module.__dict__.items()
+        if name in trained or next(_modules(name, value), None) is not None
+    )
+    return [module.__dict__[n] for n in names], [f".{n}" for n in names], _Rest(module, names)
+
+
+def _unflatten(rest: Any, children: Sequence[Any]) -> Module:
+    made: Module = object.__new__(rest.cls)
+    made.__dict__.update(rest.others)
+    made.__dict__["_parameters"] = dict.fromkeys(rest.trained)
+    made.__dict__.update(zip(rest.names, children))
+    return made
+
+
+def _check_state(kind: str, own: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    missing = [name for name in own if name not in state]
+    unexpected = [name for name in state if name not in own]
+    if missing or unexpected:
+        lines = [(f"missing    {name}", own[name], "in the model") for name in missing]
+        lines += [(f"unexpected {name}", state[name], "in the state") for name in unexpected]
+        shown = lines[:8]
+        if len(lines) > len(shown):
+            shown.append(("...", verbatim(f"and {len(lines) - len(shown)} more"), ""))
+        raise UnknownNameError(
+            f"{kind}.load_state_dict(state)",
+            f"the names differ: {len(missing)} missing, {len(unexpected)} unexpected",
+            operands=shown,
+            fix=_renaming(own, state, missing, unexpected),
+        )
+    wrong = [name for name in own if np.shape(state[name]) != own[name].shape]
+    if wrong:
+        raise ShapeError(
+            f"{kind}.load_state_dict(state)",
+            "the shapes differ",
+            operands=[
+                row
+                for name in wrong[:4]
+                for row in (
+                    (f"model {name}", own[name]),
+                    (f"state {name}", np.asarray(state[name])),
+                )
+            ],
+            fix=_transposing(own, state, wrong),
+        )
+
+
+def _renaming(
+    own: Mapping[str, Any], state: Mapping[str, Any], missing: list[str], unexpected: list[str]
+) -> str | None:
+    """The renaming that makes the names agree, if a common prefix or one slip explains it."""
+    for prefix in {name.partition(".")[0] + "." for name in unexpected}:
+        if {name.removeprefix(prefix) for name in state} == set(own):
+            return f"{{name.removeprefix({prefix!r}): value for name, value in state.items()}}"
+    for prefix in {name.partition(".")[0] + "." for name in missing}:
+        if {prefix + name for name in state} == set(own):
+            return f"{{{prefix!r} + name: value for name, value in state.items()}}"
+    if len(missing) == len(unexpected) == 1:
+        old, new = unexpected[0], missing[0]
+        if get_close_matches(old, [new]) and np.shape(state[old]) == np.shape(own[new]):
+            return f"state[{new!r}] = state.pop({old!r})"
+    return None
+
+
+def _transposing(own: Mapping[str, Any], state: Mapping[str, Any], wrong: list[str]) -> str | None:
+    name = wrong[0]
+    if np.shape(state[name])[::-1] == own[name].shape:
+        return f"state[{name!r}].T has the model's shape: a Linear weight is stored (in, out) here"
+    return None

@@ -1,0 +1,6 @@
+"""Pictures: training curves, gradient norms, and computational graphs, all as SVG."""
+
+from .curves import accuracy_and_loss, gradient_norms
+from .graph import graph
+
+__all__ = ["accuracy_and_loss", "gradient_norms", "graph"]
