@@ -53,20 +53,25 @@ __all__ = [
     "explain",
 ]
 
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
-_NUMPY = f"{os.sep}numpy{os.sep}"
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_NUMPY = f"{os.sep}site-packages{os.sep}numpy{os.sep}"
+GENERATED = "<wengert>"  # the file name of code made from templates
+LIBRARY = frozenset(
+    [os.path.join(folder, f) for folder, _, files in os.walk(_HERE) for f in files if f.endswith(".py")]
+    + [GENERATED]
+)  # the files whose frames are not the user's
 
 
-def user_frame(frame: FrameType | None = None) -> FrameType | None:
+def user_frame(frame: FrameType | None = None) -> FrameType:
     """The nearest frame that is neither wengert's own nor NumPy's."""
-    frame = frame or sys._getframe(1)
-    nearest: FrameType | None = frame
-    while nearest is not None:
+    start = nearest = frame or sys._getframe(1)
+    while True:
         name = nearest.f_code.co_filename
-        if not (name.startswith((_HERE, "<wengert")) or (_NUMPY in name and "site-packages" in name)):
+        if name not in LIBRARY and _NUMPY not in name:
             return nearest
+        if nearest.f_back is None:
+            return start
         nearest = nearest.f_back
-    return frame
 
 
 def place(code: CodeType, lasti: int) -> str:
@@ -79,10 +84,8 @@ def place(code: CodeType, lasti: int) -> str:
     return f"{_short(code.co_filename)}:{line or code.co_firstlineno}, in {code.co_name}"
 
 
-def user_line() -> str | None:
+def user_line() -> str:
     frame = user_frame(sys._getframe(1))
-    if frame is None:
-        return None
     return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}, in {frame.f_code.co_name}"
 
 

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
 
-from .errors import AxisError, DTypeError, ShapeError, UnsupportedError, WengertError
+from .errors import GENERATED, AxisError, DTypeError, ShapeError, UnsupportedError, WengertError
 from .nest import Nest
 from .structural import apply_diagonal, plus
 from .trace import OPS, Tensor, bind, ndarray
@@ -75,7 +75,7 @@ def compose(
     if skip == 2:
         names = ("op", *names)
     scope: dict[str, Any] = {f"r{i}": rules[i] for i in live}
-    code = compile(f"def pull({', '.join(('g', *names))}): return {body}", "<wengert rule>", "exec")
+    code = compile(f"def pull({', '.join(('g', *names))}): return {body}", GENERATED, "exec")
     exec(code, scope)
     return names, scope["pull"]
 
@@ -88,6 +88,9 @@ class Interned(type):
     def __init__(cls, name: str, bases: tuple[type, ...], space: dict[str, Any], **kw: Any) -> None:
         super().__init__(name, bases, space, **kw)
         cls.made = {}
+
+    def __repr__(cls) -> str:
+        return cls.__name__
 
     def __call__(cls, *args: Any, **kw: Any) -> Any:
         if kw:

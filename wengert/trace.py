@@ -69,7 +69,12 @@ class Node:
         self.lasti = lasti
 
     def __repr__(self) -> str:
-        return f"<{self.rule.op!r} at {line(self)}>"
+        return f"<{self.op!r} at {line(self)}>"
+
+    @property
+    def op(self) -> Any:
+        """The operation; its class once a sweep has freed the node."""
+        return self.res[0] if self.rule.names[:1] == ("op",) and self.res else self.rule.op
 
 
 class Leaf:
@@ -116,12 +121,11 @@ class Level:
     def broke(self, what: str) -> None:
         """Note that a recorded value left the derivative here, for the message that may follow."""
         frame = user_frame(getframe(1))
-        if frame is not None:
-            notes = self.breaks = self.breaks or {}
-            notes.pop((frame.f_code, frame.f_lasti), None)
-            notes[frame.f_code, frame.f_lasti] = what
-            if len(notes) > 8:
-                del notes[next(iter(notes))]
+        notes = self.breaks = self.breaks or {}
+        notes.pop((frame.f_code, frame.f_lasti), None)
+        notes[frame.f_code, frame.f_lasti] = what
+        if len(notes) > 8:
+            del notes[next(iter(notes))]
 
     def process(self, op: Any, xs: Any) -> Any:
         raise NotImplementedError
@@ -330,7 +334,7 @@ class Tensor:
         if type(self.node) is Leaf:
             note += ", requires_grad=True"
         elif self.node is not None:
-            note += f", grad_fn={self.node.rule.op!r}"
+            note += f", grad_fn={self.node.op!r}"
         return f"tensor({body}{note})"
 
     def __format__(self, spec: str) -> str:

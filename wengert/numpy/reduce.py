@@ -40,6 +40,9 @@ def sum(
     initial: Any = None, where: Any = True,
 ) -> Any:
     """Sum over axes.  gx = gy, broadcast back."""
+    if x.__class__ is Tensor and axis is None and out is None and initial is None and where is True:
+        if dtype is None:
+            return one(Sum(tuple(range(x.ndim)), keepdims is True), x, getframe(1))
     x = tensor(x)
     if dtype is not None:
         x = x.astype(dtype)

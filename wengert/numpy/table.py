@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import trace
 from ..errors import TapeExitError, UnsupportedError
-from ..ops.operators import call
+from ..ops.operators import ROADS
 from ..primitive import UFUNCS
 from ..trace import Tensor, bind, make, ndarray
 from ..transforms.mutate import ELLIPSIS, assign, cast_to
@@ -73,9 +73,9 @@ def array_function(self: Tensor, func: Any, types: Any, args: Any, kwargs: Any) 
 
 def array_ufunc(self: Tensor, ufunc: Any, how: str, *xs: Any, **kwargs: Any) -> Any:
     if how == "__call__" and not kwargs:
-        op = UFUNCS.get(ufunc)
-        if op is not None:
-            return call(op, xs)
+        road = ROADS.get(ufunc)
+        if road is not None:
+            return road(*xs)
     return _ufunc(ufunc, how, xs, kwargs)
 
 

@@ -25,7 +25,7 @@ Core = Callable[[Array], Array]
 
 BLOCK = 8192  # temporaries of this many float64 stay in the second-level cache
 HEAD = np.int64(-(1 << 27))
-F64 = np.float64
+F64 = np.dtype(np.float64)
 
 # ------------------------------------------------------------------ logistic and hyperbolic
 
@@ -65,6 +65,12 @@ def dsigmoid(x: Array) -> Array:
     """sigmoid'(x) = e^-|x| / (1 + e^-|x|)^2, the same on both sides."""
     x, dtype = double(x)
     return bell(np.abs(x)).astype(dtype, copy=False)
+
+
+def by_cosh2(a: Array, b: Array) -> Array:
+    """a / cosh^2 b, in two divisions so that the square does not overflow before the result does."""
+    c = np.cosh(b)
+    return a / c / c
 
 
 def sech2(x: Array) -> Array:
@@ -305,12 +311,15 @@ def far_off(a: Array, k: tuple[float, float], half: float, times_a: bool = False
     g /= polynomial(FAR_Q, z)
     if half != 1.0:
         g *= 2.0
-    p = ah * k[0]
-    d = p + g
+    d = a * (k[0] + k[1])
+    d += g
     dh = head(d)  # k a + G = dh + rest
     rest = a * k[1]
     rest += (a - ah) * k[0]
-    rest += (p - dh) + g
+    ah *= k[0]
+    ah -= dh
+    ah += g
+    rest += ah
     n = a if times_a else 1.0
     r = n / d
     rh = head(r)
@@ -351,7 +360,7 @@ def erf(x: Array) -> Array:
 def _erf_near(x: Array) -> Array:
     m, low = near_zero(x, TWO_OVER_ROOT, 1.0)
     m += low
-    return m
+    return np.copysign(m, x, out=m)
 
 
 def _erf_far(x: Array) -> Array:
@@ -448,7 +457,7 @@ def _gelu_near(x: Array) -> Array:
     low += (x - xh) * ch
     ch *= xh
     ch += low
-    return ch
+    return np.copysign(ch, x, out=ch)
 
 
 def _gelu_far(x: Array) -> Array:

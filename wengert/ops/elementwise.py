@@ -115,10 +115,14 @@ arctan2 = E(
 )
 sinh = E("sinh", np.sinh, lambda d, x: d * cosh(x))
 cosh = E("cosh", np.cosh, lambda d, x: d * sinh(x))
-tanh = E("tanh", np.tanh, lambda d, x: d * sech2(x))
+tanh = E("tanh", np.tanh, lambda d, x: by_cosh2(d, x))
 arcsinh = E("arcsinh", np.arcsinh, lambda d, x: d / accurate_root(x))
 arccosh = E("arccosh", np.arccosh, lambda d, x: d / sqrt((x - 1)) / sqrt((x + 1)))
 arctanh = E("arctanh", np.arctanh, lambda d, x: d / ((1 - x) * (1 + x)))
+by_cosh2 = E(
+    "by_cosh2", accurate.by_cosh2,
+    lambda d, b: by_cosh2(d, b), lambda d, b, y: d * (-2 * tanh(b) * y),
+)
 sech2 = E("sech2", accurate.sech2, lambda d, x, y: d * (-2 * tanh(x) * y))
 cauchy = E("cauchy", accurate.cauchy, lambda d, x, y: d * (-2 * (x * y) * y))
 sinc = E("sinc", np.sinc, lambda d, x: d * dsinc(x, 1))

@@ -516,6 +516,12 @@ class Write(Linear):
         """Both cotangents out of one buffer that the sweep holds alone: O(size of the slot)."""
         buffer, mask = (g.value, g.mask) if isinstance(g, Masked) else (g, None)
         part, index = window(buffer, self.path)
+        if live == (0,):
+            part[index] = 0
+            if mask is not None:
+                part, index = window(mask, self.path)
+                part[index] = False
+            return g
         gv: Any = np.array(part[index])
         part[index] = 0
         if mask is not None:
@@ -525,7 +531,7 @@ class Write(Linear):
             gv = Masked(gv, gm) if gv.shape == b_shape else np.where(gm, gv, 0)
         if not isinstance(gv, Masked):
             gv = unbroadcast(gv, b_shape)
-        return (g, gv) if len(live) == 2 else g if live[0] == 0 else gv
+        return (g, gv) if len(live) == 2 else gv
 
     def batch(self, xs: Any, dims: Any) -> Array:
         x = batch_target(xs, dims)

@@ -7,16 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import trace
 from ..primitive import UFUNCS, Elementwise
-from ..trace import OPS, Tensor, View, bind
+from ..trace import OPS, Tensor, bind
 from . import elementwise as e
 from .contract import matmul
 from .road import binary, matmul_method, unary
 
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "truediv": "/"}
 TABLE: dict[str, Elementwise] = {"add": e.add, "sub": e.sub, "mul": e.mul, "truediv": e.div}
-ROADS: dict[Any, Callable[..., Any]] = {}  # ufunc -> the fast road, two frames below the user
 
 for _name, _symbol in SYMBOLS.items():
     setattr(Tensor, f"__{_name}__", binary(TABLE[_name], _symbol))
@@ -83,23 +81,29 @@ T.__rdivmod__ = lambda a, b: (b // a, b % a)
 T.__hash__ = object.__hash__
 
 
-def call(op: Any, xs: Any) -> Any:
-    """One elementwise operation on tensors, by the fastest road that knows it; for np.f(tensor)."""
-    if len(xs) == 1 and isinstance(op, Elementwise):
-        road = ROADS.get(op)
-        if road is None:
-            road = ROADS[op] = unary(op, 3)
-        return road(xs[0])
-    if trace.MODES == 0 and len(xs) == 2 and (xs[0].__class__ is Tensor or xs[0].__class__ is View):
-        road = ROADS.get(op)
-        if road is None:
-            names = {e.add: "add", e.sub: "sub", e.mul: "mul", e.div: "truediv"}
-            name = names.get(op)
-            road = ROADS[op] = getattr(Tensor, f"__{name}__") if name else bind_road(op)
-        if not isinstance(xs[1], np.ndarray):
-            return road(*xs)
-    return bind(op, *xs)
+class Roads(dict[Any, Callable[..., Any]]):
+    """ufunc -> how np.f(tensor) is evaluated: a fast road, built when first asked for."""
+
+    def get(self, ufunc: Any, default: Any = None) -> Any:
+        road = dict.get(self, ufunc)
+        if road is None and ufunc in UFUNCS:
+            road = self[ufunc] = self.build(ufunc, UFUNCS[ufunc])
+        return road
+
+    def build(self, ufunc: Any, op: Any) -> Callable[..., Any]:
+        if isinstance(op, Elementwise) and len(op.args) == 1:
+            return unary(op, 2)
+        name = {v: k for k, v in TABLE.items()}.get(op) if isinstance(op, Elementwise) else None
+        fast = getattr(Tensor, f"__{name}__") if name else None
+        if fast is None:
+            return lambda *xs: bind(op, *xs)
+
+        def road(a: Any, b: Any) -> Any:
+            if b.__class__ is Tensor and a.__class__ is Tensor:
+                return fast(a, b)
+            return bind(op, a, b)
+
+        return road
 
 
-def bind_road(op: Any) -> Callable[..., Any]:
-    return lambda *xs: bind(op, *xs)
+ROADS = Roads()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import trace
+from ..errors import GENERATED, LIBRARY, user_frame
 from ..primitive import Elementwise, Rule
 from ..structural import fit
 from ..trace import Node, Tensor, View, bind, getframe, ndarray, new, own, seq
@@ -30,8 +31,9 @@ def method(x):
     p = x.node
     if p is None: t.node = None
     else:
-        fr = getframe({depth})
-        t.node = Node(seq(), R1, (p,), ({keep}), fr.f_code, fr.f_lasti)
+        fr = getframe({depth}); co = fr.f_code
+        if co.co_filename in LIBRARY: fr = user_frame(fr); co = fr.f_code
+        n = t.node = new(Node); n.seq = seq(); n.rule = R1; n.parents = (p,); n.res = ({keep}); n.code = co; n.lasti = fr.f_lasti
     return t
 """
 
@@ -57,12 +59,14 @@ def method(s, o):
     t = new(Tensor); t.data = y; t.level = s.level
     p = s.node
     if p is not None:
-        fr = getframe(1)
-        if q is None: t.node = Node(seq(), RS, (p,), ({keep_s}), fr.f_code, fr.f_lasti)
-        else: t.node = Node(seq(), R3, {parents}, ({keep_both}), fr.f_code, fr.f_lasti)
+        fr = getframe(1); co = fr.f_code
+        if co.co_filename in LIBRARY: fr = user_frame(fr); co = fr.f_code
+        if q is None: n = t.node = new(Node); n.seq = seq(); n.rule = RS; n.parents = (p,); n.res = ({keep_s}); n.code = co; n.lasti = fr.f_lasti
+        else: n = t.node = new(Node); n.seq = seq(); n.rule = R3; n.parents = {parents}; n.res = ({keep_both}); n.code = co; n.lasti = fr.f_lasti
     elif q is not None:
-        fr = getframe(1)
-        t.node = Node(seq(), RO, (q,), ({keep_o}), fr.f_code, fr.f_lasti)
+        fr = getframe(1); co = fr.f_code
+        if co.co_filename in LIBRARY: fr = user_frame(fr); co = fr.f_code
+        n = t.node = new(Node); n.seq = seq(); n.rule = RO; n.parents = (q,); n.res = ({keep_o}); n.code = co; n.lasti = fr.f_lasti
     else: t.node = None
     return t
 """
@@ -71,6 +75,7 @@ FOREIGN: frozenset[type] = frozenset({str, bytes, type(None), dict, set})
 SCOPE: dict[str, Any] = {
     "Node": Node,
     "FOREIGN": FOREIGN,
+    "LIBRARY": LIBRARY,
     "Tensor": Tensor,
     "View": View,
     "bind": bind,
@@ -79,12 +84,13 @@ SCOPE: dict[str, Any] = {
     "new": new,
     "seq": seq,
     "trace": trace,
+    "user_frame": user_frame,
 }
 
 
 def build(source: str, op: Any, **scope: Any) -> Callable[..., Any]:
     space = {**SCOPE, "op": op, "f": op.impl, **scope}
-    exec(compile(source, f"<wengert {op!r}>", "exec"), space)
+    exec(compile(source, GENERATED, "exec"), space)
     return space["method"]  # type: ignore[no-any-return]
 
 
@@ -100,20 +106,32 @@ def unary(op: Elementwise, depth: int = 1) -> Callable[..., Any]:
 
 def binary(op: Elementwise, symbol: str, reflected: bool = False) -> Callable[..., Any]:
     """`s OP o`, or `o OP s` when reflected."""
-    r1, r2, r3 = op.rules[1], op.rules[2], op.rules[3]
-    rs, ro = (r2, r1) if reflected else (r1, r2)
-    source = BINARY.format(
-        symbol=symbol,
-        first="o" if reflected else "s",
-        second="s" if reflected else "o",
-        s="b" if reflected else "a",
-        o="a" if reflected else "b",
-        parents="(q, p)" if reflected else "(p, q)",
-        keep_s=kept(rs),
-        keep_o=kept(ro),
-        keep_both=kept(r3),
+    words = {
+        "symbol": symbol,
+        "first": "o" if reflected else "s",
+        "second": "s" if reflected else "o",
+        "s": "b" if reflected else "a",
+        "o": "a" if reflected else "b",
+        "parents": "(q, p)" if reflected else "(p, q)",
+        "keep_s": kept(op.rules[2 if reflected else 1]),
+        "keep_o": kept(op.rules[1 if reflected else 2]),
+        "keep_both": kept(op.rules[3]),
+    }
+    mine, other = (2, 1) if reflected else (1, 2)
+    spread = build(
+        SPREAD.format(**words), op,
+        RS=wide(op, mine), RO=wide(op, other), R3=wide(op, 3),
+    )  # fmt: skip
+    return build(
+        BINARY.format(**words), op, RS=op.rules[mine], RO=op.rules[other], R3=op.rules[3], spread=spread
     )
-    return build(source, op, RS=rs, RO=ro, R3=r3, spread=spread(op, reflected))
+
+
+WIDE = """
+def pull(g, {names}):
+    {gs} = base(g, {kept})
+    return {fits}
+"""
 
 
 def wide(op: Elementwise, mask: int) -> Rule | None:
@@ -124,59 +142,46 @@ def wide(op: Elementwise, mask: int) -> Rule | None:
     base = op.rules[mask]
     if base is None:
         return None
-    k = len(base.names)
-    names = base.names + tuple(f"{op.args[i]}_like" for i in base.live)
-    if base.single:
-
-        def pull(g: Any, *res: Any) -> Any:
-            return fit(base.pull(g, *res[:k]), *res[k])
-
-    else:
-
-        def pull(g: Any, *res: Any) -> Any:
-            return tuple([fit(x, *like) for x, like in zip(base.pull(g, *res[:k]), res[k:])])
-
-    rule = op.rules[key] = Rule(op, base.live, names, pull, diagonal=True, base=base)
+    likes = tuple(f"{op.args[i]}_like" for i in base.live)
+    gs = [f"g{i}" for i in base.live]
+    source = WIDE.format(
+        names=", ".join((*base.names, *likes)),
+        gs=", ".join(gs),
+        kept=", ".join(base.names),
+        fits=", ".join(
+            f"{g} if {g}.__class__ is ndarray and {g}.shape == {l}[0] and {g}.dtype is {l}[1] "
+            f"else fit({g}, *{l})"
+            for g, l in zip(gs, likes)
+        ),
+    )
+    space: dict[str, Any] = {"base": base.pull, "fit": fit, "ndarray": ndarray}
+    exec(compile(source, GENERATED, "exec"), space)
+    names = base.names + likes
+    rule = op.rules[key] = Rule(op, base.live, names, space["pull"], diagonal=True, base=base)
     return rule
 
 
-def spread(op: Elementwise, reflected: bool) -> Callable[..., Any]:
-    """Two tensors of one level whose shapes or dtypes differ."""
-    f = op.impl
-    picks = {
-        m: (wide(op, m), tuple("aby".index(n) for n in op.rules[m].names))  # type: ignore[union-attr]
-        for m in (1, 2, 3)
-    }
-
-    def spread(s: Any, o: Any, frame: Any) -> Any:
-        if reflected:
-            s, o = o, s
-        a, b = s.data, o.data
-        if a.__class__ is not ndarray or b.__class__ is not ndarray or bool in (a.dtype, b.dtype):
-            return bind(op, s, o)
-        try:
-            y = f(a, b)
-        except ValueError as error:
-            raise op.refusal((s, o), error) from error
-        t = new(Tensor)
-        t.data = y
-        t.level = s.level
-        p, q = s.node, o.node
-        if p is None and q is None:
-            t.node = None
-            return t
-        mask = (p is not None) | (q is not None) << 1
-        rule, pick = picks[mask]
-        values = (a, b, y)
-        like: tuple[Any, ...] = ((a.shape, a.dtype),) if p is not None else ()
-        if q is not None:
-            like = (*like, (b.shape, b.dtype))
-        parents = (p, q) if mask == 3 else (p,) if q is None else (q,)
-        res = tuple([values[i] for i in pick]) + like
-        t.node = Node(seq(), rule, parents, res, frame.f_code, frame.f_lasti)
+SPREAD = """
+def method(s, o, fr):
+    {s} = s.data; {o} = o.data
+    ad = a.dtype; bd = b.dtype
+    if (a.__class__ is not ndarray or b.__class__ is not ndarray
+            or ad.kind not in "fc" or ad is not bd and bd.kind not in "fc"):
+        return bind(op, {first}, {second})
+    try: y = a {symbol} b
+    except ValueError as error: raise op.refusal(({first}, {second}), error) from error
+    t = new(Tensor); t.data = y; t.level = s.level
+    p = s.node; q = o.node
+    if p is None and q is None:
+        t.node = None
         return t
-
-    return spread
+    co = fr.f_code
+    if co.co_filename in LIBRARY: fr = user_frame(fr); co = fr.f_code
+    if q is None: n = t.node = new(Node); n.seq = seq(); n.rule = RS; n.parents = (p,); n.res = ({keep_s}({s}.shape, {s}d),); n.code = co; n.lasti = fr.f_lasti
+    elif p is None: n = t.node = new(Node); n.seq = seq(); n.rule = RO; n.parents = (q,); n.res = ({keep_o}({o}.shape, {o}d),); n.code = co; n.lasti = fr.f_lasti
+    else: n = t.node = new(Node); n.seq = seq(); n.rule = R3; n.parents = {parents}; n.res = ({keep_both}(a.shape, ad), (b.shape, bd)); n.code = co; n.lasti = fr.f_lasti
+    return t
+"""
 
 
 MATMUL = """
@@ -196,12 +201,14 @@ def method(s, o):
     t = new(Tensor); t.data = y; t.level = s.level
     p = s.node; q = o.node
     if p is not None:
-        fr = getframe(1)
-        if q is None: t.node = Node(seq(), R1, (p,), (b,), fr.f_code, fr.f_lasti)
-        else: t.node = Node(seq(), R3, (p, q), (a, b), fr.f_code, fr.f_lasti)
+        fr = getframe(1); co = fr.f_code
+        if co.co_filename in LIBRARY: fr = user_frame(fr); co = fr.f_code
+        if q is None: n = t.node = new(Node); n.seq = seq(); n.rule = R1; n.parents = (p,); n.res = (b,); n.code = co; n.lasti = fr.f_lasti
+        else: n = t.node = new(Node); n.seq = seq(); n.rule = R3; n.parents = (p, q); n.res = (a, b); n.code = co; n.lasti = fr.f_lasti
     elif q is not None:
-        fr = getframe(1)
-        t.node = Node(seq(), R2, (q,), (a,), fr.f_code, fr.f_lasti)
+        fr = getframe(1); co = fr.f_code
+        if co.co_filename in LIBRARY: fr = user_frame(fr); co = fr.f_code
+        n = t.node = new(Node); n.seq = seq(); n.rule = R2; n.parents = (q,); n.res = (a,); n.code = co; n.lasti = fr.f_lasti
     else: t.node = None
     return t
 """
@@ -211,13 +218,13 @@ def matrix_rules() -> dict[int, Rule]:
     """The rules of a product of two matrices, where no axis was broadcast: the transposes alone."""
 
     def a_of(g: Any, b: Any) -> Any:
-        return g @ b.swapaxes(-1, -2)
+        return g @ b.T
 
     def b_of(g: Any, a: Any) -> Any:
-        return a.swapaxes(-1, -2) @ g
+        return a.T @ g
 
     def both(g: Any, a: Any, b: Any) -> Any:
-        return g @ b.swapaxes(-1, -2), a.swapaxes(-1, -2) @ g
+        return g @ b.T, a.T @ g
 
     return {
         1: Rule(matmul, (0,), ("b",), a_of),
@@ -242,12 +249,12 @@ AFFINE_RULES: dict[int, Rule] = {}
 
 def affine_rules() -> None:
     def bc(g: Any, a: Any) -> Any:
-        return a.swapaxes(-1, -2) @ g, np.add.reduce(g) if g.__class__ is ndarray else g.sum(axis=0)
+        return a.T @ g, np.add.reduce(g) if g.__class__ is ndarray else g.sum(axis=0)
 
     def abc(g: Any, a: Any, b: Any) -> Any:
         return (
-            g @ b.swapaxes(-1, -2),
-            a.swapaxes(-1, -2) @ g,
+            g @ b.T,
+            a.T @ g,
             np.add.reduce(g) if g.__class__ is ndarray else g.sum(axis=0),
         )
 

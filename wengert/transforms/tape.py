@@ -100,7 +100,6 @@ class Tape(Level):
             nodes = [n for i, n in zip(places, nodes) if i in rule.live]
         res = [self.residual(n, op, rule, xs, values, y) for n in rule.names]
         frame = user_frame(getframe(2))
-        assert frame is not None
         return Node(seq(), rule, tuple(nodes), tuple(res), frame.f_code, frame.f_lasti)
 
     def residual(self, name: str, op: Any, rule: Rule, xs: Any, values: Any, y: Any) -> Any:
@@ -148,11 +147,10 @@ class Tape(Level):
         if parents and not quiet:
             mask = (node is not None) | (vnode is not None) << 1
             frame = user_frame(getframe(2))
-            assert frame is not None
             op = Write(path)
             rule = op.rule(mask)
             assert rule is not None
-            rule.owned = Write.pull_owned
+            rule.owned = pull_write
             res = tuple([op if n == "op" else v_shape for n in rule.names])
             x.node = Node(seq(), rule, parents, res, frame.f_code, frame.f_lasti)
 
@@ -265,7 +263,6 @@ class _Sweep:
 
     def __init__(self) -> None:
         frame = user_frame(getframe(2))
-        assert frame is not None
         self.code, self.lasti = frame.f_code, frame.f_lasti
 
     def __iter__(self) -> Any:
@@ -278,9 +275,8 @@ class _Sweep:
 def lifted(node: Any, level: Level) -> list[Any]:
     """The residuals as tensors of this tape, so that the sweep itself is recorded."""
     rule = node.rule
-    names = rule.op.argnames(0) if not getattr(rule.op, "variadic", False) else ()
     parents = dict(zip(rule.live, node.parents))
-    by_name = {names[i]: p for i, p in parents.items()} if names else {}
+    by_name = {} if rule.op.variadic else {rule.op.args[i]: p for i, p in parents.items()}
     out: list[Any] = []
     for name, value in zip(rule.names, node.res):
         if name == "xs":
@@ -372,8 +368,11 @@ def sweep(
 
 
 def pull_owned(rule: Rule, g: Any, res: Any) -> Any:
-    op, *shape = res
-    return op.pull_owned(g, rule.live, *shape) if shape else op.pull_owned(g, rule.live, None)
+    return rule.owned(g, rule.live, *res)
+
+
+def pull_write(g: Any, live: tuple[int, ...], op: Any, b_shape: Any = None) -> Any:
+    return op.pull_owned(g, live, b_shape)
 
 
 def pull_structured(rule: Rule, g: Any, res: Any) -> Any:
@@ -404,7 +403,7 @@ def paired(g: Any) -> Any:
 def freed(node: Any) -> FreedError:
     return FreedError(
         "backward through a graph that is gone",
-        f"the residuals of {node.rule.op!r}, recorded at {line(node)}, "
+        f"the residuals of {node.op!r}, recorded at {line(node)}, "
         f"were freed by the backward at {node.parents}",
         fix="if this value was meant to be carried over from an earlier step, detach it there "
         "(h = h.detach()); if both sweeps are meant, let the first one keep the graph",
