@@ -120,6 +120,7 @@ class Primitive(metaclass=Interned):
     args: ClassVar[tuple[str, ...]] = ("x",)
     variadic: ClassVar[bool] = False
     diagonal: ClassVar[bool] = False
+    outputs: ClassVar[int] = 1  # more than one: impl returns a tuple, and so do infer, batch, push
     view: ClassVar[bool] = False  # the value is a window on the argument, as in NumPy
     needs: ClassVar[tuple[str, ...]] = ("infer", "impl", "batch")
     rules: ClassVar[dict[int, Rule | None]]

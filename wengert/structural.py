@@ -64,7 +64,23 @@ class At:
         return Masked(self.dense(), mask)
 
 
-STRUCTURED = (Masked, At)
+class Parts:
+    """The cotangents of an operation with several outputs; None where an output was not used."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: tuple[Any, ...]) -> None:
+        self.values = values
+
+    def merge(self, other: Parts) -> Parts:
+        pairs = zip(self.values, other.values)
+        return Parts(tuple([b if a is None else a if b is None else plus(a, b) for a, b in pairs]))
+
+    def dense(self) -> tuple[Any, ...]:
+        return tuple([densify(v) for v in self.values])
+
+
+STRUCTURED = (Masked, At, Parts)
 
 
 def densify(g: Any) -> Any:
@@ -93,6 +109,8 @@ def plus(a: Any, b: Any) -> Any:
     """The sum of two tangents or cotangents of one value."""
     if a.__class__ is ndarray is b.__class__:
         return a + b
+    if isinstance(a, Parts):
+        return a.merge(b)
     if isinstance(a, At) and isinstance(b, At):
         a = a.masked()
     if isinstance(b, At) and isinstance(a, Masked):

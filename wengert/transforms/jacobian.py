@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..ops.linear import Reshape, moveaxis
+from ..ops.linear import GetItem, Reshape, moveaxis
 from ..structural import Masked
 from ..trace import Tensor, make, push
 from ..types import Shape, dtype_of, shape_of
@@ -116,15 +116,11 @@ def _forward(f: Callable[..., Any], xs: list[Any]) -> Any:
             table = unbatch(dy, level)  # [n, value's shape]
             start, row = 0, []
             for x, size in zip(xs, sizes):
-                part = table[start : start + size]
-                rank = len(shape_of(part))
-                for _ in range(1):
-                    part = moveaxis(part, 0, rank - 1)
-                lead = shape_of(part)[:-1]
-                row.append(Reshape((*lead, *shape_of(x)))(part))
+                part = GetItem((slice(start, start + size),))(table)
+                part = moveaxis(part, 0, len(shape_of(y)))
+                row.append(Reshape((*shape_of(y), *shape_of(x)))(part))
                 start += size
             rows.append(row)
-            del y
     return shape, rows
 
 

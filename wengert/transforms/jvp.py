@@ -42,6 +42,9 @@ class JVP(Level):
         y = op(*values)
         if isinstance(op, Constant) or all(d is None for d in tangents):
             return y
+        if op.outputs > 1:
+            slopes = op.push(values, [densify(d) for d in tangents], y)
+            return tuple([v if d is None else make(v, d, self, Dual) for v, d in zip(y, slopes)])
         return make(y, tangent(op, values, tangents, y), self, Dual)
 
     def write(self, x: Tensor, path: tuple[Any, ...], v: Any) -> None:

@@ -28,8 +28,8 @@ from ..errors import (
 from ..ops.elementwise import mul, mul_mask
 from ..ops.linear import At, GetItem, Masked, Write, ours, window
 from ..ops.road import wide
-from ..primitive import Rule
-from ..structural import STRUCTURED, absorb, apply_diagonal, densify, fit, plus
+from ..primitive import Linear, Rule
+from ..structural import STRUCTURED, Parts, absorb, apply_diagonal, densify, fit, plus
 from ..trace import (
     RAW,
     SOLE,
@@ -79,12 +79,20 @@ class Tape(Level):
                 node = self.record(op, xs, values, mask, nodes, y)
             else:
                 self.broke("computed under no_grad")
+        if op.outputs > 1:
+            return tuple([make(v, self.pick(node, i, op.outputs, v), self) for i, v in enumerate(y)])
         return make(y, node, self)
+
+    def pick(self, node: Node | None, i: int, n: int, y: Any) -> Node | None:
+        """The node of one output of an operation with several."""
+        if node is None or not is_inexact(dtype_of(y)):
+            return None
+        return Node(seq(), PICK, (node,), (n, i), node.code, node.lasti)
 
     def record(self, op: Any, xs: Any, values: Any, mask: int, nodes: Any, y: Any) -> Node | None:
         if op is mul and any(dtype_of(v) == bool for v in values):
             op = mul_mask
-        if not is_inexact(dtype_of(y)):
+        if op.outputs == 1 and not is_inexact(dtype_of(y)):
             self.broke(f"{op!r} gives {dtype_of(y)}, which has no derivative")
             return None
         rule = op.rule(mask)
@@ -153,6 +161,17 @@ class Tape(Level):
             rule.owned = pull_write
             res = tuple([op if n == "op" else v_shape for n in rule.names])
             x.node = Node(seq(), rule, parents, res, frame.f_code, frame.f_lasti)
+
+
+class Pick(Linear):
+    """One output of an operation with several."""
+
+
+def pull_pick(g: Any, n: int, i: int) -> Parts:
+    return Parts(tuple([g if k == i else None for k in range(n)]))
+
+
+PICK = Rule(Pick, (0,), ("n", "i"), pull_pick)
 
 
 def leaf_write(x: Tensor) -> LeafWriteError:
@@ -284,6 +303,12 @@ def lifted(node: Any, level: Level) -> list[Any]:
                 tuple([make(v, parents[i], level) if i in parents else v for i, v in enumerate(value)])
             )
             continue
+        if name == "y" and rule.op.outputs > 1:
+            n = rule.op.outputs
+            out.append(
+                tuple([make(v, level.pick(node, i, n, v), level) for i, v in enumerate(value)])  # type: ignore[attr-defined]
+            )
+            continue
         p = node if name == "y" else by_name.get(name)
         out.append(value if p is None else make(value, p, level))
     return out
@@ -376,7 +401,7 @@ def pull_write(g: Any, live: tuple[int, ...], op: Any, b_shape: Any = None) -> A
 
 
 def pull_structured(rule: Rule, g: Any, res: Any) -> Any:
-    if rule.owned is not None:
+    if rule.owned is not None or rule is PICK:
         return rule.pull(g, *res)
     if not rule.diagonal:
         return rule.pull(densify(g), *res)

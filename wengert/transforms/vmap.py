@@ -58,9 +58,11 @@ class VMap(Level):
             mine = isinstance(x, Tensor) and x.level is self
             values.append(x.data if mine else x)
             dims.append(x.node if mine else None)
-        if all(d is None for d in dims):
-            return make(op(*values), None, self, Batched)
-        return make(op.batch(values, dims), 0, self, Batched)
+        lanes = None if all(d is None for d in dims) else 0
+        y = op(*values) if lanes is None else op.batch(values, dims)
+        if op.outputs > 1:
+            return tuple([make(v, lanes, self, Batched) for v in y])
+        return make(y, lanes, self, Batched)
 
     def write(self, x: Tensor, path: tuple[Any, ...], v: Any) -> None:
         dv = None
