@@ -115,6 +115,8 @@ class Primitive(metaclass=Interned):
     batch(xs, dims) -> value                dims[i] is 0 where xs[i] has a batch axis, else None;
                                             the value has its batch axis in front
     lower(*avals) -> Nest | None            the loop nest; None means "call impl"
+
+    `examples` lists where the laws are run: (parameters, then a shape or an array per operand).
     """
 
     args: ClassVar[tuple[str, ...]] = ("x",)
@@ -124,6 +126,7 @@ class Primitive(metaclass=Interned):
     view: ClassVar[bool] = False  # the value is a window on the argument, as in NumPy
     needs: ClassVar[tuple[str, ...]] = ("infer", "impl", "batch")
     rules: ClassVar[dict[int, Rule | None]]
+    examples: ClassVar[Any] = ()
 
     @classmethod
     def title(cls) -> str:
@@ -292,6 +295,8 @@ def op(cls: C) -> C:
             missing = not any(hasattr(cls, f"{need}_{a}") for a in cls.args)
         if missing:
             raise TypeError(f"{cls.__name__} lacks the rule `{need}`")
+    if not getattr(cls, "examples", None):
+        raise TypeError(f"{cls.__name__} lacks `examples`: (parameters, shapes of operands..) for the laws")
     if not (cls.__doc__ or "").strip():
         raise TypeError(f"{cls.__name__} lacks its mathematics: write the equation in its docstring")
     made: Any = dataclass(frozen=True)(cls)

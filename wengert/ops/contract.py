@@ -4,7 +4,7 @@ products of the same kind."""
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -42,6 +42,18 @@ class MatMul(Multilinear):
 
     args = ("a", "b")
 
+    examples: ClassVar[Any] = [
+        ((), (2, 3), (3, 4)),
+        ((), (3,), (3,)),
+        ((), (3,), (3, 2)),
+        ((), (2, 3), (3,)),
+        ((), (5, 2, 3), (3, 4)),
+        ((), (2, 3), (5, 3, 2)),
+        ((), (5, 1, 2, 3), (4, 3, 2)),
+        ((), (3,), (2, 3, 2)),
+        ((), (2, 2, 3), (3,)),
+    ]
+
     def __repr__(self) -> str:
         return "matmul"
 
@@ -68,7 +80,9 @@ class MatMul(Multilinear):
     def vjp_b(self, g: Array, a: Array, b_shape: Shape) -> Array:
         na = len(shape_of(a))
         if na == 1:
-            return g * a if len(b_shape) == 1 else unbroadcast(expand(a, -1) * expand(g, -2), b_shape)
+            return (
+                g * a if len(b_shape) == 1 else unbroadcast(expand(a, -1) * expand(g, -2), b_shape)
+            )
         if len(b_shape) == 1:
             y = matmul(swap(flat(a)), Reshape((math.prod(shape_of(g)), 1))(g))
             return Reshape(b_shape)(y)
@@ -151,6 +165,13 @@ class Einsum(Multilinear):
     out: str
     args = ("a", "b")
 
+    examples: ClassVar[Any] = [
+        (("ij", "jk", "ik"), (2, 3), (3, 4)),
+        (("bij", "bkj", "kbi"), (2, 3, 4), (2, 2, 4)),
+        (("i", "j", "ji"), (2,), (3,)),
+        (("ij", "ij", ""), (2, 3), (2, 3)),
+    ]
+
     def __repr__(self) -> str:
         return f"Einsum('{self.a_labels},{self.b_labels}->{self.out}')"
 
@@ -159,7 +180,9 @@ class Einsum(Multilinear):
         for labels, shape in ((self.a_labels, a), (self.b_labels, b)):
             for l, n in zip(labels, shape, strict=True):
                 if sizes.setdefault(l, n) != n:
-                    raise ValueError(f"label {l!r} is {sizes[l]} in one operand and {n} in the other")
+                    raise ValueError(
+                        f"label {l!r} is {sizes[l]} in one operand and {n} in the other"
+                    )
         return sizes
 
     def impl(self, a: Array, b: Array) -> Array:
@@ -218,7 +241,9 @@ class Einsum(Multilinear):
         return "einsum"
 
 
-LABELS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" + "".join(map(chr, range(0x3B1, 0x3CA)))
+LABELS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" + "".join(
+    map(chr, range(0x3B1, 0x3CA))
+)
 
 
 def contract(labels: list[str], out: str, xs: list[Array]) -> Array:
@@ -293,6 +318,12 @@ class Affine(General):
     """
 
     args = ("a", "b", "c")
+
+    examples: ClassVar[Any] = [
+        ((), (4, 3), (3, 2), (2,)),
+        ((), (2, 4, 3), (3, 2), (2,)),
+        ((), (3,), (3, 2), (2,)),
+    ]
 
     def __repr__(self) -> str:
         return "affine"

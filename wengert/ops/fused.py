@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class LogSumExp(General):
 
     axes: tuple[int, ...]
     keepdims: bool
+
+    examples: ClassVar[Any] = [(((0,), False), (3, 4)), (((0, 1), True), (2, 3))]
 
     def impl(self, x: Array) -> Array:
         with np.errstate(divide="ignore", over="ignore"):
@@ -70,6 +72,8 @@ class Softmax(General):
 
     axis: int
 
+    examples: ClassVar[Any] = [((0,), (3, 4)), ((1,), (2, 3))]
+
     def impl(self, x: Array) -> Array:
         _, e, s = shifted_exp(x, self.axis)
         return e / s
@@ -92,6 +96,8 @@ class LogSoftmax(General):
     """y = x - logsumexp(x) along `axis`.   gx = gy - e^y sum gy."""
 
     axis: int
+
+    examples: ClassVar[Any] = [((0,), (3, 4)), ((1,), (2, 3))]
 
     def impl(self, x: Array) -> Array:
         m, _, s = shifted_exp(x, self.axis)
@@ -118,6 +124,8 @@ class CrossEntropy(General):
     """
 
     args = ("a", "b")
+
+    examples: ClassVar[Any] = [((), (4, 3), np.array([0, 2, 1, 1])), ((), (3,), np.array(2))]
 
     def __repr__(self) -> str:
         return "cross_entropy"
@@ -158,7 +166,9 @@ cross_entropy_rows = CrossEntropy()
 
 def check_labels(a: Array, b: Array) -> None:
     if a.ndim == 0 or b.shape != a.shape[:-1]:
-        raise ValueError(f"labels need the shape of the logits without the last axis, {list(a.shape[:-1])}")
+        raise ValueError(
+            f"labels need the shape of the logits without the last axis, {list(a.shape[:-1])}"
+        )
     if b.dtype.kind not in "iu":
         raise TypeError("labels are integers, the index of the right class")
     if b.size and (b.max() >= a.shape[-1] or b.min() < 0):
@@ -194,6 +204,8 @@ class Norm(General):
     axes: tuple[int, ...]
     keepdims: bool
 
+    examples: ClassVar[Any] = [(((0,), False), (3, 4)), (((0, 1), True), (2, 3))]
+
     def impl(self, x: Array) -> Array:
         size = np.abs(x)
         top = np.maximum.reduce(size, axis=self.axes, keepdims=True, initial=0)
@@ -227,8 +239,12 @@ def unit_rule(d: Array, a: Array, b: Array, y: Array) -> Any:
 # x / |x| with 0 / 0 = 0 in value; its own derivative at 0 divides by zero, which says that there is none.
 unit_vector = OPS["div"].__class__(
     "unit_vector",
-    lambda a, b: np.divide(a, b, out=np.zeros(np.broadcast_shapes(a.shape, b.shape), np.result_type(a, b)), where=b != 0),
+    lambda a, b: np.divide(
+        a,
+        b,
+        out=np.zeros(np.broadcast_shapes(a.shape, b.shape), np.result_type(a, b)),
+        where=b != 0,
+    ),
     unit_rule,
     lambda d, b, y: -(d / b) * y,
 )
-

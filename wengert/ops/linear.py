@@ -10,7 +10,7 @@ A linear map is its own tangent map, so a rule here is the transpose alone.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -44,6 +44,13 @@ class Sum(Linear):
     axes: tuple[int, ...]  # sorted, non-negative
     keepdims: bool
 
+    examples: ClassVar[Any] = [
+        (((0,), False), (3, 4)),
+        (((0, 1), True), (3, 4)),
+        (((), False), (2,)),
+        (((1,), False), (2, 0)),
+    ]
+
     def impl(self, x: Array) -> Array:
         return np.add.reduce(x, axis=self.axes, keepdims=self.keepdims)
 
@@ -74,6 +81,13 @@ class Broadcast(Linear):
     """
 
     shape: Shape
+
+    examples: ClassVar[Any] = [
+        (((2, 3),), (3,)),
+        (((2, 3),), (2, 1)),
+        (((4,),), ()),
+        (((0, 2),), (2,)),
+    ]
 
     def impl(self, x: Array) -> Array:
         y = np.empty(self.shape, getattr(x, "dtype", None) or np.asarray(x).dtype)
@@ -110,6 +124,13 @@ class Reshape(Linear):
     lanes: int = 0
     view = True
 
+    examples: ClassVar[Any] = [
+        (((6,),), (2, 3)),
+        (((2, 1, 3),), (3, 2)),
+        (((),), (1, 1)),
+        (((2, 2), 1), (3, 4)),
+    ]
+
     def impl(self, x: Array) -> Array:
         shape = x.shape[: self.lanes] + self.shape if self.lanes else self.shape
         return np.reshape(x, shape)
@@ -137,6 +158,8 @@ class Transpose(Linear):
 
     perm: tuple[int, ...]
     view = True
+
+    examples: ClassVar[Any] = [(((1, 0),), (2, 3)), (((2, 0, 1),), (2, 3, 4)), (((),), ())]
 
     def impl(self, x: Array) -> Array:
         return np.transpose(x, self.perm)
@@ -176,6 +199,8 @@ class Cast(Linear):
 
     dtype: DType
 
+    examples: ClassVar[Any] = [((np.dtype(np.float64),), (3,))]
+
     def impl(self, x: Array) -> Array:
         return np.asarray(x).astype(self.dtype)
 
@@ -196,6 +221,8 @@ class CastConstant(Constant):
     """The same numbers as integers or booleans: no derivative."""
 
     dtype: DType
+
+    examples: ClassVar[Any] = [((np.dtype(np.int64),), (3,)), ((np.dtype(bool),), (2, 2))]
 
     def impl(self, x: Array) -> Array:
         return np.asarray(x).astype(self.dtype)
@@ -224,6 +251,8 @@ class Cumsum(Linear):
     axis: int
     reverse: bool = False
 
+    examples: ClassVar[Any] = [((0,), (3, 2)), ((1, True), (2, 3)), ((0,), (0,))]
+
     def impl(self, x: Array) -> Array:
         if not self.reverse:
             return np.add.accumulate(x, axis=self.axis)
@@ -245,6 +274,8 @@ class Pad(Linear):
     """Zeros around an array: `widths` per axis, before and after.  Its transpose cuts them off."""
 
     widths: tuple[tuple[int, int], ...]
+
+    examples: ClassVar[Any] = [((((1, 2), (0, 1)),), (2, 3)), ((((0, 0),),), (2,)), (((),), ())]
 
     def impl(self, x: Array) -> Array:
         y = np.zeros(self._shape(x.shape), x.dtype)
@@ -273,6 +304,8 @@ class Concatenate(Linear):
 
     axis: int
     variadic = True
+
+    examples: ClassVar[Any] = [((0,), (2, 3), (1, 3)), ((1,), (2, 1), (2, 0), (2, 2))]
 
     def impl(self, *xs: Array) -> Array:
         return np.concatenate(xs, axis=self.axis)
@@ -342,6 +375,15 @@ class GetItem(Linear):
     """
 
     index: Index
+
+    examples: ClassVar[Any] = [
+        (((1,),), (3, 2)),
+        (((slice(None, None, -2), None, Ellipsis),), (3, 2)),
+        (((np.array([2, 0, 2]),),), (3, 2)),
+        (((slice(None), np.array([[0, 1], [1, 1]])),), (3, 2)),
+        (((np.array([0, 1]), slice(None), np.array([1, 1])),), (2, 3, 2)),
+        (((np.array([True, False, True]),),), (3, 2)),
+    ]
 
     @property
     def view(self) -> bool:  # type: ignore[override]
@@ -453,6 +495,11 @@ class AddAt(Linear):
     at: GetItem
     args = ("a", "b")
 
+    examples: ClassVar[Any] = [
+        ((GetItem((np.array([0, 0, 2]),)),), (3, 2), (3, 2)),
+        ((GetItem((slice(0, 2),)),), (3,), ()),
+    ]
+
     def impl(self, x: Array, v: Array) -> Array:
         y = np.array(x, dtype=np.result_type(x, v))
         self.at.add_into(y, v)
@@ -482,6 +529,11 @@ class Write(Linear):
 
     path: tuple[Any, ...]
     args = ("a", "b")
+
+    examples: ClassVar[Any] = [
+        (((GetItem((1,)),),), (3, 2), (2,)),
+        (((GetItem((slice(1, None),)), Transpose((1, 0)), GetItem((0,))),), (3, 2), ()),
+    ]
 
     def impl(self, x: Array, v: Array) -> Array:
         y = np.array(x)
@@ -616,6 +668,12 @@ class Gather(Linear):
     template: Index
     variadic = True
 
+    examples: ClassVar[Any] = [
+        (((HOLE,),), (3, 2), np.array([2, 0, 2])),
+        (((slice(None), HOLE),), (3, 2), np.array([[0, 1], [1, 1]])),
+        (((HOLE, slice(None), HOLE),), (2, 3, 2), np.array([0, 1]), np.array([1, 1])),
+    ]
+
     def __hash__(self) -> int:
         return hash(index_key(self.template))
 
@@ -624,7 +682,9 @@ class Gather(Linear):
 
     def infer(self, x: Aval, *idx: Aval) -> Aval:
         like = tuple(np.broadcast_to(np.zeros((), i.dtype), i.shape) for i in idx)
-        return Aval(self.impl(np.broadcast_to(np.zeros((), x.dtype), x.shape), *like).shape, x.dtype)
+        return Aval(
+            self.impl(np.broadcast_to(np.zeros((), x.dtype), x.shape), *like).shape, x.dtype
+        )
 
     def push(self, xs: Any, dxs: Any, y: Array) -> Array | None:
         return self(dxs[0], *xs[1:]) if dxs[0] is not None else None
@@ -650,6 +710,11 @@ class ScatterAdd(Linear):
     template: Index
     shape: Shape
     variadic = True
+
+    examples: ClassVar[Any] = [
+        (((HOLE,), (3, 2)), (3, 2), np.array([2, 0, 2])),
+        (((slice(None), HOLE), (3, 2)), (3, 2, 2), np.array([[0, 1], [1, 1]])),
+    ]
 
     def __hash__(self) -> int:
         return hash((index_key(self.template), self.shape))

@@ -5,7 +5,7 @@ Where several elements tie, they share the cotangent equally: the average of the
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -60,6 +60,8 @@ class Max(Extreme):
     keepdims: bool
     beaten = "lt"
 
+    examples: ClassVar[Any] = [(((0,), False), (3, 4)), (((0, 1), True), (2, 3))]
+
     def impl(self, x: Array) -> Array:
         return np.maximum.reduce(x, axis=self.axes, keepdims=self.keepdims)
 
@@ -77,6 +79,8 @@ class Min(Extreme):
     axes: tuple[int, ...]
     keepdims: bool
     beaten = "gt"
+
+    examples: ClassVar[Any] = [(((0,), False), (3, 4)), (((0, 1), True), (2, 3))]
 
     def impl(self, x: Array) -> Array:
         return np.minimum.reduce(x, axis=self.axes, keepdims=self.keepdims)
@@ -103,6 +107,8 @@ class ArgMax(ByIndex):
 
     axis: int
 
+    examples: ClassVar[Any] = [((0,), (3, 4))]
+
     def impl(self, x: Array) -> Array:
         return np.argmax(x, axis=self.axis)
 
@@ -116,6 +122,8 @@ class ArgMin(ByIndex):
 
     axis: int
 
+    examples: ClassVar[Any] = [((1,), (3, 4))]
+
     def impl(self, x: Array) -> Array:
         return np.argmin(x, axis=self.axis)
 
@@ -128,6 +136,8 @@ class ArgSort(ByIndex):
     """The indices that sort along `axis`, stably."""
 
     axis: int
+
+    examples: ClassVar[Any] = [((0,), (3, 4))]
 
     def impl(self, x: Array) -> Array:
         return np.argsort(x, axis=self.axis, kind="stable")
@@ -146,6 +156,13 @@ class Prod(General):
 
     axes: tuple[int, ...]
     keepdims: bool
+
+    examples: ClassVar[Any] = [
+        (((0,), False), (3, 4)),
+        (((0, 1), True), (2, 3)),
+        (((0,), False), np.array([0.0, 0.0, 2.0])),
+        (((1,), False), (2, 0)),
+    ]
 
     def impl(self, x: Array) -> Array:
         return np.multiply.reduce(x, axis=self.axes, keepdims=self.keepdims)
