@@ -23,11 +23,12 @@ def need(module: str, extra: str) -> Any:
     Example:
         >>> need("json", extra="train").dumps([1, 2])
         '[1, 2]'
-        >>> need("no_such_module", extra="train")
+        >>> need("no_such_module", extra="train")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         ...
         wengert.MissingExtraError: [WG304] import no_such_module: no_such_module is not installed
           fix: pip install 'wengert[train]'
+          at:  ...
     """
     try:
         return import_module(module)

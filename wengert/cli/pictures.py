@@ -35,21 +35,19 @@ class Pictures(Watcher):
 def graph_of_step(run: Run) -> str:
     """The graph of the first step, from a forward pass of its own that trains nothing."""
     batch = run.parts.train[: run.options.batch_size]
-    images = Tensor(batch.images).requires_grad_()
+    inputs = Tensor(batch.images).requires_grad_()
     shapes: dict[Any, tuple[int, ...]] = {p.node: p.shape for p in run.model.parameters()}
-    kept = []
 
     def note(module: Any, y: Tensor) -> None:
         shapes[y.node] = y.shape
-        kept.append(y)
 
     with watch(note):
-        loss = run.recipe.loss(run.model(images), batch.labels)
-    inputs = "images" if run.recipe.name == "digits" else "inputs"
+        prediction = run.model(inputs)
+    loss = run.recipe.loss(prediction, batch.labels)
     return viz.graph(
         loss,
         shapes=shapes,
-        data={images: inputs},
-        also={"labels": batch.labels.shape},
+        data={inputs: run.recipe.inputs},
+        also={"labels": (batch.labels.shape, prediction)},
         title=f"One training step of {run.recipe.name}",
     )

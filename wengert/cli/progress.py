@@ -43,6 +43,9 @@ class Lines(Watcher):
 class Bar(Watcher):
     """A live progress bar, with the numbers of the last whole epoch."""
 
+    def __init__(self, console: Any = None) -> None:
+        self.console = console
+
     def begin(self, run: Run) -> None:
         rich = need("rich.progress", extra="train")
         self.progress = rich.Progress(
@@ -53,6 +56,7 @@ class Bar(Watcher):
             rich.TimeRemainingColumn(compact=True),
             refresh_per_second=10,
             expand=True,
+            console=self.console,
         )
         self.epochs = run.options.epochs
         self.task = self.progress.add_task(

@@ -87,7 +87,7 @@ def options_of(args: argparse.Namespace) -> tuple[Options, list[str]]:
     old, config = read_config(args.recipe)
     if given.get("optimizer", old.optimizer) == old.optimizer:
         settings = {**old.settings, **settings}
-    again = {
+    again: dict[str, Any] = {
         "optimizer": old.optimizer,
         "epochs": old.epochs,
         "batch_size": old.batch_size,
@@ -152,9 +152,10 @@ class Report(Watcher):
                 if outcome.solved
                 else f"not solved: {outcome.right} of {outcome.examples} cases right"
             )
+        epochs = "1 epoch" if run.epoch == 1 else f"{run.epoch:,} epochs"
         print(
-            f"{run.recipe.name}: {verdict} after {run.epoch:,} epochs and "
-            f"{outcome.seconds:.1f} s; see {run.folder.path}"
+            f"{run.recipe.name}: {verdict} after {epochs} and {outcome.seconds:.1f} s; "
+            f"see {run.folder.path}"
         )
 
     def _table(self, outcome: Outcome) -> None:
@@ -173,10 +174,10 @@ class Report(Watcher):
     def _folder(self, run: Run) -> None:
         print(f"\n  {run.folder.path}/")
         every = run.recipe.every
+        step = "an epoch" if every == 1 else f"every {every} epochs"
         about = {
             "config.toml": f"repeats this run: wengert train {run.folder.path / 'config.toml'}",
-            "metrics.jsonl": f"{len(run.rows)} lines, one {f'every {every}' if every > 1 else 'an'} "
-            f"epoch{'s' if every > 1 else ''}",
+            "metrics.jsonl": f"{len(run.rows)} lines, one {step}",
             "model.safetensors": "the weights",
             **Pictures.FILES,
         }

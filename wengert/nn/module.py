@@ -211,7 +211,8 @@ class Module:
             for path, m in below
         ]
         rows.append(("parameters", "", _count(self, deep=True)))
-        wide, text = (max(len(row[i]) for row in rows) for i in (0, 1))
+        wide = max(len(path) for path, *_ in rows)
+        text = max(len(line) for _, line, _ in rows)
         lines = [
             f"  {path:<{wide}}  {line:<{text}}  {f'{count:,}' if count else '':>11}".rstrip()
             for path, line, count in rows
@@ -286,7 +287,8 @@ def _check_state(kind: str, own: Mapping[str, Tensor], state: Mapping[str, Any])
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own]
     if missing or unexpected:
-        lines = [(f"missing    {name}", own[name], "in the model") for name in missing]
+        lines: list[tuple[str, Any, str]] = []
+        lines += [(f"missing    {name}", own[name], "in the model") for name in missing]
         lines += [(f"unexpected {name}", state[name], "in the state") for name in unexpected]
         shown = lines[:8]
         if len(lines) > len(shown):

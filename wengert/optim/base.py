@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wengert.errors import OptionError, ShapeError, verbatim
+from wengert.errors import OptionError, verbatim
 from wengert.trace import Tensor, no_grad
 
 __all__ = ["Optimizer", "check"]
@@ -96,7 +96,6 @@ class Optimizer:
     Raises:
         OptionError: no parameters, something that is not a leaf with `requires_grad`, or a learning
             rate that is negative, infinite or nan.
-        ShapeError: in `step`, a `.grad` whose shape is not the parameter's.
     """
 
     states = 0
@@ -155,22 +154,15 @@ class Optimizer:
                 self._step(block)
 
     def _step(self, block: _Block) -> None:
-        reads_values = self.reads_values
+        copy, reads_values = np.copyto, self.reads_values
         present = []
         for i, p in enumerate(block.parameters):
             g = p.grad
-            if g is None:
-                continue
-            if g.shape != p.shape:
-                raise ShapeError(
-                    f"{self._owner}.step()",
-                    "a gradient has another shape than its parameter",
-                    operands=[(p.name or f"parameters[{i}]", p), (".grad", g)],
-                )
-            np.copyto(block.gradients[i], g.data)
-            if reads_values:
-                np.copyto(block.values[i], p.data)
-            present.append(i)
+            if g is not None:
+                present.append(i)
+                copy(block.gradients[i], g.data)
+                if reads_values:
+                    copy(block.values[i], p.data)
         if not present:
             return
         for first, last in block.runs(present):
@@ -178,10 +170,10 @@ class Optimizer:
             rows = [row[part] for row in block.states]
             t = block.steps[first] + 1
             self.update(t, block.gradient[part], block.value[part], block.scratch[part], *rows)
-            for i in range(first, last + 1):
-                block.steps[i] = t
-                p = block.parameters[i]
-                p -= block.gradients[i]
+            block.steps[first : last + 1] = [t] * (last + 1 - first)
+        for i in present:
+            p = block.parameters[i]
+            p -= block.gradients[i]
 
     @property
     def reads_values(self) -> bool:

@@ -57,7 +57,7 @@ class Outcome:
 
     Args:
         right: how many examples of the test part are answered right, of `examples`.
-        solved: for a recipe that draws again until everything is right, whether it is.
+        solved: False if the recipe draws again until everything is right and it still is not.
     """
 
     right: int
@@ -142,6 +142,7 @@ def fit(
             solved = _train(run, draw, order, watchers)
             if solved:
                 break
+        solved |= recipe.draws == 1
         right = int(_right(run, parts.test).sum())
         seconds = time.perf_counter() - run.started
         outcome = Outcome(right, len(parts.test), solved, seconds, run.rows)
@@ -199,6 +200,7 @@ def _train(run: Run, draw: int, order: np.random.Generator, watchers: list[Watch
                     watcher.step(run, done)
                 if asked:
                     raise Stopped(run)
+            _check_weights(run)
             solved = recipe.draws > 1 and bool(_right(run, run.parts.train).all())
             if epoch % recipe.every and epoch < options.epochs and not solved:
                 continue
@@ -214,7 +216,6 @@ def _train(run: Run, draw: int, order: np.random.Generator, watchers: list[Watch
                 "examples_per_second": round(examples / seconds, 1),
                 "seconds": round(time.perf_counter() - run.started, 3),
             }
-            _check_weights(run)
             _save(run)
             run.folder.append("metrics.jsonl", json.dumps(row))
             run.rows.append(row)
@@ -251,7 +252,7 @@ def _batches(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
 def _right(run: Run, part: Dataset) -> NDArray[np.bool_]:
     """Which examples the network answers right."""
     run.model.eval()
-    with no_grad():
+    with no_grad(), np.errstate(over="ignore", invalid="ignore"):
         prediction = run.model(Tensor(part.images))
     run.model.train()
     return run.recipe.right(prediction.numpy(), part.labels)

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wengert import data, nn
+from wengert import nn
+from wengert.data import Dataset, Parts, digits, xor
 from wengert.errors import UnknownNameError, verbatim
 from wengert.nn import functional as F
 from wengert.optim import SGD, Adam, AdamW, Optimizer
@@ -35,6 +36,7 @@ class Recipe:
         optimizers: the optimizers that work here with their settings; the first is the default.
         epochs: passes over the training part.
         batch_size: examples per step.
+        inputs: what pictures call an example.
         schedule: how the learning rate goes on: `constant`, or `cosine`, which falls to 0.
         every: write and report every so many epochs.
         draws: how many times to draw new weights if not everything is right at the end. With 1 the
@@ -44,17 +46,18 @@ class Recipe:
 
     name: str
     summary: str
-    data: Callable[[], data.Parts]
+    data: Callable[[], Parts]
     model: Callable[[np.random.Generator], nn.Module]
     loss: Callable[[Any, Any], Any]
     right: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.bool_]]
     optimizers: Mapping[str, Mapping[str, float]]
     epochs: int
     batch_size: int
+    inputs: str = "inputs"
     schedule: str = "constant"
     every: int = 1
     draws: int = 1
-    show: Callable[[nn.Module, data.Dataset], list[str]] | None = None
+    show: Callable[[nn.Module, Dataset], list[str]] | None = None
 
 
 def _perceptron(rng: np.random.Generator) -> nn.Module:
@@ -76,7 +79,7 @@ def _network_of_1986(rng: np.random.Generator) -> nn.Module:
     )
 
 
-def _truth_table(model: nn.Module, cases: data.Dataset) -> list[str]:
+def _truth_table(model: nn.Module, cases: Dataset) -> list[str]:
     answers = model(cases.images)
     rows = [
         f"  {a:.0f}  {b:.0f}  {y:7.0f}  {answer:9.3f}"
@@ -91,7 +94,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             name="digits",
             summary="a 64-128-64-10 network that reads 1,797 real handwritten digits",
-            data=lambda: data.digits().split(),
+            data=lambda: digits().split(),
             model=_perceptron,
             loss=F.cross_entropy,
             right=lambda logits, labels: logits.argmax(axis=1) == labels,
@@ -102,12 +105,13 @@ RECIPES: dict[str, Recipe] = {
             },
             epochs=30,
             batch_size=32,
+            inputs="images",
             schedule="cosine",
         ),
         Recipe(
             name="xor",
             summary="the 2-2-1 network of 1986 that learns exclusive or; shows the truth table",
-            data=lambda: data.Parts(*[data.xor()] * 3),
+            data=lambda: Parts(*[xor()] * 3),
             model=_network_of_1986,
             loss=F.mse_loss,
             right=lambda y, target: np.abs(y - target)[:, 0] < 0.1,
@@ -118,7 +122,7 @@ RECIPES: dict[str, Recipe] = {
             },
             epochs=2000,
             batch_size=4,
-            every=100,
+            every=20,
             draws=20,
             show=_truth_table,
         ),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import numpy as np
+
 from wengert.errors import ArgumentError, DisconnectedError
 from wengert.trace import Leaf, Tensor
+from wengert.types import Aval
 
 from .layout import Placed, place, spread
 
@@ -45,7 +48,7 @@ def graph(
     *,
     shapes: Mapping[Any, tuple[int, ...]] | None = None,
     data: Mapping[Tensor, str] | None = None,
-    also: Mapping[str, tuple[int, ...]] | None = None,
+    also: Mapping[str, tuple[tuple[int, ...], Tensor]] | None = None,
     title: str = "",
 ) -> str:
     """Draw the recorded computation of a loss as SVG, before its backward pass frees it.
@@ -54,10 +57,12 @@ def graph(
 
     Args:
         loss: the value to draw the history of.
-        shapes: the shapes of intermediate values by tape node, for those that should show one.
+        shapes: the shapes of parameters and intermediate values, by tape node. Those of the values
+            that follow from them are worked out.
         data: recorded inputs that are data rather than parameters, with their names: they get no
             gradient, so no red arrow.
-        also: inputs that cannot be recorded, such as labels: names and shapes; drawn into the loss.
+        also: inputs that cannot be recorded, such as labels: for each name its shape, and the value
+            that it meets in the next operation.
         title: a heading.
 
     Returns:
@@ -83,17 +88,23 @@ def graph(
             fix="compute it from tensors with requires_grad=True, outside of no_grad",
         )
     given = {t.node: name for t, name in (data or {}).items()}
-    sizes = {t.node: t.shape for t in (data or {})} | dict(shapes or {}) | {loss.node: loss.shape}
+    known: dict[Any, tuple[int, ...] | None] = {t.node: t.shape for t in (data or {})}
+    known |= dict(shapes or {}) | {loss.node: loss.shape}
+    nodes = _nodes(loss.node)
+    met = {}
+    for name, (shape, value) in (also or {}).items():
+        met[next(n for n in nodes if value.node in n.parents)] = name, shape
+    for node in nodes:
+        if node not in known and not isinstance(node, Leaf):
+            known[node] = _inferred(node, known, met[node][1] if node in met else None)
     boxes: dict[Any, _Box] = {}
     edges: dict[tuple[Any, Any], bool] = {}
-    for node in _nodes(loss.node):
-        boxes[node] = _box(node, loss.node, given, sizes)
-        for parent in node.parents:
-            edges[parent, node] = parent not in given
-    end = _consumer(loss.node)
-    for name, shape in (also or {}).items():
+    for node in nodes:
+        boxes[node] = _box(node, loss.node, given, known)
+        edges |= {(parent, node): parent not in given for parent in node.parents}
+    for node, (name, shape) in met.items():
         boxes[name] = _Box("data", name, _shape(shape))
-        edges[name, end] = False
+        edges[name, node] = False
     # The stream of values runs level; parameters and labels stand above and below it.
     level = {v: 1e3 for v, box in boxes.items() if box.kind in ("op", "loss")}
     level |= dict.fromkeys(given, 1e2)
@@ -106,7 +117,7 @@ def graph(
     return _svg(boxes, edges, placed, title)
 
 
-def _nodes(end: Any) -> Iterator[Any]:
+def _nodes(end: Any) -> list[Any]:
     """Every node the loss depends on, from the inputs on, without recursion."""
     seen = {end}
     found, stack = [end], [end]
@@ -121,15 +132,40 @@ def _nodes(end: Any) -> Iterator[Any]:
                 "viz.graph(loss)", f"the graph has more than {MOST} nodes: too many to read"
             )
     # A tape counts down: the older a node, the higher its number.
-    return iter(sorted(found, key=lambda node: -node.seq))
+    return sorted(found, key=lambda node: -node.seq)
 
 
-def _consumer(end: Any) -> Any:
-    """The operation that looks at the labels: the loss, before it is averaged over the batch."""
-    node = end
-    while len(node.parents) == 1 and _title(node) in ("mean", "sum", "div", "mul"):
-        node = node.parents[0]
-    return node if node.parents else end
+def _op(node: Any) -> Any:
+    """The operation of a node, or its class if the tape does not keep its parameters."""
+    names = node.rule.names
+    return node.res[names.index("op")] if "op" in names else node.rule.op
+
+
+def _arguments(node: Any) -> list[tuple[Any, Any]]:
+    """(parent node, None) or (None, what the tape keeps of it) for every argument."""
+    rule, parents = node.rule, iter(node.parents)
+    kept = dict(zip(rule.names, node.res))
+    return [
+        (next(parents), None) if i in rule.live else (None, kept.get(name))
+        for i, name in enumerate(_op(node).args)
+    ]
+
+
+def _inferred(node: Any, known: Mapping[Any, Any], unseen: Any) -> tuple[int, ...] | None:
+    """The shape of a value from those of the arguments, if all are known."""
+    op, avals = _op(node), []
+    if op.variadic or isinstance(op, type):
+        return None
+    for parent, kept in _arguments(node):
+        if parent is None and kept is not None:
+            avals.append(Aval.of(kept))
+        else:
+            shape = unseen if parent is None else known.get(parent)
+            if shape is None:
+                return None
+            avals.append(Aval(shape, np.dtype(np.float64)))
+    shape = op.infer(*avals).shape
+    return tuple(shape)
 
 
 def _box(node: Any, end: Any, given: Mapping[Any, str], shapes: Mapping[Any, Any]) -> _Box:
@@ -139,15 +175,22 @@ def _box(node: Any, end: Any, given: Mapping[Any, str], shapes: Mapping[Any, Any
         return _Box("data", given[node], note)
     if isinstance(node, Leaf):
         return _Box("parameter", node.name or "leaf", note)
-    return _Box("loss" if node is end else "op", _title(node), note)
+    if node is end:
+        return _Box("loss", _title(node), f"loss, {note}")
+    return _Box("op", _title(node), note)
 
 
 def _title(node: Any) -> str:
-    op = node.rule.op
-    if "op" in node.rule.names:
-        op = node.res[node.rule.names.index("op")]
-    title = op.title() if hasattr(op, "title") else repr(op)
-    return "".join("_" + c.lower() if c.isupper() and i else c.lower() for i, c in enumerate(title))
+    op = _op(node)
+    title = "".join(
+        "_" + c.lower() if c.isupper() and i else c.lower() for i, c in enumerate(op.title())
+    )
+    sign = {"mul": "×", "div": "÷"}.get(title)
+    if sign and len(node.parents) == 1:
+        (factor,) = [kept for parent, kept in _arguments(node) if parent is None]
+        if np.size(factor) == 1 and factor is not None and _arguments(node)[0][0] is not None:
+            return f"{sign} {float(factor):.4g}"
+    return title
 
 
 def _shape(shape: tuple[int, ...]) -> str:

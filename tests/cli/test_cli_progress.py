@@ -1,0 +1,39 @@
+"""What a person sees while a run goes on."""
+
+import io
+
+import pytest
+
+from wengert.cli.progress import Bar, Lines
+from wengert.train import Options, fit
+
+rich = pytest.importorskip("rich.console")
+
+
+def test_lines_off_a_terminal(tmp_path, capsys):
+    fit(Options.of("digits", epochs=2), tmp_path / "r", [Lines()])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    for i, line in enumerate(lines, 1):
+        assert line.startswith(f"epoch {i}/2  loss ")
+        for part in ("train", "validation", "%", "examples/s"):
+            assert part in line
+
+
+def test_bar_on_a_terminal(tmp_path, monkeypatch):
+    screen = io.StringIO()
+    console = rich.Console(file=screen, force_terminal=True, width=120)
+    fit(Options.of("digits", epochs=2), tmp_path / "r", [Bar(console)])
+    shown = screen.getvalue()
+    for part in ("epoch 2/2", "loss 0.", "train", "validation", "examples/s", "0:00"):
+        assert part in shown
+
+
+def test_bar_starts_anew_with_new_weights(tmp_path):
+    screen = io.StringIO()
+    console = rich.Console(file=screen, force_terminal=True, width=120)
+    fit(Options.of("xor", epochs=20), tmp_path / "r", [Bar(console)])
+    shown = screen.getvalue()
+    assert "stuck in a local minimum" in shown
+    assert "epoch 20/20" in shown
+    assert "epoch 40/20" not in shown

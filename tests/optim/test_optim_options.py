@@ -1,0 +1,123 @@
+"""What optimizers accept, refuse, and leave alone."""
+
+import numpy as np
+import pytest
+
+import wengert as wg
+from wengert.errors import OptionError
+from wengert.optim import SGD, Adam, AdamW
+
+BAD = [float("nan"), float("inf"), -0.1, "fast", None]
+
+
+def leaf(*shape, dtype=np.float64):
+    return wg.tensor(np.ones(shape, dtype), requires_grad=True)
+
+
+@pytest.mark.parametrize("cls", [SGD, Adam, AdamW])
+@pytest.mark.parametrize("lr", BAD)
+def test_a_learning_rate_is_finite_and_not_negative(cls, lr):
+    with pytest.raises(OptionError) as caught:
+        cls([leaf(2)], lr=lr)
+    text = str(caught.value)
+    expected = f"[WG301] {cls.__name__}(lr={lr!r}): lr must be a finite number, at least 0"
+    assert text.splitlines()[0] == expected
+    assert f"fix: {cls.__name__}(parameters, lr=0.01)" in text
+    assert "test_optim_options.py" in text
+
+
+def test_a_learning_rate_is_checked_between_steps_too():
+    optimizer = SGD([leaf(2)], lr=0.1)
+    with pytest.raises(OptionError):
+        optimizer.lr = float("nan")
+    assert optimizer.lr == 0.1
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda p: SGD(p, momentum=1.0), "momentum"),
+        (lambda p: SGD(p, momentum=-0.1), "momentum"),
+        (lambda p: SGD(p, weight_decay=-1), "weight_decay"),
+        (lambda p: SGD(p, nesterov=True), "nesterov"),
+        (lambda p: Adam(p, betas=(1.0, 0.9)), "beta1"),
+        (lambda p: Adam(p, betas=(0.9, 1.0)), "beta2"),
+        (lambda p: Adam(p, eps=float("inf")), "eps"),
+        (lambda p: AdamW(p, weight_decay=float("nan")), "weight_decay"),
+    ],
+)
+def test_other_hyperparameters_are_checked(make, name):
+    with pytest.raises(OptionError, match=name):
+        make([leaf(2)])
+
+
+def test_no_parameters():
+    with pytest.raises(OptionError, match="there is nothing to train") as caught:
+        SGD([])
+    assert "model.parameters()" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "rule"),
+    [
+        (lambda: [np.ones(2)], "a parameter is a tensor with requires_grad=True"),
+        (lambda: [leaf(2), wg.tensor([1.0])], "a parameter is a tensor with requires_grad=True"),
+        (lambda: ["w"], "a parameter is a tensor with requires_grad=True"),
+        (lambda: [leaf(2) * 2], "a result of an operation is not a parameter"),
+        (lambda: [leaf(2)] * 2, "the same tensor is given twice"),
+    ],
+)
+def test_only_leaves_can_be_trained(make, rule):
+    with pytest.raises(OptionError, match=rule):
+        SGD(make())
+
+
+def test_a_step_writes_into_the_parameter_itself():
+    p = leaf(3)
+    address = p.data.ctypes.data
+    optimizer = Adam([p], lr=0.1)
+    (p * p).sum().backward()
+    optimizer.step()
+    assert p.data.ctypes.data == address
+    assert p.is_leaf
+    assert p.requires_grad
+    np.testing.assert_allclose(p.numpy(), 0.9, rtol=1e-6)
+
+
+def test_gradients_are_not_changed_by_a_step():
+    p = leaf(3)
+    (p * p).sum().backward()
+    SGD([p], lr=0.1, momentum=0.9, weight_decay=0.1).step()
+    np.testing.assert_array_equal(p.grad.numpy(), 2 * np.ones(3))
+
+
+def test_parameters_without_gradient_stay():
+    p, q = leaf(2), leaf(2)
+    optimizer = AdamW([p, q], lr=0.1, weight_decay=0.5)
+    p.sum().backward()
+    optimizer.step()
+    np.testing.assert_array_equal(q.numpy(), np.ones(2))
+    optimizer.zero_grad()
+    assert p.grad is None
+    before = p.numpy().copy()
+    optimizer.step()
+    np.testing.assert_array_equal(p.numpy(), before)
+
+
+def test_dtypes_are_kept_side_by_side():
+    p, q = leaf(2, dtype=np.float32), leaf(3, dtype=np.float64)
+    optimizer = Adam([p, q], lr=np.float64(0.1))
+    ((p * p).sum() + (q * q).sum()).backward()
+    optimizer.step()
+    assert (p.dtype, q.dtype) == (np.float32, np.float64)
+    np.testing.assert_allclose(p.numpy(), 0.9, rtol=1e-6)
+    np.testing.assert_allclose(q.numpy(), 0.9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cls", [SGD, Adam, AdamW])
+def test_learning_rate_zero_moves_nothing(cls):
+    p = leaf(2)
+    optimizer = cls([p], lr=0)
+    p.sum().backward()
+    optimizer.step()
+    np.testing.assert_array_equal(p.numpy(), np.ones(2))
