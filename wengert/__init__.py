@@ -1,16 +1,15 @@
 """wengert: backpropagation for NumPy."""
 
+from . import numpy, tree
 from .create import full, ones, tensor, zeros
 from .errors import WengertError, explain
+from .numpy.reduce import log_softmax, logsumexp, softmax
+from .numpy.shape import where
+from .ops.elementwise import erf, erfc, gelu, log_sigmoid, relu, sigmoid, silu, softplus
+from .ops.fused import cross_entropy
 from .trace import Tensor, enable_grad, no_grad
 from .transforms.jacobian import hessian, hvp, jacfwd, jacobian, jacrev
 from .transforms.jvp import jvp
 from .transforms.vjp import grad, value_and_grad, vjp
 from .transforms.vmap import vmap
-from . import numpy, tree
-from .numpy.reduce import log_softmax, logsumexp, softmax
-from .numpy.shape import where
-from .ops.elementwise import erf, erfc, gelu, log_sigmoid, relu, sigmoid, silu, softplus
-from .ops.fused import cross_entropy
-
-__version__ = "0.1.0"
+from .version import __version__

@@ -6,8 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import wengert
 from wengert.errors import WengertError, explain
+from wengert.version import __version__
 
 from . import train
 
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
         prog="wengert",
         description="Backpropagation for NumPy: train a network and see what happened.",
     )
-    top.add_argument("--version", action="version", version=f"wengert {wengert.__version__}")
+    top.add_argument("--version", action="version", version=f"wengert {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     train.add_to(commands)
     explaining = commands.add_parser(

@@ -10,9 +10,10 @@ import numpy as np
 
 from ..nest import Nest
 from ..primitive import General, Multilinear, op
-from ..structural import unbroadcast
+from ..structural import broadcast, unbroadcast
 from ..types import Array, Aval, Shape, shape_of
-from .linear import Reshape, Transpose, drop
+from .index import GetItem
+from .linear import Reshape, Sum, Transpose, drop
 
 
 def swap(x: Array) -> Array:
@@ -258,7 +259,7 @@ def contract(labels: list[str], out: str, xs: list[Array]) -> Array:
             rest = out + "".join(labels[:k] + labels[k + 1 :])
             alone = tuple(i for i, l in enumerate(ls) if l not in rest)
             if alone:
-                xs[k] = _sum(xs[k], alone)
+                xs[k] = Sum(alone, False)(xs[k])
                 labels[k] = "".join(drop(ls, alone))
         if len(xs) == 1:
             break
@@ -274,15 +275,7 @@ def contract(labels: list[str], out: str, xs: list[Array]) -> Array:
     return xs[0] if perm == tuple(range(len(perm))) else Transpose(perm)(xs[0])
 
 
-def _sum(x: Array, axes: tuple[int, ...]) -> Array:
-    from .linear import Sum
-
-    return Sum(axes, False)(x)
-
-
 def _diagonals(ls: str, x: Array) -> tuple[str, Array]:
-    from .linear import GetItem
-
     for l in dict.fromkeys(ls):
         if ls.count(l) > 1:
             axes = [i for i, c in enumerate(ls) if c == l]
@@ -346,8 +339,6 @@ class Affine(General):
         return matmul(a, db)
 
     def jvp_c(self, dc: Array, y_shape: Shape) -> Array:
-        from ..structural import broadcast
-
         return broadcast(dc, y_shape)
 
     def vjp_a(self, g: Array, a_shape: Shape, b: Array) -> Array:

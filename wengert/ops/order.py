@@ -14,7 +14,8 @@ from ..primitive import Constant, General, op
 from ..structural import broadcast, masked
 from ..trace import OPS
 from ..types import Array, Aval, Shape, shape_of
-from .linear import Reshape, Sum, after, drop, keep
+from .index import Concatenate, GetItem
+from .linear import Reshape, Sum, Transpose, after, drop, inverse, keep
 
 
 class Extreme(General):
@@ -190,8 +191,6 @@ class Prod(General):
 
 def without_one(x: Array, axes: tuple[int, ...]) -> Array:
     """out[i] = product of all x along `axes` but x[i]."""
-    from .linear import Transpose, inverse
-
     s = shape_of(x)
     perm = (*(i for i in range(len(s)) if i not in axes), *axes)
     moved = Transpose(perm)(x)
@@ -202,8 +201,6 @@ def without_one(x: Array, axes: tuple[int, ...]) -> Array:
 
 
 def _without_one(x: Array) -> Array:
-    from .linear import Concatenate, GetItem
-
     rows, n = shape_of(x)
     if n <= 1:
         return np.ones((rows, n), x.dtype)

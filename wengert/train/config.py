@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-import wengert
 from wengert.data import Parts
 from wengert.errors import OptionError, verbatim
 from wengert.optim import Optimizer
 from wengert.optim.base import check
 from wengert.trace import Tensor
+from wengert.version import __version__
 
 from .recipes import OPTIMIZERS, RECIPES, Recipe, find
 
@@ -155,7 +155,7 @@ def config_text(options: Options, recipe: Recipe, parts: Parts, model: Any) -> s
 def versions() -> dict[str, str]:
     """What the numbers of a run depend on besides its options."""
     return {
-        "wengert": wengert.__version__,
+        "wengert": __version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",

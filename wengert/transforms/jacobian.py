@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..ops.linear import GetItem, Reshape, moveaxis
+from ..ops.index import GetItem
+from ..ops.linear import Reshape, moveaxis
 from ..structural import Masked
 from ..trace import Tensor, make, push
 from ..types import Shape, dtype_of, shape_of

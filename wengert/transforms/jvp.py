@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import tree
+from .. import trace, tree
 from ..errors import ShapeError
 from ..ops.elementwise import mul, mul_mask
-from ..ops.linear import Write
+from ..ops.index import Write
 from ..primitive import Constant
 from ..structural import broadcast, cast, densify
-from ..trace import RAW, Level, Tensor, View, bare, make, push
-from ..types import Array, dtype_of, is_inexact, shape_of
+from ..trace import RAW, Level, Tensor, View, decay, make, push
+from ..types import dtype_of, is_inexact, shape_of
 from .tape import store_above, store_into
 
 __all__ = ["jvp"]
@@ -68,8 +68,6 @@ class JVP(Level):
 
 
 def eager() -> Level:
-    from .. import trace
-
     return trace.EAGER
 
 
@@ -173,8 +171,6 @@ def outward(y: Any, wrap: bool) -> Any:
 
 def lower(x: Any) -> Any:
     """aux without the level that has just been popped."""
-    from ..trace import decay
-
     return tree.map(decay, x)
 
 

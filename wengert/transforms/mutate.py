@@ -17,7 +17,8 @@ from .. import trace
 from ..errors import LevelError, ShapeError, UnsupportedError
 from ..ops import elementwise as e
 from ..ops.contract import matmul
-from ..ops.linear import HOLE, Gather, GetItem, Reshape, Transpose, is_basic, normal_index
+from ..ops.index import HOLE, Gather, GetItem, is_basic, normal_index
+from ..ops.linear import Reshape, Transpose
 from ..ops.road import one
 from ..trace import (
     Leaf,

@@ -24,12 +24,13 @@ from ..errors import (
     describe,
     place,
     user_frame,
+    verbatim,
 )
 from ..ops.elementwise import mul, mul_mask
-from ..ops.linear import At, GetItem, Masked, Write, ours, window
+from ..ops.index import GetItem, Write, ours, window
 from ..ops.road import wide
 from ..primitive import Linear, Rule
-from ..structural import STRUCTURED, Parts, absorb, apply_diagonal, densify, fit, plus
+from ..structural import STRUCTURED, At, Masked, Parts, absorb, apply_diagonal, densify, fit, plus
 from ..trace import (
     RAW,
     SOLE,
@@ -507,8 +508,6 @@ def cotangent_of(gradient: Any, t: Tensor, level: Level) -> Any:
 def disconnected(what: str, result: str, level: Level) -> DisconnectedError:
     """Say where the path from the inputs to the result broke."""
     operands: list[Any] = []
-    from ..errors import verbatim
-
     for (code, lasti), why in list((level.breaks or {}).items())[-3:]:
         operands.append(("broke at", verbatim(f"{place(code, lasti)}: {why}")))
     rule = f"{result} does not depend on anything that is being differentiated"

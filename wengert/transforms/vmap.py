@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import tree
 from ..errors import ArgumentError
-from ..ops.linear import Broadcast, align_value, batch_path, moveaxis
+from ..ops.index import align_value, batch_path
+from ..ops.linear import Broadcast, moveaxis
 from ..trace import Level, Tensor, View, branch_error, make, push
 from ..types import Shape, shape_of
 from .jvp import eager, inward, outward
