@@ -137,10 +137,23 @@ def test_xor_draws_again_when_stuck(tmp_path):
 
     outcome = fit(Options.of("xor", epochs=30), tmp_path / "run", [Listen()])
     assert [epoch for epoch, _ in messages[:2]] == [30, 60]
-    assert "stuck in a local minimum at loss 0." in messages[0][1]
+    assert all(text.endswith(": drawing new weights") for _, text in messages)
     rows = rows_of(tmp_path / "run")
     assert rows[-1]["draw"] == len(messages) + 1
     assert outcome.solved or len(messages) == 19
+
+
+def test_the_local_minimum_of_xor_is_named(tmp_path):
+    messages = []
+
+    class Listen(Watcher):
+        def message(self, run, text):
+            messages.append(text)
+
+    outcome = fit(Options.of("xor", seed=6), tmp_path / "run", [Listen()])
+    # Two of the four answers are then 1/2: a loss of 2 (1/2)^2 / 4 = 1/8, from above.
+    assert messages[0].startswith("stuck in a local minimum at loss 0.125")
+    assert outcome.solved
 
 
 # ---- when it cannot go on

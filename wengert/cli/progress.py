@@ -10,18 +10,27 @@ from wengert.train import Outcome, Run, Watcher
 
 __all__ = ["Bar", "Lines"]
 
-FORMAT = "loss {loss:.4f}  train {train:5.1f} %  validation {validation:5.1f} %"
+WIDE = 100  # columns of a terminal from which on everything is written out
 
 
-def numbers(row: dict[str, Any]) -> str:
-    """The loss and the accuracies of a row of metrics.
+def numbers(row: dict[str, Any], *, short: bool = False) -> str:
+    """The loss, the accuracies and the speed of a row of metrics.
 
     Example:
-        >>> numbers({"loss": 0.25, "train_accuracy": 0.9, "validation_accuracy": 1.0})
-        'loss 0.2500  train  90.0 %  validation 100.0 %'
+        >>> row = {"loss": 0.25, "train_accuracy": 0.9, "validation_accuracy": 1.0}
+        >>> numbers({**row, "examples_per_second": 61234.5})
+        'loss 0.2500  train  90.0 %  validation 100.0 %  61,234 examples/s'
+        >>> numbers({**row, "examples_per_second": 61234.5}, short=True)
+        'loss 0.2500 train 90.0% val 100.0% 61,234 ex/s'
     """
+    loss, speed = row["loss"], row["examples_per_second"]
     train, validation = 100 * row["train_accuracy"], 100 * row["validation_accuracy"]
-    return FORMAT.format(loss=row["loss"], train=train, validation=validation)
+    if short:
+        return f"loss {loss:.4f} train {train:.1f}% val {validation:.1f}% {speed:,.0f} ex/s"
+    return (
+        f"loss {loss:.4f}  train {train:5.1f} %  validation {validation:5.1f} %  "
+        f"{speed:,.0f} examples/s"
+    )
 
 
 class Lines(Watcher):
@@ -30,11 +39,7 @@ class Lines(Watcher):
     def epoch(self, run: Run, row: dict[str, Any]) -> None:
         wide = len(str(run.options.epochs))
         of = f"/{run.options.epochs}" if run.recipe.draws == 1 else ""
-        print(
-            f"epoch {row['epoch']:>{wide}}{of}  {numbers(row)}  "
-            f"{row['examples_per_second']:,.0f} examples/s",
-            flush=True,
-        )
+        print(f"epoch {row['epoch']:>{wide}}{of}  {numbers(row)}", flush=True)
 
     def message(self, run: Run, text: str) -> None:
         print(text, flush=True)
@@ -52,7 +57,6 @@ class Bar(Watcher):
             rich.TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             rich.BarColumn(bar_width=None),
             rich.TextColumn("{task.fields[numbers]}"),
-            rich.TextColumn("[dim]{task.fields[rate]}"),
             rich.TimeRemainingColumn(compact=True),
             refresh_per_second=10,
             expand=True,
@@ -65,7 +69,6 @@ class Bar(Watcher):
             epoch=1,
             epochs=self.epochs,
             numbers="",
-            rate="",
         )
         self.shown = 0.0
         self.drawn = 0
@@ -85,8 +88,7 @@ class Bar(Watcher):
             self.task,
             completed=epoch * run.steps_per_epoch,
             epoch=epoch,
-            numbers=numbers(row),
-            rate=f"{row['examples_per_second']:,.0f} examples/s",
+            numbers=numbers(row, short=self.progress.console.width < WIDE),
         )
 
     def message(self, run: Run, text: str) -> None:

@@ -135,8 +135,7 @@ def fit(
         for draw in range(recipe.draws):
             if draw:
                 run.model, run.optimizer, order = _draw(recipe, options, draw)
-                loss = run.rows[-1]["loss"]
-                text = f"stuck in a local minimum at loss {loss:.4f}: drawing new weights"
+                text = f"{_why_not(run, draw)}: drawing new weights"
                 for watcher in watchers:
                     watcher.message(run, text)
             solved = _train(run, draw, order, watchers)
@@ -178,6 +177,14 @@ def _draw(
     weights, order = (np.random.default_rng((options.seed, draw, i)) for i in range(2))
     model = recipe.model(weights)
     return model, options.make_optimizer(model.parameters()), order
+
+
+def _why_not(run: Run, draw: int) -> str:
+    """What became of a draw that was not solved, judged by the second half of its epochs."""
+    losses = [row["loss"] for row in run.rows if row["draw"] == draw]
+    if losses[-1] > 0.99 * losses[len(losses) // 2]:
+        return f"stuck in a local minimum at loss {losses[-1]:.4f}"
+    return f"not solved after {run.options.epochs} epochs, at loss {losses[-1]:.4f}"
 
 
 def _train(run: Run, draw: int, order: np.random.Generator, watchers: list[Watcher]) -> bool:

@@ -120,7 +120,7 @@ RECIPES: dict[str, Recipe] = {
                 "adam": {"lr": 0.05},
                 "adamw": {"lr": 0.05, "weight_decay": 0.0},
             },
-            epochs=2000,
+            epochs=1000,
             batch_size=4,
             every=20,
             draws=20,
