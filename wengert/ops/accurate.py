@@ -5,8 +5,8 @@ float64 throughout, so that float32 results are the rounded ones but for one in 
 devices keep the last bits of float64:
 
 * `head(x)` is x without its low 27 bits, so that a product of two heads is exact and x - head(x) is
-  what it left out (T. J. Dekker, "A floating-point technique for extending the available precision",
-  Numerische Mathematik 18, 1971).
+  what it left out (T. J. Dekker, "A floating-point technique for extending the available
+  precision", Numerische Mathematik 18, 1971).
 * a value may be a pair `p, q` that stands for p + q, rounded once at the end.
 
 The coefficients are our own: `bench/fit_erf.py` prints them and the error of each fit.
@@ -28,11 +28,6 @@ Core = Callable[[Array], Array]
 def constants(*values: float) -> tuple[Array, ...]:
     """0-d arrays, which NumPy combines with a small array in half the time of Python numbers."""
     return tuple(np.array(v) for v in values)
-
-
-def rational(*rows: tuple[float, float]) -> tuple[Array, ...]:
-    """The coefficients of a numerator and a denominator, a column for each power."""
-    return tuple(np.array(row)[:, np.newaxis] for row in rows)
 
 
 BLOCK = 8192  # temporaries of this many float64 stay in the second-level cache
@@ -186,20 +181,13 @@ def inside(x: Array, bound: float, near: Core, far: Core) -> Array:
 
 
 def polynomial(c: tuple[Array, ...], x: Array) -> Array:
-    """c[0] + c[1] x + c[2] x^2 + .., one for each row of c."""
+    """c[0] + c[1] x + c[2] x^2 + .."""
     y = x * c[-1]
     for k in c[-2:0:-1]:
         y += k
         y *= x
     y += c[0]
     return y
-
-
-def quotient(c: tuple[Array, ...], x: Array) -> Array:
-    """P(x) / Q(x), both in one pass."""
-    p, q = polynomial(c, x.reshape(-1))
-    p /= q
-    return p.reshape(x.shape)
 
 
 def half_square(x: Array, half: Array) -> Pair:
@@ -305,37 +293,34 @@ NEAR_P = constants(
     -8.605983634882895e-10,
 )  # fmt: skip
 # erfc x = e^(-x^2) / (sqrt(pi) x + 1/2 + P(x)/Q(x)), for 0.74 <= x <= 28
-FAR = rational(
-    (0.5000000002907213, 1.0),
-    (0.5152647976564254, 2.3186789699814314),
-    (0.10412948875976948, 2.6485846967620086),
-    (-0.17823645849947634, 1.923807514810033),
-    (-0.18751575539949053, 0.972029999257871),
-    (-0.09633425037891405, 0.35358497568607716),
-    (-0.03138631175550367, 0.09281002381782753),
-    (-0.006741551478194487, 0.017068096010164117),
-    (-0.0009038014793429143, 0.0020226157463866246),
-    (-6.0653987513178716e-05, 0.00012130797502484962),
-)
+FAR_P = constants(
+    0.5000000002907213, 0.5152647976564254, 0.10412948875976948, -0.17823645849947634,
+    -0.18751575539949053, -0.09633425037891405, -0.03138631175550367, -0.006741551478194487,
+    -0.0009038014793429143, -6.0653987513178716e-05,
+)  # fmt: skip
+FAR_Q = constants(
+    1.0, 2.3186789699814314, 2.6485846967620086, 1.923807514810033, 0.972029999257871,
+    0.35358497568607716, 0.09281002381782753, 0.017068096010164117, 0.0020226157463866246,
+    0.00012130797502484962,
+)  # fmt: skip
 # erfc x = e^(-x^2) / (sqrt(pi) x + P(x)/Q(x)), for 0 <= x <= 28, in float32
-FAR32 = rational(
-    (1.0000000009801977, 1.0),
-    (0.9465245969386262, 1.5905994178464338),
-    (0.4574481274172912, 1.2086706272175542),
-    (0.12119408510474847, 0.5328818694724917),
-    (0.015091991227568186, 0.13676694832228367),
-    (0.0, 0.01702925375706481),
-)
+FAR32_P = constants(
+    1.0000000009801977, 0.9465245969386262, 0.4574481274172912, 0.12119408510474847,
+    0.015091991227568186,
+)  # fmt: skip
+FAR32_Q = constants(
+    1.0, 1.5905994178464338, 1.2086706272175542, 0.5328818694724917, 0.13676694832228367,
+    0.01702925375706481,
+)  # fmt: skip
 # erf x = x P(z)/Q(z), z = x^2, for |x| <= 4, in float32
-ERF32 = rational(
-    (1.1283791691728586, 1.0),
-    (0.19319934737052297, 0.504551877271762),
-    (0.05581923328319984, 0.1176519092587477),
-    (0.004243452784501344, 0.016333788786070103),
-    (0.00041279690690398913, 0.0014266858830724381),
-    (6.838166790791774e-06, 7.290362757706728e-05),
-    (0.0, 2.6323132938752923e-07),
-)
+ERF32_P = constants(
+    1.1283791691728586, 0.19319934737052297, 0.05581923328319984, 0.004243452784501344,
+    0.00041279690690398913, 6.838166790791774e-06,
+)  # fmt: skip
+ERF32_Q = constants(
+    1.0, 0.504551877271762, 0.1176519092587477, 0.016333788786070103, 0.0014266858830724381,
+    7.290362757706728e-05, 2.6323132938752923e-07,
+)  # fmt: skip
 
 ERF_NEAR, CDF_NEAR = 0.75, 1.06
 ROOT_HALF = np.array(math.sqrt(0.5))
@@ -372,15 +357,16 @@ def near_zero(x: Array, k: tuple[Array, ...], half: Array) -> Pair:
 def far_off(a: Array, k: tuple[Array, ...], half: Array, times_a: bool = False) -> Pair:
     """e^(-half a^2) / (k a + G), as a pair: erfc a, or normal_cdf(-a), or a normal_cdf(-a).
 
-    The division is corrected by its own remainder and the product with the exponential is taken head
-    by head, so that the error of `exp` is the one that is left.
+    The division is corrected by its own remainder and the product with the exponential is taken
+    head by head, so that the error of `exp` is the one that is left.
     """
     a = np.minimum(a, FORTY)
     high, low = half_square(a, half)
     e = np.exp(-high)
     ah = head(a)
     z = a if half is ONE else a * ROOT_HALF
-    g = quotient(FAR, z)
+    g = polynomial(FAR_P, z)
+    g /= polynomial(FAR_Q, z)
     if half is HALF:
         g *= TWO
     middle = HALF if half is ONE else ONE
@@ -415,7 +401,8 @@ def far32(a: Array, k: tuple[Array, ...], half: Array) -> Array:
     """e^(-half a^2) / (k a + G) for a >= 0, to 2^-27."""
     a = np.minimum(a, FORTY)
     z = a if half is ONE else a * ROOT_HALF
-    d = quotient(FAR32, z)
+    d = polynomial(FAR32_P, z)
+    d /= polynomial(FAR32_Q, z)
     if half is HALF:
         d *= TWO
     d += a * k[2]
@@ -457,7 +444,8 @@ def _erf_near(x: Array) -> Array:
 
 def _erf_far(x: Array) -> Array:
     a = np.minimum(np.absolute(x), FORTY)
-    d = quotient(FAR, a)
+    d = polynomial(FAR_P, a)
+    d /= polynomial(FAR_Q, a)
     d += HALF
     d += a * ROOT_PI[2]
     a *= a
@@ -469,7 +457,9 @@ def _erf_far(x: Array) -> Array:
 
 def _erf32(x: Array) -> Array:
     x = np.minimum(np.maximum(x, -FOUR), FOUR)
-    x *= quotient(ERF32, x * x)
+    z = x * x
+    x *= polynomial(ERF32_P, z)
+    x /= polynomial(ERF32_Q, z)
     return x
 
 
