@@ -139,6 +139,10 @@ class Level:
     def primal(self, t: Tensor) -> Any:
         return t.data
 
+    def lane(self, t: Tensor, below: Any) -> Any:
+        """What stands for t alone in an array of the level below."""
+        return below
+
 
 TAPE: type[Level] = Level  # the tape's class and the eager tape itself: set by transforms.tape
 EAGER: Level = Level(1)

@@ -52,7 +52,7 @@ def view(x: Tensor, op: Any, frame: Any) -> Tensor:
     t = one(op, x, frame) if type(x) is Tensor else bind(op, x.look() if type(x) is View else x)
     if not isinstance(t, Tensor):
         t = make(t, None, trace.EAGER)
-    if not same_memory(t, x):
+    if type(op) is Reshape and not stays_in(root, (*path, op)):
         return t
     if seen and t.data.__class__ is ndarray and t.data.base is not None:
         t.data = t.data.copy()  # the root is written in turns: do not pin its buffer
@@ -62,19 +62,20 @@ def view(x: Tensor, op: Any, frame: Any) -> Tensor:
     return v
 
 
-def same_memory(t: Tensor, x: Tensor) -> bool:
-    """Whether the operation gave a window and not a copy: a reshape may give either."""
-    a, b = t.value_below(), x.value_below()
-    if a.__class__ is not ndarray or b.__class__ is not ndarray:
-        return a.__class__ is ndarray or hasattr(a, "graph")
-    return a.base is not None and (a.base is b or a.base is b.base or a.size == 0)
+def stays_in(root: Tensor, path: tuple[Any, ...]) -> bool:
+    """Whether a path leads to a window on the root's own buffer: a reshape may have to copy."""
+    buffer = one_lane(root)
+    if buffer.__class__ is not ndarray:
+        return hasattr(buffer, "graph")
+    end = buffer
+    for step in path:
+        end = step.impl(end)
+    return end.size == 0 or np.may_share_memory(end, buffer)
 
 
-@method("value_below")
-def value_below(self: Tensor) -> Any:
-    """The array at the bottom, whatever level this is."""
-    d = self.data
-    return d.value_below() if isinstance(d, Tensor) else d
+def one_lane(x: Any) -> Any:
+    """The array at the bottom of a value, or one lane of it: its strides are what matters."""
+    return x.level.lane(x, one_lane(x.data)) if isinstance(x, Tensor) else x
 
 
 @method("__getitem__")
@@ -82,9 +83,17 @@ def getitem(self: Tensor, index: Any) -> Any:
     op, indices = indexing(index, self)
     if indices:
         return bind(op, self, *indices)
-    if op.view:
+    if op.view and not is_number(op.index, self):
         return view(self, op, getframe(1))
-    return bind(op, self)
+    return one(op, self.look() if type(self) is View else self, getframe(1))
+
+
+def is_number(index: Any, x: Tensor) -> bool:
+    """Whether an index picks one number, which NumPy answers with a copy."""
+    for i in index:
+        if i is None or i is Ellipsis or i.__class__ is slice:
+            return False
+    return len(index) == x.ndim
 
 
 def indexing(index: Any, x: Tensor) -> tuple[Any, list[Any]]:

@@ -52,6 +52,9 @@ class VMap(Level):
             return t.data
         raise branch_error(t)
 
+    def lane(self, t: Tensor, below: Any) -> Any:
+        return below[0] if t.node is not None and isinstance(below, np.ndarray) and len(below) else below
+
     def process(self, op: Any, xs: Any) -> Any:
         values: list[Any] = []
         dims: list[int | None] = []
