@@ -174,7 +174,7 @@ class Module:
 
     def zero_grad(self) -> None:
         """Forget the gradients: `p.grad = None` for every parameter."""
-        for p in self.parameters():
+        for _, p in self.named_parameters():
             p.grad = None
 
     # ---- state
@@ -221,7 +221,8 @@ class Module:
 
 
 def _count(module: Module, *, deep: bool) -> int:
-    return sum(p.size for name, p in module.named_parameters() if deep or "." not in name)
+    own = [p for name, p in module.named_parameters() if deep or "." not in name]
+    return sum(getattr(p, "size", 0) for p in own)
 
 
 def _call(p: Any, path: str) -> None:
