@@ -6,6 +6,7 @@
      ├─ AxisError          IndexError      WG103  an axis or an index outside the array
      ├─ ArgumentError      ValueError      WG104  an argument with a value that has no meaning
      ├─ UnsupportedError   TypeError       WG105  a function or an argument without a derivative here
+     ├─ MatrixError        LinAlgError     WG106  a matrix that a decomposition cannot take
      ├─ NonScalarError     ValueError      WG201  backward from a value that is not one number
      ├─ FreedError         RuntimeError    WG202  a graph that an earlier backward used up
      ├─ DisconnectedError  RuntimeError    WG203  a result that does not depend on the input
@@ -18,6 +19,9 @@
      ├─ MissingExtraError  ImportError     WG304  an optional dependency that is not installed
      └─ NonFiniteError     ArithmeticError WG305  training that left the finite numbers
 
+    WengertWarning         UserWarning
+     └─ GaugeWarning                              a derivative that depends on the choice of a basis
+
 Each class also subclasses the builtin that a caller would catch. The first paragraph of a class's
 docstring is what `wengert explain CODE` prints, with the bad and the good code under it.
 """
@@ -25,11 +29,15 @@ docstring is what `wengert explain CODE` prints, with the bad and the good code 
 from __future__ import annotations
 
 import inspect
+import linecache
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from types import CodeType, FrameType
 from typing import Any
+
+import numpy as np
 
 __all__ = [
     "ArgumentError",
@@ -37,8 +45,10 @@ __all__ = [
     "DTypeError",
     "DisconnectedError",
     "FreedError",
+    "GaugeWarning",
     "LeafWriteError",
     "LevelError",
+    "MatrixError",
     "MissingExtraError",
     "NonFiniteError",
     "NonScalarError",
@@ -49,6 +59,7 @@ __all__ = [
     "UnknownNameError",
     "UnsupportedError",
     "WengertError",
+    "WengertWarning",
     "describe",
     "explain",
 ]
@@ -82,6 +93,14 @@ def place(code: CodeType, lasti: int) -> str:
             break
         line = start if start is not None else line
     return f"{_short(code.co_filename)}:{line or code.co_firstlineno}, in {code.co_name}"
+
+
+def source_of(code: CodeType, lasti: int) -> str:
+    """The text of the expression that one instruction evaluates; empty when there is no source."""
+    for i, (line, end, start, stop) in enumerate(code.co_positions()):
+        if 2 * i == lasti and line is not None and line == end:
+            return linecache.getline(code.co_filename, line).encode()[start:stop].decode().strip()
+    return ""
 
 
 def user_line() -> str:
@@ -215,6 +234,20 @@ class UnsupportedError(WengertError, TypeError):
     code = "WG105"
 
 
+class MatrixError(WengertError, np.linalg.LinAlgError):
+    """A matrix that the operation cannot take: not square, singular, or not positive definite.
+
+    A stack of matrices has them in its last two axes. A system that has no unique solution still
+    has one of least squares.
+
+        bad : np.linalg.inv(a)                       # a singular, or not square
+        good: np.linalg.pinv(a)
+        good: np.linalg.lstsq(a, b)[0]
+    """
+
+    code = "WG106"
+
+
 class NonScalarError(WengertError, ValueError):
     """Backward from a value that is not one number.
 
@@ -335,6 +368,31 @@ class NonFiniteError(WengertError, ArithmeticError):
     code = "WG305"
 
 
+class WengertWarning(UserWarning):
+    """Every warning that wengert gives on purpose."""
+
+
+class GaugeWarning(WengertWarning):
+    """A derivative that depends on a choice that the mathematics leaves open.
+
+    Eigenvectors of a repeated eigenvalue may be turned among themselves, and complex ones by a
+    phase. A function of the matrix does not notice; one that does has no derivative there.
+    """
+
+
+def warn(message: str, category: type[Warning] = WengertWarning) -> None:
+    """Warn, once for each of the user's lines."""
+    frame = user_frame(sys._getframe(1))
+    warnings.warn_explicit(
+        message,
+        category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        frame.f_globals.get("__name__", ""),
+        frame.f_globals.setdefault("__warningregistry__", {}),
+    )
+
+
 def explain(code: str) -> str:
     """The long form of an error code.
 
@@ -348,5 +406,5 @@ def explain(code: str) -> str:
     raise UnknownNameError(f"explain({code!r})", "no such code", fix=f"one of {known}")
 
 
-for _cls in (WengertError, *WengertError.__subclasses__()):
+for _cls in (WengertError, *WengertError.__subclasses__(), WengertWarning, GaugeWarning):
     _cls.__module__ = "wengert"
