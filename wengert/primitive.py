@@ -368,7 +368,10 @@ class Elementwise(Primitive):
         for x in xs:
             if x.__class__ is not ndarray:
                 return Primitive.__call__(self, *xs)
-        return self.f(*xs)
+        try:
+            return self.f(*xs)
+        except ValueError as error:
+            raise self.refusal(xs, error) from error
 
     def infer(self, *avals: Aval) -> Aval:
         shape = np.broadcast_shapes(*(a.shape for a in avals))

@@ -16,6 +16,7 @@ This file imports no operation. The floors above give `Tensor` its operators thr
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import weakref
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .errors import LevelError, TapeExitError, describe, place, user_frame
+from .errors import LevelError, TapeExitError, describe, place, source_of, user_frame
 from .types import RAW, Array, Shape
 
 getframe, getrefcount, new, ndarray = sys._getframe, sys.getrefcount, object.__new__, np.ndarray
@@ -311,13 +312,14 @@ class Tensor:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         if self.recorded():
-            asker = _asker()
+            asker, at = _asker()
             raise TapeExitError(
-                f"{asker}",
+                asker,
                 "asked for a plain array of a recorded tensor, which would lose its gradient",
                 operands=[("tensor", self)],
                 fix="the same function from numpy on the tensor itself, or "
                 "x.detach().numpy() if no gradient is wanted through here",
+                at=at,
             )
         a = np.asarray(self.value())
         if dtype is not None and a.dtype != dtype:
@@ -340,6 +342,11 @@ class Tensor:
         elif self.node is not None:
             note += f", grad_fn={self.node.op!r}"
         return f"tensor({body}{note})"
+
+    def __reduce__(self) -> Any:
+        """Pickled by value: a leaf stays a leaf, a result loses its graph."""
+        leaf = type(self.node) is Leaf
+        return _unpickled, (np.asarray(self.value()), leaf, self.name if leaf else None)
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and self.size == 1 else str(self)
@@ -374,19 +381,23 @@ class Tensor:
         def __ge__(self, o: Any) -> Tensor: ...
 
 
-def _asker() -> str:
-    """The function that asked for an array: the outermost one that the user's own code called."""
-    frame = user_frame(getframe(2))
-    inner = getframe(2)
-    name = None
-    while inner is not None and inner is not frame:
-        module = inner.f_globals.get("__name__", "")
-        if not module.startswith("wengert"):
-            name = f"{module}.{inner.f_code.co_name}(tensor)"
-        if inner.f_back is None:
-            break
-        inner = inner.f_back
-    return name or "np.asarray(tensor)"
+def _unpickled(data: Any, leaf: bool, name: str | None) -> Tensor:
+    t = make(data, None, EAGER)
+    if leaf:
+        t.node = Leaf(EAGER, name)
+    return t
+
+
+def _asker() -> tuple[str, str]:
+    """(the call in the user's own code that asked for an array, where it stands)."""
+    inner = frame = user_frame(getframe(2))
+    while f"{os.sep}site-packages{os.sep}" in frame.f_code.co_filename and frame.f_back:
+        inner, frame = frame, frame.f_back
+    if inner is not frame:
+        name = f"{inner.f_globals.get('__name__', '')}.{inner.f_code.co_name}"
+    else:
+        name = source_of(frame.f_code, frame.f_lasti).partition("(")[0] or "np.asarray"
+    return f"{name}(tensor)", place(frame.f_code, frame.f_lasti)
 
 
 class View(Tensor):

@@ -111,6 +111,11 @@ def fitting(g: Any, value: Any) -> Any:
     return g if dtype_of(g) == dtype_of(value) or dtype_of(value) is None else cast(g, value.dtype)
 
 
+def paths_of(structure: Any, one: bool) -> list[str]:
+    """The paths of the leaves, from the argument itself when there is only one."""
+    return tree.paths(structure.children[0] if one else structure)
+
+
 def check_inputs(what: str, xs: list[Any], paths: list[str]) -> None:
     for x, p in zip(xs, paths):
         if is_inexact(dtype_of(x)) or type(x) in (float, complex):
@@ -160,7 +165,7 @@ def value_and_grad(
             raise NonScalarError("grad(f, argnums)", f"{nums} of {len(args)} positional arguments")
         places = [n % len(args) for n in nums]
         xs, structure = tree.flatten(tuple(args[n] for n in places))
-        check_inputs("grad", xs, tree.paths(structure))
+        check_inputs("grad", xs, paths_of(structure, one))
 
         def run(ts: list[Any]) -> Any:
             full = list(args)
