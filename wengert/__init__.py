@@ -4,9 +4,9 @@ from . import numpy, tree
 from .create import full, ones, tensor, zeros
 from .errors import WengertError, explain
 from .numpy.reduce import log_softmax, logsumexp, softmax
-from .numpy.shape import where
+from .numpy.select import where
 from .ops.elementwise import erf, erfc, gelu, log_sigmoid, relu, sigmoid, silu, softplus
-from .ops.fused import cross_entropy
+from .ops.road import cross_entropy
 from .trace import Tensor, enable_grad, no_grad
 from .transforms.jacobian import hessian, hvp, jacfwd, jacobian, jacrev
 from .transforms.jvp import jvp

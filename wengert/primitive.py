@@ -364,9 +364,17 @@ class Elementwise(Primitive):
     def title(self) -> str:  # type: ignore[override]
         return self.name
 
+    road: Callable[..., Any] | None = None  # the fast road for one tensor, once it is built
+
+    def build_road(self) -> Callable[..., Any]:
+        """Set by ops.road."""
+        return lambda x: bind(self, x)
+
     def __call__(self, *xs: Array) -> Array:
         for x in xs:
             if x.__class__ is not ndarray:
+                if x.__class__ is Tensor and len(xs) == 1:
+                    return (self.road or self.build_road())(x)
                 return Primitive.__call__(self, *xs)
         try:
             return self.f(*xs)

@@ -35,6 +35,8 @@ class Masked:
         return self.value.dtype
 
     def dense(self) -> Array:
+        if self.value.__class__ is ndarray is self.mask.__class__:
+            return np.where(self.mask, self.value, 0.0)
         return OPS["where"](self.mask, self.value, 0.0)
 
 

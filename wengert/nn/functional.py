@@ -8,7 +8,7 @@ import numpy as np
 
 from wengert.errors import OptionError, ShapeError
 from wengert.ops.elementwise import gelu, relu, sigmoid, softplus, tanh
-from wengert.ops.fused import affine, cross_entropy
+from wengert.ops.road import cross_entropy, linear
 from wengert.types import shape_of
 
 __all__ = [
@@ -22,16 +22,6 @@ __all__ = [
     "softplus",
     "tanh",
 ]
-
-
-def linear(x: Any, weight: Any, bias: Any) -> Any:
-    """y = x @ weight + bias, with weight of shape (in, out).
-
-    Example:
-        >>> linear(np.ones((1, 2)), np.eye(2), np.array([1.0, 2.0]))
-        array([[2., 3.]])
-    """
-    return affine(x, weight, bias)
 
 
 def mse_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Any:

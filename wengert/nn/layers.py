@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from wengert.errors import ShapeError
-from wengert.ops.fused import affine
 
 from . import functional as F
 from . import init as initial
@@ -63,7 +62,7 @@ class Linear(Module):
             raise self._refusal(x, shape)
         if self.bias is None:
             return x @ self.weight
-        return affine(x, self.weight, self.bias)
+        return F.linear(x, self.weight, self.bias)
 
     def _refusal(self, x: Any, shape: tuple[int, ...]) -> ShapeError:
         if not shape:

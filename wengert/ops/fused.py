@@ -14,7 +14,7 @@ from .contract import affine
 from .elementwise import abs, conj, eq, exp, log, ne, sqrt, where
 from .linear import Reshape, Sum, after, drop, keep
 
-__all__ = ["CrossEntropy", "LogSoftmax", "LogSumExp", "Norm", "Softmax", "affine", "cross_entropy"]
+__all__ = ["CrossEntropy", "LogSoftmax", "LogSumExp", "MeanCrossEntropy", "Norm", "Softmax", "affine"]
 
 
 def shifted_exp(x: Array, axis: Any) -> tuple[Array, Array, Array]:
@@ -180,18 +180,49 @@ def one_hot(b: Array, k: int, dtype: Any) -> Array:
     return eq(Reshape((*shape_of(b), 1))(b), np.arange(k)).astype(dtype)
 
 
-def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Mean cross-entropy of logits [n, k] with integer labels [n]:  mean_i(logsumexp(a_i) - a_i[b_i]).
+@op
+class MeanCrossEntropy(General):
+    """Mean over all rows of the cross-entropy of logits with integer labels.
 
-    Its gradient is (softmax(logits) - onehot(labels)) / n.
-
-    >>> import numpy as np
-    >>> round(float(cross_entropy(np.zeros((2, 10)), np.array([3, 7]))), 6)
-    2.302585
+    y = mean_i(logsumexp(a_i) - a_i[b_i]);   ga = gy (softmax(a) - onehot(b)) / n.
     """
-    rows = cross_entropy_rows(logits, labels)
-    n = int(np.prod(shape_of(rows)))
-    return Sum(tuple(range(len(shape_of(rows)))), False)(rows) * (1.0 / max(n, 1))
+
+    args = ("a", "b")
+
+    examples: ClassVar[Any] = [((), (4, 3), np.array([0, 2, 1, 1])), ((), (2, 2, 3), np.array([[0, 2], [1, 1]]))]
+
+    def __repr__(self) -> str:
+        return "mean_cross_entropy"
+
+    def impl(self, a: Array, b: Array) -> Array:
+        return np.mean(cross_entropy_rows.impl(a, b))
+
+    def infer(self, a: Aval, b: Aval) -> Aval:
+        return Aval((), a.dtype)
+
+    def jvp_a(self, da: Array, a: Array, b: Array) -> Array:
+        dy = cross_entropy_rows.jvp_a(da, a, b)
+        return Sum(tuple(range(len(shape_of(dy)))), False)(dy) / count(b)
+
+    def vjp_a(self, g: Array, a: Array, b: Array) -> Array:
+        return cross_entropy_rows.vjp_a(broadcast(g / count(b), shape_of(b)), a, b)
+
+    def batch(self, xs: Any, dims: Any) -> Array:
+        rows = cross_entropy_rows.batch(xs, dims)
+        axes = tuple(range(1, len(shape_of(rows))))
+        n = np.prod([shape_of(rows)[i] for i in axes])
+        return Sum(axes, False)(rows) / n
+
+    @classmethod
+    def title(cls) -> str:
+        return "cross_entropy"
+
+
+mean_cross_entropy = MeanCrossEntropy()
+
+
+def count(b: Array) -> int:
+    return int(np.prod(shape_of(b)))
 
 
 @op

@@ -17,8 +17,9 @@ from .. import trace
 from ..errors import GENERATED, LIBRARY, user_frame
 from ..primitive import Elementwise, Rule
 from ..structural import fit
-from ..trace import Node, Tensor, View, bind, getframe, ndarray, new, own, seq
+from ..trace import Node, Tensor, View, bind, getframe, ndarray, new, seq
 from .contract import affine, matmul
+from .fused import MeanCrossEntropy, mean_cross_entropy
 
 UNARY = """
 def method(x):
@@ -244,62 +245,119 @@ def matmul_method() -> Callable[..., Any]:
     return build(MATMUL, matmul, R1=MATRIX[1], R2=MATRIX[2], R3=MATRIX[3], raw=matmul_raw)
 
 
-AFFINE_RULES: dict[int, Rule] = {}
+def rows(g: Any) -> Any:
+    """The sum over rows: the cotangent of a bias."""
+    return np.add.reduce(g) if g.__class__ is ndarray else g.sum(axis=0)
 
 
-def affine_rules() -> None:
-    def bc(g: Any, a: Any) -> Any:
-        return a.T @ g, np.add.reduce(g) if g.__class__ is ndarray else g.sum(axis=0)
-
-    def abc(g: Any, a: Any, b: Any) -> Any:
-        return (
-            g @ b.T,
-            a.T @ g,
-            np.add.reduce(g) if g.__class__ is ndarray else g.sum(axis=0),
-        )
-
-    AFFINE_RULES[6] = Rule(affine, (1, 2), ("a",), bc)
-    AFFINE_RULES[7] = Rule(affine, (0, 1, 2), ("a", "b"), abc)
+def pull_wb(g: Any, a: Any) -> Any:
+    return a.T @ g, rows(g)
 
 
-affine_rules()
+def pull_xwb(g: Any, a: Any, b: Any) -> Any:
+    return g @ b.T, a.T @ g, rows(g)
 
 
-def affine_fast(x: Any, w: Any, b: Any) -> Any:
-    """x w + b for matrices of one dtype on one eager tape; anything else through `bind`."""
-    if (
-        x.__class__ is Tensor is w.__class__
-        and b.__class__ is Tensor
-        and not trace.MODES
-        and x.level is w.level is b.level
-        and w.node is not None
-        and b.node is not None
-    ):
-        a, wd, bd = x.data, w.data, b.data
-        if (
-            a.__class__ is ndarray is wd.__class__
-            and a.ndim == 2 == wd.ndim
-            and a.dtype is wd.dtype is bd.dtype
-            and a.shape[1] == wd.shape[0]
-            and bd.shape == wd.shape[1:]
-        ):
-            y = a @ wd
-            y += bd
-            t = new(Tensor)
-            t.data = y
-            t.level = x.level
-            p = x.node
-            frame = getframe(1)
-            if p is None:
-                t.node = Node(
-                    seq(), AFFINE_RULES[6], (w.node, b.node), (a,), frame.f_code, frame.f_lasti
-                )
-            else:
-                t.node = Node(
-                    seq(), AFFINE_RULES[7], (p, w.node, b.node), (a, wd), frame.f_code, frame.f_lasti
-                )
-            return t
+LAYER = {6: Rule(affine, (1, 2), ("a",), pull_wb), 7: Rule(affine, (0, 1, 2), ("a", "b"), pull_xwb)}
+
+
+def linear(x: Any, w: Any, b: Any) -> Any:
+    """x w + b: a linear layer, for x [.., n, k], w [k, m], b [m].
+
+    gx = gy w^T,  gw = x^T gy,  gb = sum over rows of gy.
+    """
+    if x.__class__ is Tensor is w.__class__ and b.__class__ is Tensor and not trace.MODES:
+        p, q, r = x.node, w.node, b.node
+        if x.level is w.level is b.level and q is not None and r is not None:
+            a, k, c = x.data, w.data, b.data
+            dtype = a.dtype
+            if (
+                a.__class__ is ndarray is k.__class__
+                and dtype is k.dtype is c.dtype
+                and len(a.shape) == 2 == len(k.shape)
+                and a.shape[1] == k.shape[0]
+                and c.shape == k.shape[1:]
+            ):
+                y = a @ k
+                y += c
+                t = new(Tensor)
+                t.data = y
+                t.level = x.level
+                fr = getframe(1)
+                if fr.f_code.co_filename in LIBRARY:
+                    fr = user_frame(fr)
+                if p is None:
+                    t.node = Node(seq(), LAYER[6], (q, r), (a,), fr.f_code, fr.f_lasti)
+                else:
+                    t.node = Node(seq(), LAYER[7], (p, q, r), (a, k), fr.f_code, fr.f_lasti)
+                return t
     return bind(affine, x, w, b)
+
+
+def pull_loss(g: Any, op: Any, a: Any, b: Any, cache: Any) -> Any:
+    """(softmax - onehot) g / n, from the exponentials of the forward pass while those are plain."""
+    if cache is None or g.__class__ is not ndarray and not isinstance(g, np.generic):
+        return op.vjp_a(g, a, b)
+    e, s, index = cache
+    scale = g / len(b)
+    gx = e * (scale / s)
+    gx[index] -= scale
+    return gx
+
+
+LOSS = Rule(MeanCrossEntropy, (0,), ("op", "a", "b", "cache"), pull_loss)
+
+
+def cross_entropy(logits: Any, labels: Any) -> Any:
+    """Mean cross-entropy of logits [.., k] with integer labels [..]:  mean_i(logsumexp(a_i) - a_i[b_i]).
+
+    Its gradient is (softmax(logits) - onehot(labels)) / n.
+
+    Raises:
+        ShapeError, DTypeError, AxisError: labels of another shape, not integers, or not in 0 .. k - 1.
+
+    >>> round(float(cross_entropy(np.zeros((2, 10)), np.array([3, 7]))), 6)
+    2.302585
+    """
+    b = labels.data if labels.__class__ is Tensor and labels.node is None else labels
+    if (
+        logits.__class__ is Tensor
+        and b.__class__ is ndarray
+        and not trace.MODES
+        and logits.node is not None
+        and logits.data.__class__ is ndarray
+        and logits.data.ndim == 2
+        and b.shape == logits.data.shape[:1]
+        and b.dtype == np.int64
+    ):
+        a = logits.data
+        n, k = a.shape
+        if n and b.view(np.uint64).max() < k:  # a negative label is a huge one
+            m = np.maximum.reduce(a, axis=1, keepdims=True)
+            e = np.exp(a - m)
+            s = np.add.reduce(e, axis=1, keepdims=True)
+            index = (np.arange(n), b if labels is not b else b.copy())
+            y = (np.add.reduce(np.log(s) + m)[0] - np.add.reduce(a[index])) / n
+            if np.isfinite(y):
+                fr = getframe(1)
+                if fr.f_code.co_filename in LIBRARY:
+                    fr = user_frame(fr)
+                t = new(Tensor)
+                t.data = y
+                t.level = logits.level
+                res = (mean_cross_entropy, a, index[1], (e, s, index))
+                t.node = Node(seq(), LOSS, (logits.node,), res, fr.f_code, fr.f_lasti)
+                return t
+    return mean_cross_entropy(logits, labels if isinstance(labels, Tensor) else np.asarray(labels))
+
+
+def elementwise_road(op: Elementwise) -> Callable[..., Any]:
+    """The fast road of a one-argument operation called by name, two frames below the user."""
+    road = op.road = unary(op, 2)
+    return road
+
+
+Elementwise.build_road = elementwise_road  # type: ignore[method-assign]
 
 
 _FAST_NAMES: dict[tuple[str, ...], Callable[[Any, Any], tuple[Any, ...]]] = {
@@ -329,4 +387,4 @@ def one(op: Any, x: Any, frame: Any) -> Any:
     return t
 
 
-__all__ = ["affine_fast", "binary", "matmul_method", "one", "own", "unary", "wide"]
+__all__ = ["binary", "cross_entropy", "linear", "matmul_method", "one", "unary", "wide"]

@@ -310,6 +310,9 @@ def lifted(node: Any, level: Level) -> list[Any]:
                 tuple([make(v, level.pick(node, i, n, v), level) for i, v in enumerate(value)])  # type: ignore[attr-defined]
             )
             continue
+        if name == "cache":  # a shortcut for plain arrays
+            out.append(None)
+            continue
         p = node if name == "y" else by_name.get(name)
         out.append(value if p is None else make(value, p, level))
     return out
