@@ -22,16 +22,16 @@ def is_basic(index: Index) -> bool:
     """Whether NumPy would return a view: integers, slices, None and Ellipsis alone."""
     for i in index:
         if i.__class__ is not int and i.__class__ is not slice:
-            if i is not None and i is not Ellipsis and not isinstance(i, int | np.integer):
-                return False
-            if isinstance(i, bool):
+            if isinstance(i, bool | np.bool) or not (
+                i is None or i is Ellipsis or isinstance(i, int | np.integer)
+            ):
                 return False
     return True
 
 
 def normal_index(index: Index) -> Index:
-    """Lists as arrays, so that a later change to the user's list does not show."""
-    return tuple(np.asarray(i) if isinstance(i, list) else i for i in index)
+    """Lists as arrays, so that a later change to the user's list does not show; True, which is not 1."""
+    return tuple([np.asarray(i) if isinstance(i, list | bool | np.bool) else i for i in index])
 
 
 def advanced(index: Index) -> tuple[int, bool]:
