@@ -116,6 +116,18 @@ def _short(path: str) -> str:
     return path if relative.startswith("..") else relative
 
 
+def asker() -> tuple[str, str]:
+    """(the call in the user's own code that asked for an array, where it stands)."""
+    inner = frame = user_frame(sys._getframe(2))
+    while f"{os.sep}site-packages{os.sep}" in frame.f_code.co_filename and frame.f_back:
+        inner, frame = frame, frame.f_back
+    if inner is not frame:
+        name = f"{inner.f_globals.get('__name__', '')}.{inner.f_code.co_name}"
+    else:
+        name = source_of(frame.f_code, frame.f_lasti).partition("(")[0] or "np.asarray"
+    return f"{name}(tensor)", place(frame.f_code, frame.f_lasti)
+
+
 def describe(x: Any) -> str:
     """`float64[2, 3]` for arrays and tensors, the value itself for Python scalars.
 

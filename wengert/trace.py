@@ -16,10 +16,8 @@ This file imports no operation. The floors above give `Tensor` its operators thr
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ContextDecorator
 from itertools import count
@@ -28,8 +26,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .errors import LevelError, TapeExitError, describe, place, source_of, user_frame
-from .types import RAW, Array, Shape
+from .errors import LevelError, TapeExitError, asker, describe, place, user_frame
+from .types import RAW, Shape
 
 getframe, getrefcount, new, ndarray = sys._getframe, sys.getrefcount, object.__new__, np.ndarray
 seq = count(0, -1).__next__  # decreasing, so that a heap pops the youngest node first
@@ -312,9 +310,9 @@ class Tensor:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         if self.recorded():
-            asker, at = _asker()
+            name, at = asker()
             raise TapeExitError(
-                asker,
+                name,
                 "asked for a plain array of a recorded tensor, which would lose its gradient",
                 operands=[("tensor", self)],
                 fix="the same function from numpy on the tensor itself, or "
@@ -386,18 +384,6 @@ def _unpickled(data: Any, leaf: bool, name: str | None) -> Tensor:
     if leaf:
         t.node = Leaf(EAGER, name)
     return t
-
-
-def _asker() -> tuple[str, str]:
-    """(the call in the user's own code that asked for an array, where it stands)."""
-    inner = frame = user_frame(getframe(2))
-    while f"{os.sep}site-packages{os.sep}" in frame.f_code.co_filename and frame.f_back:
-        inner, frame = frame, frame.f_back
-    if inner is not frame:
-        name = f"{inner.f_globals.get('__name__', '')}.{inner.f_code.co_name}"
-    else:
-        name = source_of(frame.f_code, frame.f_lasti).partition("(")[0] or "np.asarray"
-    return f"{name}(tensor)", place(frame.f_code, frame.f_lasti)
 
 
 class View(Tensor):
@@ -584,37 +570,6 @@ class enable_grad(no_grad):
 
     def __enter__(self) -> None:
         self._set(-1)
-
-
-_owned: dict[int, tuple[Any, Any]] = {}
-
-
-def own(a: Any) -> Any:
-    """A private copy of an array that the tape must keep and the user may change.
-
-    Small arrays are copied. A large one is copied once and the copy shared by every node that
-    keeps it, for as long as the two are equal bit for bit.
-    """
-    if a.__class__ is not ndarray:
-        return a
-    if a.nbytes <= 4096 or a.dtype.hasobject:
-        return a.copy()
-    known = _owned.get(id(a))
-    if known is not None and known[0]() is a:
-        kept = known[1]()
-        if kept is not None and kept.shape == a.shape and kept.dtype == a.dtype and _same(kept, a):
-            return kept
-    kept = a.copy()
-    key = id(a)
-    _owned[key] = (weakref.ref(a, lambda _: _owned.pop(key, None)), weakref.ref(kept))
-    return kept
-
-
-def _same(a: Any, b: Any) -> bool:
-    bits = f"u{a.itemsize}" if a.itemsize in (1, 2, 4, 8) else None
-    if bits is None:
-        return bool(np.array_equal(a, b))
-    return bool((a.view(bits) == b.view(bits)).all())
 
 
 def branch_error(t: Tensor) -> LevelError:

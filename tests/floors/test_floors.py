@@ -9,14 +9,14 @@ ROOT = Path(wengert.__file__).parent
 FLOORS = [
     # errors may be read by everybody; on each floor a file may import those before it
     ["version", "errors", "extras", "types", "tree"],
-    ["nest", "trace"],
+    ["nest", "owned", "trace"],
     ["structural", "primitive", "graph"],
     [
         "ops.accurate", "ops.linear", "ops.index", "ops.elementwise", "ops.contract", "ops.order", "ops.linalg",
         "ops.fft", "ops.special", "ops.random", "ops.fused", "ops.road", "ops.operators", "ops",
     ],
     [
-        "transforms.tape", "transforms.mutate", "transforms.jvp", "transforms.vmap", "transforms.vjp",
+        "transforms.store", "transforms.tape", "transforms.mutate", "transforms.jvp", "transforms.vmap", "transforms.vjp",
         "transforms.jacobian", "transforms.staging", "transforms", "create",
     ],
     ["compile"],

@@ -162,7 +162,7 @@ def test_an_update_keeps_the_buffer_unless_the_tape_holds_it(x, close):
 def test_writable_copies_what_the_tape_holds(x, close):
     p = wg.tensor(x, requires_grad=True)
     z = (p * p).sum()
-    w = wg.transforms.tape.writable(p)
+    w = wg.transforms.store.writable(p)
     w -= 1.0
     z.backward()
     close(p, x - 1.0)

@@ -383,6 +383,7 @@ def one(op: Any, x: Any, frame: Any) -> Any:
         t.node = None
     else:
         rule = op.rules.get(1) or op.rule(1)
+        frame = user_frame(frame) if frame.f_code.co_filename in LIBRARY else frame
         t.node = Node(seq(), rule, (p,), _FAST_NAMES[rule.names](a, op), frame.f_code, frame.f_lasti)
     return t
 

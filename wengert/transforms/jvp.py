@@ -15,7 +15,7 @@ from ..primitive import Constant
 from ..structural import broadcast, cast, densify
 from ..trace import RAW, Level, Tensor, View, decay, make, push
 from ..types import dtype_of, is_inexact, shape_of
-from .tape import store_above, store_into
+from .store import store_above, store_into
 
 __all__ = ["jvp"]
 

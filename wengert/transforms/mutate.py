@@ -20,6 +20,7 @@ from ..ops.contract import matmul
 from ..ops.index import HOLE, Gather, GetItem, is_basic, normal_index
 from ..ops.linear import Reshape, Transpose
 from ..ops.road import one
+from ..owned import own
 from ..trace import (
     Leaf,
     Tensor,
@@ -33,11 +34,11 @@ from ..trace import (
     method,
     ndarray,
     new,
-    own,
     recording,
 )
 from ..types import RAW, Shape, shape_of
-from .tape import Tape, leaf_write, write
+from .store import write
+from .tape import Tape, leaf_write
 
 ELLIPSIS = GetItem((Ellipsis,))
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from .. import tree
 from ..errors import DTypeError, NonScalarError, ShapeError
+from ..owned import own
 from ..structural import cast, densify
-from ..trace import Leaf, Level, Tensor, View, decay, make, own, push
+from ..trace import Leaf, Level, Tensor, View, decay, make, push
 from ..types import dtype_of, is_inexact, shape_of
 from .jvp import inward, lower, outward
 from .tape import Tape, disconnected, ones_like, sweep

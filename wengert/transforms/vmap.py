@@ -15,7 +15,7 @@ from ..ops.linear import Broadcast, moveaxis
 from ..trace import Level, Tensor, View, branch_error, make, push
 from ..types import Shape, shape_of
 from .jvp import eager, inward, outward
-from .tape import store_into
+from .store import store_into
 
 __all__ = ["vmap"]
 
