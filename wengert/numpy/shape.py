@@ -1,59 +1,79 @@
-"""Functions that move numbers: shapes, joining, cutting, indexing. NumPy's signatures."""
+"""Functions that change an array's shape or the order of its axes. NumPy's signatures."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from ..ops import elementwise as e
-from ..ops.linear import AddAt, Broadcast, Concatenate, GetItem, Pad
-from ..ops.order import ArgSort
-from ..trace import Tensor, bind, getframe
+from ..errors import ArgumentError, ShapeError
+from ..ops.index import Concatenate
+from ..ops.linear import Broadcast
+from ..trace import bind
 from ..transforms import mutate
-from ..types import RAW, normalize_axes, shape_of
-from .reduce import expand_dims, sum
-from .table import by_value, implements, into, tensor
+from ..types import shape_of
+from .check import axis_of, castable, frame, ordered_axes, refuse
+from .reduce import expand_dims
+from .table import finish, implements, tensor
 
 FULL = slice(None)
 
 
-def _axis(x: Any, axis: Any) -> int:
-    return normalize_axes(axis, len(shape_of(x)))[0]
+def sizes(shape: Any) -> tuple[int, ...]:
+    """A shape argument, an int or a sequence of them."""
+    if isinstance(shape, tuple | list | np.ndarray):
+        return tuple(int(n.__index__()) for n in shape)
+    return (int(shape.__index__()),)
 
 
 @implements(np.reshape)
 def reshape(x: Any, /, shape: Any = None, order: str = "C", *, copy: Any = None) -> Any:
     """The same numbers in another shape; -1 stands for what is left over."""
     x = tensor(x)
+    shape = sizes(shape)
+    if order not in ("C", "F", "A"):
+        raise ArgumentError(f"reshape(x, order={order!r})", 'the order is "C", "F" or "A"')
     if order == "F":
-        n = shape if isinstance(shape, tuple | list) else (shape,)
-        return transpose(reshape(transpose(x), tuple(n)[::-1]))
-    shape = tuple(int(s) for s in shape) if isinstance(shape, tuple | list) else (int(shape),)
+        x, shape = mutate.transpose(x, tuple(range(x.ndim))[::-1], frame()), shape[::-1]
     if -1 in shape:
         known = -math.prod(shape)
-        if known <= 0 or x.size % known or shape.count(-1) > 1:
-            return mutate.reshape(x, shape, getframe(1))  # refuses with the reason
-        shape = tuple(x.size // known if s == -1 else s for s in shape)
-    return mutate.reshape(x, shape, getframe(1))
+        if known > 0 and not x.size % known and shape.count(-1) == 1:
+            shape = tuple(x.size // known if s == -1 else s for s in shape)
+    if math.prod(shape) != x.size or -1 in shape:
+        raise ShapeError(
+            f"reshape(x, {list(shape)})", f"{x.size} elements do not fill it", operands=[("x", x)]
+        )
+    y = mutate.reshape(x, shape, frame())
+    if order == "F":
+        y = mutate.transpose(y, tuple(range(y.ndim))[::-1], frame())
+    return y.copy() if copy else y
 
 
 @implements(np.ravel)
 def ravel(x: Any, order: str = "C") -> Any:
     """All numbers along one axis."""
-    return reshape(x, (tensor(x).size,), order)
+    x = tensor(x)
+    return reshape(x, (x.size,), "C" if order in ("A", "K") else order)
 
 
 @implements(np.transpose, np.permute_dims)
 def transpose(x: Any, axes: Any = None) -> Any:
     """Permute the axes; reversed by default."""
     x = tensor(x)
-    n = x.ndim
-    perm = tuple(range(n))[::-1] if axes is None else tuple(a % n for a in axes)
-    if axes is not None and len(perm) != n:
-        raise ValueError("axes don't match array")
-    return mutate.transpose(x, perm, getframe(1))
+    perm = tuple(range(x.ndim))[::-1]
+    if axes is not None:
+        perm = ordered_axes(
+            "transpose", x, tuple(axes) if isinstance(axes, list | np.ndarray) else axes
+        )
+        if len(perm) != x.ndim:
+            raise ArgumentError(
+                f"transpose(x, {list(perm)})",
+                f"an order of {x.ndim} axes is needed",
+                operands=[("x", x)],
+            )
+    return mutate.transpose(x, perm, frame())
 
 
 @implements(np.swapaxes)
@@ -61,53 +81,57 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     """Exchange two axes."""
     x = tensor(x)
     perm = list(range(x.ndim))
-    i, j = _axis(x, axis1), _axis(x, axis2)
+    i, j = axis_of("swapaxes", x, axis1), axis_of("swapaxes", x, axis2)
     perm[i], perm[j] = j, i
-    return mutate.transpose(x, tuple(perm), getframe(1))
+    return mutate.transpose(x, tuple(perm), frame())
 
 
 @implements(np.moveaxis)
 def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     """Move axes to other places."""
     x = tensor(x)
-    perm = np.moveaxis(np.empty((0,) * x.ndim + (1,)), source, destination) if False else None
-    src = [source] if np.ndim(source) == 0 else list(source)
-    dst = [destination] if np.ndim(destination) == 0 else list(destination)
-    n = x.ndim
-    src, dst = [_axis(x, a) for a in src], [_axis(x, a) for a in dst]
-    order = [i for i in range(n) if i not in src]
-    for d, s in sorted(zip(dst, src, strict=True)):
+    src = ordered_axes("moveaxis", x, source)
+    dst = ordered_axes("moveaxis", x, destination)
+    if len(src) != len(dst):
+        raise ArgumentError("moveaxis(x, source, destination)", "different numbers of axes")
+    order = [i for i in range(x.ndim) if i not in src]
+    for d, s in sorted(zip(dst, src)):
         order.insert(d, s)
-    del perm
-    return mutate.transpose(x, tuple(order), getframe(1))
+    return mutate.transpose(x, tuple(order), frame())
 
 
 @implements(np.rollaxis)
 def rollaxis(x: Any, axis: int, start: int = 0) -> Any:
     """Move one axis back to a position."""
-    n = len(shape_of(x))
-    axis, start = _axis(x, axis), start + n if start < 0 else start
+    x = tensor(x)
+    axis, n = axis_of("rollaxis", x, axis), x.ndim
+    if not -n <= start <= n:
+        ordered_axes("rollaxis", x, start)
+    start = start + n if start < 0 else start
     return moveaxis(x, axis, start - 1 if axis < start else start)
-
-
-implements(np.expand_dims)(expand_dims)
 
 
 @implements(np.squeeze)
 def squeeze(x: Any, axis: Any = None) -> Any:
     """Drop axes of length 1."""
     x = tensor(x)
-    drop = [i for i, n in enumerate(x.shape) if n == 1] if axis is None else normalize_axes(axis, x.ndim)
-    if any(x.shape[a] != 1 for a in drop):
-        raise ValueError("cannot select an axis to squeeze out which has size not equal to one")
-    return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in drop))
+    drop = [i for i, n in enumerate(x.shape) if n == 1]
+    if axis is not None:
+        drop = list(ordered_axes("squeeze", x, axis))
+    if [a for a in drop if x.shape[a] != 1]:
+        raise ShapeError(f"squeeze(x, axis={axis!r})", "its length is not 1", operands=[("x", x)])
+    return mutate.reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in drop), frame())
 
 
 @implements(np.broadcast_to)
 def broadcast_to(x: Any, shape: Any, subok: bool = False) -> Any:
     """Repeat along axes until the shape is `shape`."""
-    shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
-    return bind(Broadcast(tuple(int(n) for n in shape)), tensor(x))
+    x, shape = tensor(x), sizes(shape)
+    if len(shape) < x.ndim or any(n not in (1, m) for n, m in zip(x.shape[::-1], shape[::-1])):
+        raise ShapeError(
+            f"broadcast_to(x, {list(shape)})", "x does not broadcast to it", operands=[("x", x)]
+        )
+    return bind(Broadcast(shape), x)
 
 
 @implements(np.broadcast_arrays)
@@ -119,12 +143,10 @@ def broadcast_arrays(*xs: Any, subok: bool = False) -> Any:
 
 def _at_least(n: int, where: Any) -> Any:
     def f(*xs: Any) -> Any:
-        ys = []
-        for x in xs:
-            x = tensor(x)
-            ys.append(x if x.ndim >= n else reshape(x, where(x.shape)))
+        ys = [reshape(x, where(x.shape)) if x.ndim < n else x for x in map(tensor, xs)]
         return ys[0] if len(ys) == 1 else tuple(ys)
 
+    f.__doc__ = f"Arrays with {n} axes or more."
     return f
 
 
@@ -135,100 +157,200 @@ atleast_3d = implements(np.atleast_3d)(
 )
 
 
+# ------------------------------------------------------------------ joining
+def tensors(what: str, xs: Any) -> list[Any]:
+    """A sequence of arrays as tensors: at least one."""
+    out = [tensor(x) for x in xs]
+    if not out:
+        raise ArgumentError(f"{what}([])", "at least one array is needed")
+    return out
+
+
 @implements(np.concatenate)
-def concatenate(xs: Any, /, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = None) -> Any:
+def concatenate(
+    xs: Any, /, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = None
+) -> Any:
     """Arrays one after another along an axis."""
-    xs = [tensor(x) for x in xs]
+    xs = tensors("concatenate", xs)
     if axis is None:
         xs, axis = [ravel(x) for x in xs], 0
     if dtype is not None:
+        for x in xs:
+            castable("concatenate", x.dtype, dtype, casting or "same_kind")
         xs = [x.astype(dtype) for x in xs]
-    y = bind(Concatenate(_axis(xs[0], axis)), *xs)
-    return y if out is None else into(out, y)
+    if xs[0].ndim == 0:
+        raise ShapeError("concatenate(xs)", "a number has no axis", fix="np.stack(xs)")
+    return finish(bind(Concatenate(axis_of("concatenate", xs[0], axis)), *xs), out)
 
 
 @implements(np.stack)
-def stack(xs: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: Any = None) -> Any:
+def stack(
+    xs: Any, axis: int = 0, out: Any = None, *, dtype: Any = None, casting: Any = None
+) -> Any:
     """Arrays side by side along a new axis."""
-    xs = [tensor(x) for x in xs]
+    xs = tensors("stack", xs)
     if len({x.shape for x in xs}) > 1:
-        raise ValueError("all input arrays must have the same shape")
-    return concatenate([expand_dims(x, axis) for x in xs], axis, out, dtype=dtype)
+        names = [(f"xs[{i}]", x) for i, x in enumerate(xs[:8])]
+        raise ShapeError("stack(xs)", "the shapes differ", operands=names)
+    return concatenate([expand_dims(x, axis) for x in xs], axis, out, dtype=dtype, casting=casting)
 
 
 @implements(np.vstack)
 def vstack(xs: Any, *, dtype: Any = None, casting: Any = None) -> Any:
     """Rows under each other."""
-    return concatenate([atleast_2d(x) for x in xs], 0, dtype=dtype)
+    xs = [atleast_2d(x) for x in tensors("vstack", xs)]
+    return concatenate(xs, 0, dtype=dtype, casting=casting)
 
 
 @implements(np.hstack)
 def hstack(xs: Any, *, dtype: Any = None, casting: Any = None) -> Any:
     """Columns next to each other."""
-    xs = [atleast_1d(x) for x in xs]
-    return concatenate(xs, 0 if len(shape_of(xs[0])) == 1 else 1, dtype=dtype)
+    xs = [atleast_1d(x) for x in tensors("hstack", xs)]
+    return concatenate(xs, 0 if xs[0].ndim == 1 else 1, dtype=dtype, casting=casting)
 
 
 @implements(np.dstack)
 def dstack(xs: Any) -> Any:
     """Along the third axis."""
-    return concatenate([atleast_3d(x) for x in xs], 2)
+    return concatenate([atleast_3d(x) for x in tensors("dstack", xs)], 2)
 
 
 @implements(np.column_stack)
 def column_stack(xs: Any) -> Any:
     """1-d arrays as the columns of a matrix."""
-    return concatenate([reshape(x, (-1, 1)) if len(shape_of(x)) < 2 else x for x in xs], 1)
+    xs = tensors("column_stack", xs)
+    return concatenate([reshape(x, (-1, 1)) if x.ndim < 2 else x for x in xs], 1)
 
 
+@implements(np.append)
+def append(x: Any, values: Any, axis: Any = None) -> Any:
+    """x, then values; both flat when no axis is given."""
+    return concatenate([x, values], axis)
+
+
+@implements(np.block)
+def block(xs: Any) -> Any:
+    """An array out of nested lists of blocks: the innermost lists along the last axis."""
+
+    def depth(x: Any) -> int:
+        return 1 + max(map(depth, x)) if isinstance(x, list) else 0
+
+    def rank(x: Any) -> int:
+        return max(map(rank, x)) if isinstance(x, list) else len(shape_of(x))
+
+    def join(x: Any, axis: int) -> Any:
+        if isinstance(x, list):
+            if not x:
+                raise ArgumentError("block(xs)", "a list of blocks is empty")
+            return concatenate([join(v, axis + 1) for v in x], axis)
+        if axis:
+            raise ArgumentError("block(xs)", "the lists are not all equally deep")
+        x = tensor(x)
+        return reshape(x, (1,) * (full - x.ndim) + x.shape)
+
+    levels = depth(xs)
+    full = max(levels, rank(xs))
+    return join(xs, -levels) if levels else tensor(xs).copy()
+
+
+# ------------------------------------------------------------------ cutting
 @implements(np.array_split)
 def array_split(x: Any, indices_or_sections: Any, axis: int = 0) -> Any:
     """Cut into parts, of nearly equal size or at the given places."""
     x = tensor(x)
-    axis = _axis(x, axis)
+    axis = axis_of("array_split", x, axis)
     n = x.shape[axis]
     if np.ndim(indices_or_sections) == 0:
         k = int(indices_or_sections)
         if k <= 0:
-            raise ValueError("number sections must be larger than 0.")
-        sizes = [n // k + 1] * (n % k) + [n // k] * (k - n % k)
-        ends = np.cumsum([0, *sizes]).tolist()
+            raise ArgumentError(f"array_split(x, {k})", "at least one part is needed")
+        ends = [i * (n // k) + min(i, n % k) for i in range(k + 1)]
     else:
         ends = [0, *(int(i) for i in indices_or_sections), n]
     lead = (FULL,) * axis
-    return [x[(*lead, slice(a, b))] for a, b in zip(ends, ends[1:])]
+    return [x[(*lead, slice(a, b))] for a, b in pairwise(ends)]
 
 
 @implements(np.split)
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> Any:
     """Cut into equal parts, or at the given places."""
-    if np.ndim(indices_or_sections) == 0 and shape_of(x)[axis] % int(indices_or_sections):
-        raise ValueError("array split does not result in an equal division")
+    x = tensor(x)
+    if np.ndim(indices_or_sections) == 0:
+        k, n = int(indices_or_sections), x.shape[axis_of("split", x, axis)]
+        if k <= 0 or n % k:
+            raise ShapeError(
+                f"split(x, {k}, axis={axis})", f"{n} is not a multiple of {k}", operands=[("x", x)],
+                fix=f"np.array_split(x, {k}, axis={axis})" if k > 0 else None,
+            )  # fmt: skip
     return array_split(x, indices_or_sections, axis)
 
 
-implements(np.hsplit)(lambda x, n: split(x, n, 0 if len(shape_of(x)) == 1 else 1))
-implements(np.vsplit)(lambda x, n: split(x, n, 0))
-implements(np.dsplit)(lambda x, n: split(x, n, 2))
+@implements(np.hsplit)
+def hsplit(x: Any, indices_or_sections: Any) -> Any:
+    """Cut along the second axis, or along the only one."""
+    return split(x, indices_or_sections, 0 if len(shape_of(x)) == 1 else 1)
 
 
-@implements(np.unstack)
+@implements(np.vsplit)
+def vsplit(x: Any, indices_or_sections: Any) -> Any:
+    """Cut along the first axis, of two or more."""
+    if len(shape_of(x)) < 2:
+        raise ShapeError("vsplit(x)", "two axes or more are needed", operands=[("x", x)])
+    return split(x, indices_or_sections, 0)
+
+
+@implements(np.dsplit)
+def dsplit(x: Any, indices_or_sections: Any) -> Any:
+    """Cut along the third axis."""
+    if len(shape_of(x)) < 3:
+        raise ShapeError("dsplit(x)", "three axes or more are needed", operands=[("x", x)])
+    return split(x, indices_or_sections, 2)
+
+
 def unstack(x: Any, /, *, axis: int = 0) -> Any:
     """The slices along an axis."""
     x = moveaxis(x, axis, 0)
     return tuple(x[i] for i in range(x.shape[0]))
 
 
+if hasattr(np, "unstack"):  # NumPy 2.1
+    implements(np.unstack)(unstack)
+
+
+# ------------------------------------------------------------------ turning
 @implements(np.flip)
 def flip(x: Any, axis: Any = None) -> Any:
     """Reverse the order along axes."""
     x = tensor(x)
-    axes = normalize_axes(axis, x.ndim)
+    axes = range(x.ndim) if axis is None else ordered_axes("flip", x, axis)
     return x[tuple(slice(None, None, -1) if i in axes else FULL for i in range(x.ndim))]
 
 
-implements(np.fliplr)(lambda x: flip(x, 1))
-implements(np.flipud)(lambda x: flip(x, 0))
+@implements(np.fliplr)
+def fliplr(x: Any) -> Any:
+    """Reverse the second axis."""
+    return flip(x, 1)
+
+
+@implements(np.flipud)
+def flipud(x: Any) -> Any:
+    """Reverse the first axis."""
+    return flip(x, 0)
+
+
+@implements(np.rot90)
+def rot90(x: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
+    """Turn by k right angles in the plane of two axes, from the first towards the second."""
+    x = tensor(x)
+    if len(axes) != 2:
+        raise ArgumentError("rot90(x, axes)", "two axes are needed")
+    i, j = ordered_axes("rot90", x, tuple(axes))
+    k %= 4
+    if k == 0:
+        return x[...]
+    if k == 2:
+        return flip(x, (i, j))
+    return swapaxes(flip(x, j), i, j) if k == 1 else flip(swapaxes(x, i, j), j)
 
 
 @implements(np.roll)
@@ -236,250 +358,71 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Any:
     """Shift along axes; what falls off at one end comes in at the other."""
     x = tensor(x)
     if axis is None:
-        return reshape(roll(ravel(x), shift, 0), x.shape)
+        return reshape(roll(ravel(x), np.sum(shift), 0), x.shape)
     shifts, axes = np.broadcast_arrays(shift, axis)
+    if shifts.ndim > 1:
+        raise ShapeError("roll(x, shift, axis)", "shift and axis are numbers or 1-d sequences")
+    total = [0] * x.ndim
     for s, a in zip(shifts.ravel().tolist(), axes.ravel().tolist()):
-        a = _axis(x, a)
+        total[axis_of("roll", x, a)] += s
+    for a, s in enumerate(total):
         n = x.shape[a]
         k = s % n if n else 0
         if k:
             lead = (FULL,) * a
             x = concatenate([x[(*lead, slice(n - k, None))], x[(*lead, slice(None, n - k))]], a)
-    return x.copy() if isinstance(x, Tensor) else x
-
-
-@implements(np.pad)
-def pad(x: Any, pad_width: Any, mode: str = "constant", **kwargs: Any) -> Any:
-    """Add a border, in all of NumPy's modes that copy or are constant."""
-    x = tensor(x)
-    widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)).tolist() if not isinstance(
-        pad_width, dict
-    ) else [pad_width.get(i, pad_width.get(i - x.ndim, (0, 0))) for i in range(x.ndim)]
-    widths = [(w, w) if isinstance(w, int) else tuple(w) for w in widths]
-    if mode == "constant":
-        y = bind(Pad(tuple((int(a), int(b)) for a, b in widths)), x)
-        values = kwargs.pop("constant_values", 0)
-        if kwargs:
-            raise ValueError(f"unsupported keyword arguments for mode '{mode}': {set(kwargs)}")
-        if np.any(np.asarray(values) != 0):
-            border = np.pad(np.zeros(x.shape, x.dtype), widths, constant_values=values)
-            inside = np.pad(np.ones(x.shape, bool), widths)
-            y = e.where(inside, y, border)
-        return y
-    if mode not in ("edge", "reflect", "symmetric", "wrap"):
-        from ..errors import UnsupportedError
-
-        raise UnsupportedError(
-            f"np.pad(tensor, mode={mode!r})",
-            "this mode has no derivative here",
-            fix="constant, edge, reflect, symmetric or wrap",
-        )
-    for axis, (a, b) in enumerate(widths):
-        index = np.pad(np.arange(x.shape[axis]), (a, b), mode=mode, **kwargs)  # type: ignore[call-overload]
-        x = x[(*(FULL,) * axis, index)]
-    return x
-
-
-@implements(np.take)
-def take(x: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "raise") -> Any:
-    """Elements along an axis, by integer indices."""
-    x = tensor(x)
-    if axis is None:
-        x, axis = ravel(x), 0
-    n = shape_of(x)[_axis(x, axis)]
-    if not isinstance(indices, Tensor):
-        indices = np.asarray(indices)
-        if mode == "wrap":
-            indices = indices % n
-        elif mode == "clip":
-            indices = np.clip(indices, 0, n - 1)
-    y = x[(*(FULL,) * _axis(x, axis), indices)]
-    return y if out is None else into(out, y)
-
-
-@implements(np.take_along_axis)
-def take_along_axis(x: Any, indices: Any, axis: Any = -1) -> Any:
-    """y[.., i, ..] = x[.., indices[.., i, ..], ..]."""
-    x = tensor(x)
-    if axis is None:
-        return take_along_axis(ravel(x), indices.reshape(-1), 0)
-    axis = _axis(x, axis)
-    shape = shape_of(indices)
-    index: list[Any] = []
-    for i, n in enumerate(x.shape):
-        if i == axis:
-            index.append(indices)
-        else:
-            ones = [1] * x.ndim
-            ones[i] = n
-            index.append(np.arange(n).reshape(ones) if shape[i] != 1 or n == 1 else np.arange(n).reshape(ones))
-    return x[tuple(index)]
-
-
-@implements(np.argsort)
-def argsort(x: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
-    """The indices that sort: no derivative."""
-    x = tensor(x)
-    if axis is None:
-        x, axis = ravel(x), 0
-    return bind(ArgSort(_axis(x, axis)), x)
-
-
-@implements(np.sort)
-def sort(x: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
-    """In increasing order along an axis; the gradient goes back to where each number came from."""
-    x = tensor(x)
-    if axis is None:
-        x, axis = ravel(x), 0
-    return take_along_axis(x, argsort(x, axis), axis)
-
-
-@implements(np.diagonal)
-def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
-    """The elements x[i, i + offset], as the last axis."""
-    x = moveaxis(x, (axis1, axis2), (-2, -1))
-    i = np.arange(len(np.diagonal(np.empty(x.shape[-2:]), offset)))
-    return x[(Ellipsis, i + builtin_max(-offset, 0), i + builtin_max(offset, 0))]
-
-
-def builtin_max(a: int, b: int) -> int:
-    return a if a > b else b
-
-
-@implements(np.trace)
-def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None) -> Any:
-    """The sum of the diagonal."""
-    return sum(diagonal(x, offset, axis1, axis2), -1, dtype, out)
-
-
-@implements(np.diag)
-def diag(v: Any, k: int = 0) -> Any:
-    """A diagonal matrix from a vector, or the diagonal of a matrix."""
-    v = tensor(v)
-    if v.ndim == 2:
-        return diagonal(v, k)
-    n = v.shape[0] + abs(k)
-    rows = np.arange(v.shape[0]) + builtin_max(-k, 0)
-    cols = np.arange(v.shape[0]) + builtin_max(k, 0)
-    at = GetItem((rows, cols))
-    return bind(AddAt(at), np.zeros((n, n), v.dtype), v)
-
-
-@implements(np.diagflat)
-def diagflat(v: Any, k: int = 0) -> Any:
-    """A diagonal matrix from all the numbers."""
-    return diag(ravel(v), k)
-
-
-@implements(np.tril)
-def tril(x: Any, k: int = 0) -> Any:
-    """Zeros above the k-th diagonal."""
-    s = shape_of(x)
-    return e.where(np.tri(*s[-2:], k=k, dtype=bool), x, np.zeros((), x.dtype))
-
-
-@implements(np.triu)
-def triu(x: Any, k: int = 0) -> Any:
-    """Zeros below the k-th diagonal."""
-    s = shape_of(x)
-    return e.where(~np.tri(*s[-2:], k=k - 1, dtype=bool), x, np.zeros((), x.dtype))
-
-
-@implements(np.where)
-def where(condition: Any, x: Any = None, y: Any = None, /) -> Any:
-    """x where the condition holds, else y. The branch not taken gets no gradient, not 0 times it."""
-    if x is None and y is None:
-        return nonzero(condition)
-    condition = condition if isinstance(condition, Tensor) or hasattr(condition, "graph") else np.asarray(condition)
-    if condition.dtype != bool:
-        condition = e.ne(condition, 0)
-    return e.where(condition, *(v if isinstance(v, Tensor) or isinstance(v, RAW) else np.asarray(v) for v in (x, y)))
-
-
-@implements(np.nonzero)
-def nonzero(x: Any) -> Any:
-    """The indices of the elements that are not zero, as plain arrays."""
-    return np.nonzero(tensor(x).value())
-
-
-@implements(np.clip)
-def clip(x: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None, **kw: Any) -> Any:
-    """x within bounds; the gradient passes at the bounds and stops outside."""
-    lo, hi = (a_min if a_min is not None else min), (a_max if a_max is not None else max)
-    x = tensor(x)
-    if lo is not None and hi is not None:
-        y = e.clip(x, lo, hi)
-    elif lo is not None:
-        y = e.clip(x, lo, _limit(x, 1))
-    elif hi is not None:
-        y = e.clip(x, _limit(x, -1), hi)
-    else:
-        y = x.copy()
-    return y if out is None else into(out, y)
-
-
-def _limit(x: Any, sign: int) -> Any:
-    if x.dtype.kind in "fc":
-        return sign * np.inf
-    info = np.iinfo(x.dtype)
-    return int(info.max if sign > 0 else info.min)
+    return x.copy()
 
 
 @implements(np.copy)
 def copy(x: Any, order: Any = None, subok: Any = None) -> Any:
     """A tensor with a buffer of its own; the gradient passes through."""
-    return bind(e.copy, tensor(x))
+    return tensor(x).copy()
 
 
-def _like(make: Any) -> Any:
-    def like(x: Any, dtype: Any = None, order: Any = None, subok: Any = None, shape: Any = None, *, device: Any = None) -> Any:
-        t = tensor(x)
-        return tensor(make(t.shape if shape is None else shape, dtype or t.dtype))
+# ------------------------------------------------------------------ like another array
+def _like(make: Any, doc: str) -> Any:
+    def like(
+        x: Any, dtype: Any = None, order: Any = None, subok: Any = None, shape: Any = None, *,
+        device: Any = None,
+    ) -> Any:  # fmt: skip
+        x = tensor(x)
+        refuse("like", device=None if device == "cpu" else device)
+        return tensor(make(x.shape if shape is None else shape, dtype or x.dtype))
 
+    like.__doc__ = doc
     return like
 
 
-zeros_like = implements(np.zeros_like)(_like(np.zeros))
-ones_like = implements(np.ones_like)(_like(np.ones))
-empty_like = implements(np.empty_like)(_like(np.zeros))
+zeros_like = implements(np.zeros_like)(_like(np.zeros, "Zeros, in the shape and dtype of x."))
+ones_like = implements(np.ones_like)(_like(np.ones, "Ones, in the shape and dtype of x."))
+empty_like = implements(np.empty_like)(_like(np.zeros, "A buffer, in the shape and dtype of x."))
 
 
 @implements(np.full_like)
-def full_like(x: Any, fill_value: Any, dtype: Any = None, order: Any = None, subok: Any = None, shape: Any = None, *, device: Any = None) -> Any:
+def full_like(
+    x: Any, fill_value: Any, dtype: Any = None, order: Any = None, subok: Any = None,
+    shape: Any = None, *, device: Any = None,
+) -> Any:  # fmt: skip
     """One value everywhere; the gradient goes to that value."""
-    t = tensor(x)
-    fill = tensor(fill_value).astype(dtype or t.dtype)
-    return broadcast_to(fill, t.shape if shape is None else shape)
+    x = tensor(x)
+    refuse("full_like", device=None if device == "cpu" else device)
+    fill = tensor(fill_value).astype(dtype or x.dtype)
+    return broadcast_to(fill, x.shape if shape is None else shape)
 
 
+# ------------------------------------------------------------------ what it is
 implements(np.shape)(shape_of)
-implements(np.ndim)(lambda x: len(shape_of(x)))
+
+
+@implements(np.ndim)
+def ndim(x: Any) -> int:
+    """How many axes."""
+    return len(shape_of(x))
 
 
 @implements(np.size)
 def size(x: Any, axis: Any = None) -> int:
     """How many numbers, or how many along an axis."""
     s = shape_of(x)
-    return math.prod(s) if axis is None else s[axis]
-
-
-implements(np.real)(lambda x: e.real(tensor(x)) if tensor(x).dtype.kind == "c" else tensor(x))
-implements(np.imag)(lambda x: e.imag(tensor(x)))
-implements(np.sinc)(lambda x: bind(e.sinc, tensor(x)))
-
-
-@implements(np.angle)
-def angle(z: Any, deg: bool = False) -> Any:
-    """The argument of a complex number."""
-    z = tensor(z)
-    y = np.arctan2(np.imag(z), np.real(z))
-    return np.rad2deg(y) if deg else y
-
-
-by_value(
-    np.argwhere, np.flatnonzero, np.allclose, np.isclose, np.array_equal, np.array_equiv,
-    np.array2string, np.array_repr, np.array_str, np.iscomplexobj, np.isrealobj, np.iscomplex, np.isreal,
-    np.searchsorted, np.digitize, np.histogram, np.bincount, np.unique, np.result_type, np.can_cast,
-    np.min_scalar_type, np.common_type, np.shares_memory, np.may_share_memory, np.argpartition, np.lexsort,
-    np.isin, np.isposinf, np.isneginf,
-)
+    return math.prod(s) if axis is None else math.prod(s[a] for a in ordered_axes("size", x, axis))
