@@ -31,7 +31,13 @@ def is_basic(index: Index) -> bool:
 
 def normal_index(index: Index) -> Index:
     """Lists as arrays, so that a later change to the user's list does not show; True, which is not 1."""
-    return tuple([np.asarray(i) if isinstance(i, list | bool | np.bool) else i for i in index])
+    return tuple([as_index(i) if isinstance(i, list | bool | np.bool) else i for i in index])
+
+
+def as_index(i: Any) -> np.ndarray[Any, Any]:
+    """An index array; an empty list has no floats in it, but no numbers at all."""
+    a = np.asarray(i)
+    return a if a.size else a.astype(np.intp)
 
 
 def advanced(index: Index) -> tuple[int, bool]:
