@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import wengert
+from wengert import trace
 
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 MODULES = sorted(m.name for m in pkgutil.walk_packages(wengert.__path__, "wengert.") if "__main__" not in m.name)
@@ -34,6 +35,7 @@ def test_pages(page, tmp_path, monkeypatch):
     texts = blocks(ROOT / page)
     assert texts
     scope = {}
+    known = dict(trace.OPS)
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     for i, text in enumerate(texts):
         if ">>>" in text:
@@ -42,4 +44,6 @@ def test_pages(page, tmp_path, monkeypatch):
             scope.update(test.globs)
         else:
             exec(compile(text, f"{page} block {i}", "exec"), scope)
+    for name in set(trace.OPS) - set(known):  # operations that a page defined
+        del trace.OPS[name]
     assert runner.failures == 0

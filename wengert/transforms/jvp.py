@@ -166,7 +166,7 @@ def outward(y: Any, wrap: bool) -> Any:
     """A transform's result: an array for arrays, a tensor when a tensor was passed in."""
     if wrap and isinstance(y, RAW):
         return make(np.asarray(y), None, eager())
-    return y
+    return y[()] if y.__class__ is np.ndarray and y.ndim == 0 else y
 
 
 def lower(x: Any) -> Any:
