@@ -14,9 +14,7 @@ An operation that lacks a rule is refused when it registers.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import numpy as np
@@ -56,6 +54,12 @@ class Rule:
         self.owned = owned  # a pull that may reuse the cotangent's buffer
 
 
+def parameters(f: Any) -> tuple[str, ...]:
+    """The names of a function's positional parameters; many times faster than a signature."""
+    code = getattr(f, "__code__", None) or f.__func__.__code__
+    return code.co_varnames[: code.co_argcount]  # type: ignore[no-any-return]
+
+
 def live_arguments(mask: int) -> tuple[int, ...]:
     return tuple(i for i in range(mask.bit_length()) if mask >> i & 1)
 
@@ -64,7 +68,7 @@ def compose(
     rules: dict[int, Callable[..., Any]], live: tuple[int, ...], skip: int
 ) -> tuple[tuple[str, ...], Callable[..., Any]]:
     """One `pull(g, *residuals)` out of one rule per argument, and the names it keeps."""
-    asks = {i: tuple(inspect.signature(rules[i]).parameters)[skip:] for i in live}
+    asks = {i: parameters(rules[i])[skip:] for i in live}
     names = tuple(dict.fromkeys(n for i in live for n in asks[i]))
     first = asks[live[0]]
     if skip == 1 and len(live) == 1 and first == names:
@@ -254,7 +258,7 @@ class General(Primitive):
             jvp = getattr(self, "jvp" if len(names) == 1 else f"jvp_{names[i]}", None)
             if d is None or jvp is None:
                 continue
-            term = jvp(d, *[scope_value(n, scope) for n in tuple(inspect.signature(jvp).parameters)[1:]])
+            term = jvp(d, *[scope_value(n, scope) for n in parameters(jvp)[2:]])
             total = term if total is None else total + term
         return total
 
@@ -285,6 +289,51 @@ def zeros_like(x: Array) -> Array:
     return np.zeros(np.shape(x), np.result_type(x))
 
 
+def as_value(cls: Any) -> Any:
+    """Make instances values of their annotated fields: frozen, compared and printed by them.
+
+    What `dataclass(frozen=True)` does, in a tenth of its time: the house has a hundred of these.
+    """
+    space = vars(cls)
+    notes = space.get("__annotations__", {})
+    cls.fields = tuple(n for n, t in notes.items() if not str(t).startswith("ClassVar"))
+    cls.defaults = {n: space[n] for n in cls.fields if n in space}
+    cls.__init__, cls.__setattr__, cls.__delattr__ = _init, _frozen, _frozen
+    for name, method in (("__repr__", _repr), ("__eq__", _equal), ("__hash__", _hash)):
+        if name not in space:
+            setattr(cls, name, method)
+    return cls
+
+
+def _init(self: Any, *args: Any, **kw: Any) -> None:
+    names = self.fields
+    given = {**self.defaults, **dict(zip(names, args)), **kw}
+    if len(args) > len(names) or set(given) != set(names):
+        raise TypeError(f"{type(self).__name__} takes {', '.join(names)}; got {args} {kw}")
+    for name in names:
+        object.__setattr__(self, name, given[name])
+
+
+def _frozen(self: Any, name: str, *value: Any) -> None:
+    raise AttributeError(f"{type(self).__name__} is a value: {name!r} cannot be changed")
+
+
+def _values(self: Any) -> tuple[Any, ...]:
+    return tuple([getattr(self, n) for n in self.fields])
+
+
+def _repr(self: Any) -> str:
+    return f"{type(self).__name__}({', '.join(f'{n}={getattr(self, n)!r}' for n in self.fields)})"
+
+
+def _equal(self: Any, other: object) -> bool:
+    return type(self) is type(other) and _values(self) == _values(other)
+
+
+def _hash(self: Any) -> int:
+    return hash((type(self), _values(self)))
+
+
 @dataclass_transform(frozen_default=True)
 def op(cls: C) -> C:
     """Register a class of operations: frozen, interned, and complete in every rule."""
@@ -299,12 +348,12 @@ def op(cls: C) -> C:
         raise TypeError(f"{cls.__name__} lacks `examples`: (parameters, shapes of operands..) for the laws")
     if not (cls.__doc__ or "").strip():
         raise TypeError(f"{cls.__name__} lacks its mathematics: write the equation in its docstring")
-    made: Any = dataclass(frozen=True)(cls)
+    made: Any = as_value(cls)
     made.rules = {}
     if not issubclass(cls, Constant) and not cls.variadic:
         legal = {"op", "y"} | {a + s for a in cls.args for s in ("", "_shape", "_dtype")}
         for i in made.pulls():
-            wants = set(tuple(inspect.signature(made.pulls()[i]).parameters)[2:])
+            wants = set(parameters(made.pulls()[i])[2:])
             if not wants <= legal:
                 raise TypeError(f"{cls.__name__}: a rule may ask for {sorted(legal)}, not {wants - legal}")
     OPS[cls.__name__] = made
@@ -344,7 +393,7 @@ class Elementwise(Primitive):
         self.rules = {}  # type: ignore[misc]
         self.forward = push
         for p in partials:
-            wants = set(tuple(inspect.signature(p).parameters)[1:]) if p else set()
+            wants = set(parameters(p)[1:]) if p else set()
             if not wants <= {*self.args, "y"}:
                 raise TypeError(f"{name}: a partial may ask for {(*self.args, 'y')}, not {wants}")
         for mask in range(1, 1 << len(partials)):
@@ -395,7 +444,7 @@ class Elementwise(Primitive):
             if d is None or rule is None:
                 continue
             pull = self.forward or rule.pull
-            names = rule.names if self.forward is None else tuple(inspect.signature(pull).parameters)[1:]
+            names = rule.names if self.forward is None else parameters(pull)[1:]
             term = apply_diagonal(pull, d, [scope[n] for n in names])
             from_rules = term if from_rules is None else plus(from_rules, term)
         return from_rules

@@ -234,15 +234,34 @@ class Norm(General):
 
     axes: tuple[int, ...]
     keepdims: bool
+    whole: bool = False  # all axes, added up as one dot product, as np.linalg.norm(x) does
 
-    examples: ClassVar[Any] = [(((0,), False), (3, 4)), (((0, 1), True), (2, 3))]
+    examples: ClassVar[Any] = [
+        (((0,), False), (3, 4)),
+        (((0, 1), True), (2, 3)),
+        (((0, 1), False, True), (2, 3)),
+    ]
 
     def impl(self, x: Array) -> Array:
+        with np.errstate(over="ignore", under="ignore"):
+            if self.whole and x.ndim == len(self.axes):
+                v = x.ravel(order="K")
+                s = v.real.dot(v.real) + v.imag.dot(v.imag) if v.dtype.kind == "c" else v.dot(v)
+                y = np.sqrt(s).reshape((1,) * x.ndim)
+            else:
+                s = np.real(np.conjugate(x) * x)
+                y = np.sqrt(np.add.reduce(s, axis=self.axes, keepdims=True))
+            info = np.finfo(y.dtype)
+            tiny = np.sqrt(info.tiny) / info.eps  # below it squares have lost digits
+            if not ((y > tiny) & (y < np.inf)).all():
+                y = np.where((y > tiny) & (y < np.inf), y, self._scaled(x))
+        return y if self.keepdims else y.reshape(drop(x.shape, self.axes))[()]
+
+    def _scaled(self, x: Array) -> Array:
         size = np.abs(x)
         top = np.maximum.reduce(size, axis=self.axes, keepdims=True, initial=0)
         unit = np.where((top > 0) & np.isfinite(top), top, 1)
-        y = unit * np.sqrt(np.add.reduce(np.square(size / unit), axis=self.axes, keepdims=True))
-        return y if self.keepdims else y.reshape(drop(x.shape, self.axes))[()]
+        return unit * np.sqrt(np.add.reduce(np.square(size / unit), axis=self.axes, keepdims=True))
 
     def infer(self, x: Aval) -> Aval:
         shape = keep(x.shape, self.axes) if self.keepdims else drop(x.shape, self.axes)

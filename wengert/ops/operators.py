@@ -11,14 +11,28 @@ from ..primitive import UFUNCS, Elementwise
 from ..trace import OPS, Tensor, bind
 from . import elementwise as e
 from .contract import matmul
-from .road import binary, matmul_method, unary
+from .road import binary, matmul_method, matmul_raw, unary
 
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "truediv": "/"}
 TABLE: dict[str, Elementwise] = {"add": e.add, "sub": e.sub, "mul": e.mul, "truediv": e.div}
 
-for _name, _symbol in SYMBOLS.items():
-    setattr(Tensor, f"__{_name}__", binary(TABLE[_name], _symbol))
-    setattr(Tensor, f"__r{_name}__", binary(TABLE[_name], _symbol, reflected=True))
+
+
+def arithmetic(name: str, reflected: bool) -> Callable[[Any, Any], Any]:
+    """A stand-in that builds the fast road when the operator is first used, and gives way to it."""
+    slot = f"__{'r' if reflected else ''}{name}__"
+
+    def first_use(self: Any, other: Any) -> Any:
+        road = binary(TABLE[name], SYMBOLS[name], reflected)
+        setattr(Tensor, slot, road)
+        return road(self, other)
+
+    return first_use
+
+
+for _name in SYMBOLS:
+    setattr(Tensor, f"__{_name}__", arithmetic(_name, reflected=False))
+    setattr(Tensor, f"__r{_name}__", arithmetic(_name, reflected=True))
 UFUNCS[np.matmul] = matmul
 
 
@@ -59,7 +73,7 @@ T.__neg__ = unary(e.neg)
 T.__pos__ = lambda x: x
 T.__abs__ = unary(e.abs)
 T.__matmul__ = matmul_method()
-T.__rmatmul__ = general(matmul, reflected=True)
+T.__rmatmul__ = lambda b, a: matmul_raw(a, b, 2)
 T.__pow__, T.__rpow__ = power, general(e.pow, reflected=True)
 T.__eq__, T.__ne__ = equal, unequal
 T.__invert__ = lambda x: bind(e.invert, x)
@@ -93,14 +107,18 @@ class Roads(dict[Any, Callable[..., Any]]):
     def build(self, ufunc: Any, op: Any) -> Callable[..., Any]:
         if isinstance(op, Elementwise) and len(op.args) == 1:
             return unary(op, 2)
+        if op is matmul:
+            return lambda a, b: matmul_raw(a, b, 2)
         name = {v: k for k, v in TABLE.items()}.get(op) if isinstance(op, Elementwise) else None
-        fast = getattr(Tensor, f"__{name}__") if name else None
-        if fast is None:
+        if name is None:
             return lambda *xs: bind(op, *xs)
+        slot, mirrored = f"__{name}__", f"__r{name}__"
 
         def road(a: Any, b: Any) -> Any:
-            if b.__class__ is Tensor and a.__class__ is Tensor:
-                return fast(a, b)
+            if a.__class__ is Tensor:
+                return getattr(Tensor, slot)(a, b)
+            if b.__class__ is Tensor:
+                return getattr(Tensor, mirrored)(b, a)
             return bind(op, a, b)
 
         return road

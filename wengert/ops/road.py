@@ -15,9 +15,10 @@ import numpy as np
 
 from .. import trace
 from ..errors import GENERATED, LIBRARY, user_frame
+from ..owned import own
 from ..primitive import Elementwise, Rule
 from ..structural import fit
-from ..trace import Node, Tensor, View, bind, getframe, ndarray, new, seq
+from ..trace import Node, Tensor, View, bind, getframe, make, ndarray, new, seq
 from .contract import affine, matmul
 from .fused import MeanCrossEntropy, mean_cross_entropy
 
@@ -54,6 +55,7 @@ def method(s, o):
         q = None; {s} = s.data; {o} = o
         if {s}.dtype.kind not in "fc": return bind(op, {first}, {second})
     elif c is View: return method(s, o.look())
+    elif c is ndarray: return raw(s, o, getframe(1))
     elif c in FOREIGN: return NotImplemented
     else: return bind(op, {first}, {second})
     y = a {symbol} b
@@ -123,9 +125,13 @@ def binary(op: Elementwise, symbol: str, reflected: bool = False) -> Callable[..
         SPREAD.format(**words), op,
         RS=wide(op, mine), RO=wide(op, other), R3=wide(op, 3),
     )  # fmt: skip
+    keeps_other = words["o"] in op.rules[mine].names
+    words["own"] = f"{words['o']} = own(o)" if keeps_other else ""
+    raw = build(RAW.format(**words), op, RS=op.rules[mine], WS=wide(op, mine), own=own)
     return build(
-        BINARY.format(**words), op, RS=op.rules[mine], RO=op.rules[other], R3=op.rules[3], spread=spread
-    )
+        BINARY.format(**words), op,
+        RS=op.rules[mine], RO=op.rules[other], R3=op.rules[3], spread=spread, raw=raw,
+    )  # fmt: skip
 
 
 WIDE = """
@@ -185,12 +191,38 @@ def method(s, o, fr):
 """
 
 
+RAW = """
+def method(s, o, fr):
+    if s.__class__ is not Tensor or trace.MODES:
+        if s.__class__ is View and not trace.MODES: return method(s.look(), o, fr)
+        return bind(op, {first}, {second})
+    {s} = s.data; {o} = o
+    ad = a.dtype; bd = b.dtype
+    if ({s}.__class__ is not ndarray or ad.kind not in "fc" or ad is not bd and bd.kind not in "fc"):
+        return bind(op, {first}, {second})
+    try: y = a {symbol} b
+    except ValueError as error: raise op.refusal(({first}, {second}), error) from error
+    t = new(Tensor); t.data = y; t.level = s.level
+    p = s.node
+    if p is None:
+        t.node = None
+        return t
+    co = fr.f_code
+    if co.co_filename in LIBRARY: fr = user_frame(fr); co = fr.f_code
+    {own}
+    n = t.node = new(Node); n.seq = seq(); n.parents = (p,); n.code = co; n.lasti = fr.f_lasti
+    if {s}.shape == y.shape and {s}d is y.dtype: n.rule = RS; n.res = ({keep_s})
+    else: n.rule = WS; n.res = ({keep_s}({s}.shape, {s}d),)
+    return t
+"""
+
+
 MATMUL = """
 def method(s, o):
     c = o.__class__
     if c is not Tensor:
         if c is View: return method(s, o.look())
-        if c is ndarray: return raw(s, o, getframe(1))
+        if c is ndarray and s.__class__ is Tensor: return raw(s, o, 2)
         return bind(op, s, o)
     if s.__class__ is View: return method(s.look(), o)
     if s.__class__ is not Tensor or o.level is not s.level or trace.MODES: return bind(op, s, o)
@@ -237,8 +269,24 @@ def matrix_rules() -> dict[int, Rule]:
 MATRIX = matrix_rules()
 
 
-def matmul_raw(s: Any, o: Any, frame: Any) -> Any:
-    return bind(matmul, s, o)
+def matmul_raw(a: Any, b: Any, depth: int) -> Any:
+    """The product of a matrix and a plain array, either way round; anything else through `bind`."""
+    left = a.__class__ is Tensor
+    t, x = (a, b) if left else (b, a)
+    if t.__class__ is not Tensor or x.__class__ is not ndarray or trace.MODES or t.node is None:
+        return bind(matmul, a, b)
+    d = t.data
+    if d.__class__ is not ndarray or d.ndim != 2 or x.ndim != 2 or d.dtype is not x.dtype:
+        return bind(matmul, a, b)
+    try:
+        y = d @ x if left else x @ d
+    except ValueError as error:
+        raise matmul.refusal((a, b), error) from error
+    fr = getframe(depth)
+    if fr.f_code.co_filename in LIBRARY:
+        fr = user_frame(fr)
+    node = Node(seq(), MATRIX[1 if left else 2], (t.node,), (own(x),), fr.f_code, fr.f_lasti)
+    return make(y, node, t.level)
 
 
 def matmul_method() -> Callable[..., Any]:
