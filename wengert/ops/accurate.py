@@ -36,7 +36,6 @@ F64 = np.dtype(np.float64)
 ONE, TWO, FOUR, HALF, QUARTER = constants(1.0, 2.0, 4.0, 0.5, 0.25)
 MINUS_ONE, MINUS_TWO, MINUS_ZERO = constants(-1.0, -2.0, -0.0)
 FORTY, SIXTY, LARGE = constants(40.0, 60.0, 400.0)
-PI = np.array(math.pi)
 
 
 def points(x: Array, core: Core, single: Core | None = None) -> Array:
@@ -530,55 +529,3 @@ def _gelu32(x: Array) -> Array:
     y = _cdf32(x)
     y *= np.maximum(x, -FORTY)
     return y
-
-
-# ------------------------------------------------------------------ derivatives of sinc
-
-
-def sinc(x: Array, n: int) -> Array:
-    """The n-th derivative of s(x) = sin(pi x) / (pi x).
-
-    With y = pi x and s_k the k-th derivative in y, differentiating y s = sin y gives
-    y s_k + k s_(k-1) = sin(y + k pi/2): upwards from s_0 where y > n + 1, downwards from a far k,
-    whose error dies out, where y < n + 1 (the Miller recurrence, DLMF 3.6). An error is a few ulps
-    of the largest |s_n| near by.
-    """
-    bound = (n + 1) / math.pi
-    scale = math.pi**n * (1.0 + n * 3.9e-17)  # pi is 3.9e-17 of itself above math.pi
-
-    def core(x: Array) -> Array:
-        y = inside(np.absolute(x), bound, lambda a: _sinc_down(a, n), lambda a: _sinc_up(a, n))
-        y *= np.copysign(scale, x) if n % 2 else scale
-        return y
-
-    return points(x, core)
-
-
-def _waves(a: Array) -> tuple[Array, ...]:
-    """sin(pi a + k pi/2) for k = 0, 1, 2, 3, from a reduced exactly."""
-    r = np.minimum(a, 2.0**60)
-    r = r - TWO * np.rint(r * HALF)
-    q = np.absolute(r)
-    sin = np.sin(PI * np.where(q > HALF, np.copysign(ONE, r) - r, r))
-    cos = np.sin(PI * (HALF - q))
-    return sin, cos, -sin, -cos
-
-
-def _sinc_up(a: Array, n: int) -> Array:
-    wave, w = _waves(a), 1.0 / math.pi / a
-    s = wave[0] * w
-    for k in range(1, n + 1):
-        s = (wave[k % 4] - k * s) * w
-    return s
-
-
-def _sinc_down(a: Array, n: int) -> Array:
-    wave, y = _waves(a), PI * a
-    top, error = n, 1.0
-    while error > 1e-19:
-        top += 1
-        error *= (n + 1) / top
-    s = np.zeros_like(a)
-    for k in range(top, n, -1):
-        s = (wave[k % 4] - y * s) / k
-    return s
