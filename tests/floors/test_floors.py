@@ -12,8 +12,8 @@ FLOORS = [
     ["nest", "owned", "trace"],
     ["structural", "primitive", "graph"],
     [
-        "ops.accurate", "ops.linear", "ops.index", "ops.elementwise", "ops.contract", "ops.order", "ops.linalg",
-        "ops.fft", "ops.special", "ops.random", "ops.fused", "ops.road", "ops.operators", "ops",
+        "ops.accurate", "ops.linear", "ops.index", "ops.elementwise", "ops.contract", "ops.order", "ops.scan", "ops.matrix", "ops.linalg",
+        "ops.spectral", "ops.singular", "ops.fft", "ops.special_values", "ops.special_integrals", "ops.special_lines", "ops.special", "ops.random", "ops.fused", "ops.road", "ops.operators", "ops",
     ],
     [
         "transforms.store", "transforms.tape", "transforms.mutate", "transforms.jvp", "transforms.vmap", "transforms.vjp",

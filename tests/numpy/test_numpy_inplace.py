@@ -61,6 +61,8 @@ WRITES = {
     "fill_diagonal number": lambda y, v: np.fill_diagonal(y, 3.0),
     "copyto": lambda y, v: np.copyto(y, v),
     "copyto where": lambda y, v: np.copyto(y, v, where=M),
+    "putmask": lambda y, v: np.putmask(y, M, v),
+    "place": lambda y, v: np.place(y, M, v[:3]),
     "x.sort": method_sort,
     "x.partition": method_partition,
     "x.fill": fill,

@@ -5,7 +5,24 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..trace import Tensor, method
-from . import methods, product, reduce, select, shape, table, ufuncs, values
+from . import (
+    calculus,
+    fft,
+    grid,
+    linalg,
+    methods,
+    nan,
+    order,
+    product,
+    reduce,
+    select,
+    shape,
+    statistics,
+    table,
+    ufuncs,
+    values,
+)
+from .linalg import norm
 from .product import dot, einsum, inner, outer, tensordot, vdot
 from .reduce import (
     argmax,
@@ -17,7 +34,6 @@ from .reduce import (
     max,
     mean,
     min,
-    norm,
     prod,
     ptp,
     softmax,
@@ -42,17 +58,23 @@ __all__ = [
     "argmax",
     "argmin",
     "average",
+    "calculus",
     "cumsum",
     "dot",
     "einsum",
+    "fft",
+    "grid",
     "inner",
+    "linalg",
     "log_softmax",
     "logsumexp",
     "max",
     "mean",
     "methods",
     "min",
+    "nan",
     "norm",
+    "order",
     "outer",
     "prod",
     "product",
@@ -61,6 +83,7 @@ __all__ = [
     "select",
     "shape",
     "softmax",
+    "statistics",
     "std",
     "sum",
     "table",

@@ -11,7 +11,7 @@ from ..ops import elementwise as e
 from ..ops.linear import astype as cast
 from ..trace import Tensor, bind, getframe, method
 from ..transforms import mutate
-from . import product, reduce, select, shape
+from . import order, product, reduce, select, shape
 from .check import castable, guarded, refuse
 from .table import finish, plain, tensor
 
@@ -20,7 +20,7 @@ T.sum, T.max, T.min, T.mean = reduce.sum, reduce.max, reduce.min, reduce.mean
 T.copy = lambda x, order="C": bind(e.copy, x)
 for _f in (
     reduce.prod, reduce.var, reduce.std, reduce.cumsum, reduce.argmax, reduce.argmin,
-    reduce.any, reduce.all,
+    reduce.any, reduce.all, order.cumprod,
     shape.ravel, shape.swapaxes, shape.squeeze, select.take, select.argsort, select.diagonal,
     select.trace, select.clip, select.nonzero, select.put, product.dot,
 ):  # fmt: skip

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, UnsupportedError
+from ..errors import ArgumentError
 from ..ops import elementwise as e
-from ..ops.fused import LogSoftmax, LogSumExp, Norm, Softmax
+from ..ops.fused import LogSoftmax, LogSumExp, Softmax
 from ..ops.linear import Cumsum, Sum
 from ..ops.order import ArgMax, ArgMin, Max, Min, Prod
 from ..ops.road import one
@@ -332,34 +332,6 @@ def _spread(x: Any, axis: Any, w: Any) -> Any:
         )  # fmt: skip
     order = sorted(range(len(axes)), key=lambda i: axes[i])
     return w.transpose(order).reshape(tuple(n if i in axes else 1 for i, n in enumerate(x.shape)))
-
-
-@implements(np.linalg.norm)
-def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
-    """Vector norms of every order, and the Frobenius norm; the subgradient at 0 is 0."""
-    x = inexact(x)
-    if axis is None and ord is not None and x.ndim not in (1, 2):
-        raise ArgumentError(
-            f"norm(x, {ord!r})", "x has neither one axis nor two", operands=[("x", x)]
-        )
-    axes = axes_of("norm", x, axis)
-    matrix = len(axes) == 2 and (axis is not None or ord is not None)
-    if ord is None or (ord == 2 and not matrix) or (ord == "fro" and matrix):
-        return bind(Norm(axes, bool(keepdims)), x)
-    if matrix or isinstance(ord, str):
-        raise UnsupportedError(
-            f"norm(matrix, {ord!r})", "this matrix norm has no derivative here", fix="ord='fro'"
-        )
-    size = abs(x)
-    if ord == np.inf:
-        return max(size, axes, keepdims=keepdims)
-    if ord == -np.inf:
-        return min(size, axes, keepdims=keepdims)
-    if ord == 0:
-        return sum(e.ne(x, 0).astype(size.dtype), axes, keepdims=keepdims)
-    if ord == 1:
-        return sum(size, axes, keepdims=keepdims)
-    return sum(size**ord, axes, keepdims=keepdims) ** (1.0 / ord)
 
 
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
