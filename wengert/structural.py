@@ -9,6 +9,7 @@ where one indexing read.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,8 +37,19 @@ class Masked:
 
     def dense(self) -> Array:
         if self.value.__class__ is ndarray is self.mask.__class__:
-            return np.where(self.mask, self.value, 0.0)
+            return filled(self.value, self.mask)
         return OPS["where"](self.mask, self.value, 0.0)
+
+
+def filled(value: Any, mask: Any) -> Any:
+    """value where mask is true and 0 elsewhere, whatever value is there."""
+    if value.dtype.kind == "f" and value.size > 512 and mask.shape == value.shape:
+        y = value * mask.astype(value.dtype)  # several times faster than where, if all is finite
+        flat = y.ravel()
+        if math.isfinite(np.dot(flat, flat)):
+            y += 0.0  # -0 is 0
+            return y
+    return np.where(mask, value, 0.0)
 
 
 class At:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from wengert.errors import OptionError, verbatim
 from wengert.trace import Tensor, no_grad
+from wengert.transforms.store import writable
 
 __all__ = ["Optimizer", "check"]
 
@@ -145,7 +146,7 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget the gradients: `p.grad = None` for every parameter."""
         for p in self.parameters:
-            p.grad = None
+            p.node.grad = None
 
     def step(self) -> None:
         """One update of every parameter that has a gradient; the others stay as they are."""
@@ -157,10 +158,10 @@ class Optimizer:
         copy, reads_values = np.copyto, self.reads_values
         present = []
         for i, p in enumerate(block.parameters):
-            g = p.grad
+            g = p.node.grad
             if g is not None:
                 present.append(i)
-                copy(block.gradients[i], g.data)
+                copy(block.gradients[i], g.data if isinstance(g, Tensor) else g)
                 if reads_values:
                     copy(block.values[i], p.data)
         if not present:
@@ -172,8 +173,8 @@ class Optimizer:
             self.update(t, block.gradient[part], block.value[part], block.scratch[part], *rows)
             block.steps[first : last + 1] = [t] * (last + 1 - first)
         for i in present:
-            p = block.parameters[i]
-            p -= block.gradients[i]
+            w = writable(block.parameters[i])
+            np.subtract(w, block.gradients[i], out=w)
 
     @property
     def reads_values(self) -> bool:

@@ -256,13 +256,12 @@ def sweep(
         level: record the sweep itself on this tape (higher orders).
         sink: called with (leaf, cotangent) once each; the default adds it to the leaf's `grad`.
     """
-    cotangents = {root: g}
+    cotangents: dict[Any, Any] = {}  # of the nodes that wait in the heap
     heap: list[Any] = []
     node = root
     mark = None if keep else _Sweep()
     sink = sink or accumulate
     while True:
-        g = cotangents.pop(node)
         rule = node.rule
         if rule is None:
             sink(node, densify(g))
@@ -276,28 +275,22 @@ def sweep(
             if not keep:
                 node.res = None
                 node.parents = mark
-            if g.__class__ is ndarray:
-                if rule.owned is not None and getrefcount(g) <= SOLE and ours(g):
-                    gs = pull_owned(rule, g, res)
-                else:
-                    gs = rule.pull(g, *res)
+            if rule.owned is not None and getrefcount(g) <= SOLE and ours(g):
+                gs = pull_owned(rule, g, res)
             elif g.__class__ in STRUCTURED:
-                if rule.owned is not None and getrefcount(g) <= SOLE and ours(g):
-                    gs = pull_owned(rule, g, res)
-                else:
-                    gs = pull_structured(rule, g, res)
+                gs = pull_structured(rule, g, res)
             else:
                 gs = rule.pull(g, *res)
             g = res = None
             if rule.single:
                 (p,) = parents
+                if not heap:  # a chain: its only successor is next
+                    g, node = gs, p
+                    gs = parents = None
+                    continue
                 c = cotangents.get(p)
                 if c is None:
                     cotangents[p] = gs
-                    if not heap:
-                        node = p
-                        gs = parents = None
-                        continue
                     heappush(heap, (p.seq, p))
                 else:
                     del cotangents[p]
@@ -320,6 +313,7 @@ def sweep(
         if not heap:
             return
         node = heappop(heap)[1]
+        g = cotangents.pop(node)
 
 
 def pull_owned(rule: Rule, g: Any, res: Any) -> Any:
