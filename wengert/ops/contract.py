@@ -4,6 +4,7 @@ products of the same kind."""
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from ..nest import Nest
 from ..primitive import General, Multilinear, op
 from ..structural import broadcast, unbroadcast
+from ..trace import ndarray
 from ..types import Array, Aval, Shape, shape_of
 from .index import GetItem
 from .linear import Reshape, Sum, Transpose, drop
@@ -32,6 +34,23 @@ def flat(x: Array) -> Array:
     """All but the last axis as one."""
     s = shape_of(x)
     return x if len(s) == 2 else Reshape((math.prod(s[:-1]), s[-1]))(x)
+
+
+def by_transpose(g: Any, b: Any) -> Any:
+    """g b^T. BLAS is slow on a small transposed factor: there a copy costs less than it saves."""
+    if b.__class__ is ndarray and b.size <= 1 << 16 and 16 <= g.shape[0]:
+        return g @ np.ascontiguousarray(b.T)
+    return g @ b.T
+
+
+@lru_cache(32)
+def ones(n: int, dtype: Any) -> Any:
+    return np.ones(n, dtype)
+
+
+def rows(g: Any) -> Any:
+    """The sum over rows, the cotangent of a bias: as a product with ones, which BLAS does faster."""
+    return np.dot(ones(len(g), g.dtype), g) if g.__class__ is ndarray else g.sum(axis=0)
 
 
 @op
@@ -76,6 +95,8 @@ class MatMul(Multilinear):
             return unbroadcast(Reshape(shape_of(b)[:-1])(matmul(b, expand(g, -1))), a_shape)
         if nb == 1:
             return unbroadcast(expand(g, -1) * b, a_shape)
+        if len(a_shape) == 2 == nb:
+            return by_transpose(g, b)
         return unbroadcast(matmul(g, swap(b)), a_shape)
 
     def vjp_b(self, g: Array, a: Array, b_shape: Shape) -> Array:
@@ -348,6 +369,8 @@ class Affine(General):
         return matmul.vjp_b(g, a, b_shape)
 
     def vjp_c(self, g: Array, c_shape: Shape) -> Array:
+        if len(shape_of(g)) == 2 and g.shape[1:] == c_shape:
+            return rows(g)
         return unbroadcast(g, c_shape)
 
     def batch(self, xs: Any, dims: Any) -> Array:

@@ -9,7 +9,6 @@ is paid for on every operation of every eager program; bench/eager.py says what 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from ..owned import own
 from ..primitive import Elementwise, Rule
 from ..structural import fit
 from ..trace import Node, Tensor, View, bind, getframe, make, ndarray, new, seq
-from .contract import affine, matmul
+from .contract import affine, by_transpose, matmul, rows
 from .fused import MeanCrossEntropy, mean_cross_entropy
 
 UNARY = """
@@ -248,13 +247,6 @@ def method(s, o):
 """
 
 
-def by_transpose(g: Any, b: Any) -> Any:
-    """g b^T. BLAS is slow on a small transposed factor: there a copy costs less than it saves."""
-    if b.__class__ is ndarray and b.size <= 1 << 16 and 16 <= g.shape[0]:
-        return g @ np.ascontiguousarray(b.T)
-    return g @ b.T
-
-
 def matrix_rules() -> dict[int, Rule]:
     """The rules of a product of two matrices, where no axis was broadcast: the transposes alone."""
 
@@ -301,16 +293,6 @@ def matmul_method() -> Callable[..., Any]:
     return build(MATMUL, matmul, R1=MATRIX[1], R2=MATRIX[2], R3=MATRIX[3], raw=matmul_raw)
 
 
-@lru_cache(32)
-def ones(n: int, dtype: Any) -> Any:
-    return np.ones(n, dtype)
-
-
-def rows(g: Any) -> Any:
-    """The sum over rows, the cotangent of a bias: as a product with ones, which BLAS does faster."""
-    return np.dot(ones(len(g), g.dtype), g) if g.__class__ is ndarray else g.sum(axis=0)
-
-
 def pull_wb(g: Any, a: Any) -> Any:
     return a.T @ g, rows(g)
 
@@ -327,13 +309,15 @@ def linear(x: Any, w: Any, b: Any) -> Any:
 
     gx = gy w^T,  gw = x^T gy,  gb = sum over rows of gy.
     """
-    if x.__class__ is Tensor is w.__class__ and b.__class__ is Tensor and not trace.MODES:
-        p, q, r = x.node, w.node, b.node
-        if x.level is w.level is b.level and q is not None and r is not None:
-            a, k, c = x.data, w.data, b.data
+    if w.__class__ is Tensor is b.__class__ and w.level is b.level and not trace.MODES:
+        q, r, p = w.node, b.node, None
+        k, c, a = w.data, b.data, x
+        if x.__class__ is Tensor and x.level is w.level:
+            a, p = x.data, x.node
+        if q is not None and r is not None and a.__class__ is ndarray:
             dtype = a.dtype
             if (
-                a.__class__ is ndarray is k.__class__
+                k.__class__ is ndarray
                 and dtype is k.dtype is c.dtype
                 and len(a.shape) == 2 == len(k.shape)
                 and a.shape[1] == k.shape[0]
@@ -343,11 +327,12 @@ def linear(x: Any, w: Any, b: Any) -> Any:
                 y += c
                 t = new(Tensor)
                 t.data = y
-                t.level = x.level
+                t.level = w.level
                 fr = getframe(1)
                 if fr.f_code.co_filename in LIBRARY:
                     fr = user_frame(fr)
                 if p is None:
+                    a = own(a) if a is x else a
                     t.node = Node(seq(), LAYER[6], (q, r), (a,), fr.f_code, fr.f_lasti)
                 else:
                     t.node = Node(seq(), LAYER[7], (p, q, r), (a, k), fr.f_code, fr.f_lasti)
@@ -360,9 +345,9 @@ def pull_loss(g: Any, op: Any, a: Any, b: Any, cache: Any) -> Any:
     if cache is None or g.__class__ is not ndarray and not isinstance(g, np.generic):
         return op.vjp_a(g, a, b)
     e, s, index = cache
-    scale = g / len(b)
-    gx = e * (scale / s)
-    gx[index] -= scale
+    gx = e / s
+    gx[index] -= 1
+    gx *= g / len(b)
     return gx
 
 
