@@ -241,14 +241,18 @@ def _vmap_law(op: Primitive, xs: Any, lanes: int) -> None:
 def examples(name: str) -> Iterator[tuple[Primitive, tuple[Any, ...]]]:
     """(operation, operands) for a registered operation: the points at which the laws are run.
 
-    A class of operations lists its own, as `examples`; for an elementwise operation they are the
-    regions in which it is finite.
+    A class of operations lists its own, as `examples`; for an elementwise operation that lists
+    none they are the regions in which it is finite.
     """
     op = OPS[name]
     rng = np.random.default_rng(sum(map(ord, name)))
     if isinstance(op, type):
         for params, *operands in op.examples:
             yield op(*params), tuple(_operand(o, rng) for o in operands)
+        return
+    if op.examples:
+        for operands in op.examples:
+            yield op, operands
         return
     n = len(op.args)
     regions: list[Callable[[Any], Any]] = [

@@ -15,6 +15,7 @@ import numpy as np
 from .. import trace
 from ..errors import ShapeError, TapeExitError, UnsupportedError
 from ..ops.operators import ROADS
+from ..ops.special import of_scipy
 from ..primitive import UFUNCS
 from ..trace import Tensor, bind, make, ndarray
 from ..transforms.mutate import ELLIPSIS, assign
@@ -125,7 +126,7 @@ def general(ufunc: Any, how: str, xs: Any, kwargs: dict[str, Any]) -> Any:
     refuse(name, **kwargs)
     if dtype is not None:
         xs = loop_inputs(ufunc, xs, dtype, casting)
-    if ufunc in UFUNCS:
+    if ufunc in UFUNCS or of_scipy(ufunc) is not None:
         y = bind(UFUNCS[ufunc], *xs)
     elif ufunc in CALLS:
         y = CALLS[ufunc](*xs, **axis)
@@ -133,11 +134,14 @@ def general(ufunc: Any, how: str, xs: Any, kwargs: dict[str, Any]) -> Any:
         y = ufunc(*plain(xs))
         y = tuple(map(tensor, y)) if isinstance(y, tuple) else tensor(y)
     else:
-        near = difflib.get_close_matches(ufunc.__name__, [u.__name__ for u in UFUNCS], 1, 0.5)
+        known = {u.__name__: f"np.{u.__name__}" for u in UFUNCS}
+        if not hasattr(np, ufunc.__name__):
+            known = {"_lambertw": "wengert.numpy.special.lambertw"}
+        near = difflib.get_close_matches(ufunc.__name__, known, 1, 0.7)
         raise UnsupportedError(
             f"{ufunc.__name__}(tensor)",
             "this ufunc has no derivative here",
-            fix=(f"np.{near[0]} has one; " if near else "")
+            fix=(f"{known[near[0]]} has one; " if near else "")
             + "x.detach().numpy() passes the value without a gradient",
         )
     if isinstance(y, tuple) and (out is not None or where is not True):

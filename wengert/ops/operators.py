@@ -12,6 +12,7 @@ from ..trace import OPS, Tensor, bind
 from . import elementwise as e
 from .contract import matmul
 from .road import binary, matmul_method, matmul_raw, unary
+from .special import of_scipy
 
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "truediv": "/"}
 TABLE: dict[str, Elementwise] = {"add": e.add, "sub": e.sub, "mul": e.mul, "truediv": e.div}
@@ -100,12 +101,12 @@ class Roads(dict[Any, Callable[..., Any]]):
 
     def get(self, ufunc: Any, default: Any = None) -> Any:
         road = dict.get(self, ufunc)
-        if road is None and ufunc in UFUNCS:
+        if road is None and (ufunc in UFUNCS or of_scipy(ufunc) is not None):
             road = self[ufunc] = self.build(ufunc, UFUNCS[ufunc])
         return road
 
     def build(self, ufunc: Any, op: Any) -> Callable[..., Any]:
-        if isinstance(op, Elementwise) and len(op.args) == 1:
+        if isinstance(op, Elementwise) and len(op.args) == 1 and op.rules[1] is not None:
             return unary(op, 2)
         if op is matmul:
             return lambda a, b: matmul_raw(a, b, 2)
