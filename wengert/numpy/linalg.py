@@ -252,7 +252,9 @@ def cond(x: Any, p: Any = None) -> Any:
             s = svdvals(x)
             y = s[..., -1] / s[..., 0] if p == -2 else s[..., 0] / s[..., -1]
         else:
-            y = norm(x, p, (-2, -1)) * norm(bind(Inv(True), x), p, (-2, -1))
+            double = x.astype(np.complex128 if x.dtype.kind == "c" else np.float64)
+            y = norm(x, p, (-2, -1)) * norm(bind(Inv(True), double), p, (-2, -1))
+            y = y.astype(abs(_float(x)).dtype)
     lost = np.isnan(y) & ~np.any(np.isnan(x), axis=(-2, -1))
     value = concrete(lost)
     return y if value is not None and not value.any() else e.where(lost, np.inf, y)

@@ -208,8 +208,8 @@ def why(x: Array, error: Exception, instead: str | None) -> tuple[str, str, str 
         if "Singular" in text:
             ranks = np.asarray(np.linalg.matrix_rank(x))
             bad = np.argwhere(ranks < n)
-            place = f"number {bad[0].tolist()} of the stack has " if x.ndim > 2 and bad.size else ""
-            note = f"{place}rank {ranks.min()} of {n}" if bad.size else ""
+            place = f"number {bad[0].tolist()} of the stack has " if bad.size else ""
+            note = f"{place}rank {ranks.min()} of {n}" if len(bad) else ""
             return "the matrix is singular", note, instead
         if "positive definite" in text:
             low = np.linalg.eigvalsh(x).min()
