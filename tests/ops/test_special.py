@@ -1,7 +1,7 @@
 """First and second derivatives of the special functions, in ulps of mpmath's.
 
 The bound is 4 ulp. What misses it stands in `EXCEPTIONS` with the figures that it is held to and
-the reason, which is most often that SciPy's own value is out by more than 2. An oscillating function
+the reason, most often that SciPy's own value is out by more than 2. An oscillating function
 is measured against its envelope, not against its own zeros.
 """
 
