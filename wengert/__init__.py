@@ -19,6 +19,7 @@ from .numpy.select import where
 from .ops.elementwise import erf, erfc, gelu, log_sigmoid, relu, sigmoid, silu, softplus
 from .ops.road import cross_entropy
 from .trace import Tensor, enable_grad, no_grad
+from .transforms.conventions import conventions
 from .transforms.jacobian import hessian, hvp, jacfwd, jacobian, jacrev
 from .transforms.jvp import jvp
 from .transforms.vjp import grad, value_and_grad, vjp
@@ -29,6 +30,7 @@ __all__ = [
     "Tensor",
     "WengertError",
     "__version__",
+    "conventions",
     "cross_entropy",
     "enable_grad",
     "erf",

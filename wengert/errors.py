@@ -13,6 +13,7 @@
      ├─ TapeExitError      TypeError       WG204  a recorded value about to leave the tape
      ├─ LeafWriteError     RuntimeError    WG205  an in-place write to a leaf that is being recorded
      ├─ LevelError         RuntimeError    WG206  a value used outside the transform that made it
+     ├─ KinkError          ArithmeticError WG207  a derivative asked for where there is none
      ├─ OptionError        ValueError      WG301  an option or a hyperparameter out of range
      ├─ UnknownNameError   LookupError     WG302  a recipe, optimizer or code that does not exist
      ├─ OutputError        OSError         WG303  a run folder that cannot be written
@@ -45,6 +46,7 @@ __all__ = [
     "DTypeError",
     "DisconnectedError",
     "FreedError",
+    "KinkError",
     "GaugeWarning",
     "LeafWriteError",
     "LevelError",
@@ -336,6 +338,19 @@ class LevelError(WengertError, RuntimeError):
     """
 
     code = "WG206"
+
+
+class KinkError(WengertError, ArithmeticError):
+    """A derivative asked for at a kink or a jump, under `wg.conventions(kinks="raise")`.
+
+    By default a subgradient is taken there, by the table in the documentation: 0 for abs at 0, halves
+    for the tie of a maximum.
+
+        bad : with wg.conventions(kinks="raise"): wg.grad(np.abs)(0.0)
+        good: wg.grad(np.abs)(0.0)
+    """
+
+    code = "WG207"
 
 
 class OptionError(WengertError, ValueError):

@@ -35,7 +35,7 @@ class Rule:
     `pull(g, *residuals)` is the cotangent of the one live argument, or a tuple of them.
     """
 
-    __slots__ = ("base", "diagonal", "live", "names", "op", "owned", "pull", "single")
+    __slots__ = ("base", "diagonal", "keeps_mask", "live", "names", "op", "owned", "pull", "single")
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class Rule:
         self.single = len(live) == 1
         self.diagonal = diagonal
         self.base = base  # the rule without the summing to the operands' own shapes
+        self.keeps_mask = False  # pull takes a structured cotangent as it is
         self.owned = owned  # a pull that may reuse the cotangent's buffer
 
 

@@ -260,7 +260,7 @@ class Tensor:
     # ---- reading its value
     def value(self) -> Any:
         """The plain array underneath, without its gradient."""
-        d = self.level.primal(self)
+        d = self.level.primal(looked(self))
         return d.value() if isinstance(d, Tensor) else d
 
     def numpy(self) -> np.ndarray[Any, Any]:
@@ -350,6 +350,7 @@ class Tensor:
         return format(self.item(), spec) if spec and self.size == 1 else str(self)
 
     if TYPE_CHECKING:  # installed by the floors above
+        store: Any
         T: Any
         grad: Any
         __array_ufunc__: Any
@@ -413,10 +414,6 @@ class View(Tensor):
     def dtype(self) -> Any:
         return fresh(self).data.dtype
 
-    def value(self) -> Any:
-        fresh(self)
-        return Tensor.value(self)
-
     def __repr__(self) -> str:
         return repr(self.look())
 
@@ -450,6 +447,14 @@ def fresh(t: Tensor) -> Tensor:
             t.__class__ = View if type(look) is Tensor else type(look)
             t.store = (root, path, now)
     return t
+
+
+def looked(x: Any) -> Any:
+    """What x shows now: a view at a transform's level may have been written through its root."""
+    if isinstance(x, Tensor) and x.__class__ is not Tensor and lens(x) is not None:
+        fresh(x)
+        return x.look() if type(x) is View else x
+    return x
 
 
 def follow(root: Tensor, path: tuple[Any, ...]) -> Tensor:

@@ -12,11 +12,11 @@ FLOORS = [
     ["nest", "owned", "trace"],
     ["structural", "primitive", "graph"],
     [
-        "ops.accurate", "ops.linear", "ops.index", "ops.elementwise", "ops.contract", "ops.order", "ops.scan", "ops.matrix", "ops.linalg",
-        "ops.spectral", "ops.singular", "ops.fft", "ops.special_values", "ops.special_integrals", "ops.special_lines", "ops.special", "ops.random", "ops.fused", "ops.road", "ops.operators", "ops",
+        "ops.accurate", "ops.slopes", "ops.linear", "ops.index", "ops.elementwise", "ops.contract", "ops.order", "ops.scan", "ops.matrix", "ops.linalg",
+        "ops.spectral", "ops.singular", "ops.fft", "ops.special_values", "ops.special_integrals", "ops.special_lines", "ops.special", "ops.random", "ops.fused", "ops.road", "ops.kinks", "ops.operators", "ops",
     ],
     [
-        "transforms.store", "transforms.tape", "transforms.mutate", "transforms.jvp", "transforms.vmap", "transforms.vjp",
+        "transforms.store", "transforms.conventions", "transforms.tape", "transforms.mutate", "transforms.jvp", "transforms.vmap", "transforms.vjp",
         "transforms.jacobian", "transforms.staging", "transforms", "create",
     ],
     ["compile"],

@@ -13,8 +13,9 @@ from ..ops.elementwise import mul, mul_mask
 from ..ops.index import Write
 from ..primitive import Constant
 from ..structural import broadcast, cast, densify
-from ..trace import RAW, Level, Tensor, View, decay, make, push
-from ..types import dtype_of, is_inexact, shape_of
+from ..trace import Level, Tensor, decay, looked, make, push
+from ..types import RAW, dtype_of, is_inexact, shape_of
+from .conventions import kink_mask, kinked_tangent
 from .store import store_above, store_into
 
 __all__ = ["jvp"]
@@ -40,6 +41,10 @@ class JVP(Level):
             values.append(x.data if mine else x)
             tangents.append(x.node if mine else None)
         y = op(*values)
+        kinks = kink_mask(op, values, y) if trace.MODES else None
+        if kinks is not None and is_inexact(dtype_of(y)):
+            dy = None if isinstance(op, Constant) else tangent(op, values, tangents, y)
+            return make(y, kinked_tangent(dy, kinks, y), self, Dual)
         if isinstance(op, Constant) or all(d is None for d in tangents):
             return y
         if op.outputs > 1:
@@ -79,7 +84,8 @@ def tangent(op: Any, xs: list[Any], dxs: list[Any], y: Any) -> Any:
         op = mul_mask
     if not op.diagonal:
         dxs = [densify(d) for d in dxs]
-    dy = op.push(xs, dxs, y)
+    with np.errstate(all="ignore"):
+        dy = op.push(xs, dxs, y)
     if dy is None:
         return None
     if shape_of(dy) != shape_of(y) or getattr(dy, "mask", None) is not None and shape_of(dy.mask) != shape_of(y):
@@ -125,7 +131,7 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fals
         leaves, shape = tree.flatten(out)
         ys, dys = [], []
         for y in leaves:
-            y = y.look() if type(y) is View else y
+            y = looked(y)
             if isinstance(y, Tensor) and y.level is level:
                 ys.append(y.data)
                 dys.append(np.zeros(shape_of(y.data), y.data.dtype) if y.node is None else densify(y.node))
@@ -153,7 +159,7 @@ def dual(x: Any, dx: Any, level: Level) -> Tensor:
 def inward(x: Any, tangent: bool = False) -> Any:
     """What a transform holds of an argument: an array, or the recorded tensor of a level below."""
     if isinstance(x, Tensor):
-        x = x.look() if type(x) is View else x
+        x = looked(x)
         return x.data if x.level is eager() and x.node is None else x
     if isinstance(x, np.ndarray | np.generic) or hasattr(x, "mask") or hasattr(x, "graph"):
         return x

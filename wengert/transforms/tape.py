@@ -33,7 +33,6 @@ from ..owned import own
 from ..primitive import Linear, Rule
 from ..structural import STRUCTURED, At, Parts, absorb, apply_diagonal, densify, fit, plus
 from ..trace import (
-    RAW,
     SOLE,
     Leaf,
     Level,
@@ -49,7 +48,8 @@ from ..trace import (
     recording,
     seq,
 )
-from ..types import dtype_of, is_inexact, shape_of
+from ..types import RAW, dtype_of, is_inexact, shape_of
+from .conventions import chosen, guarded, kink_mask
 from .store import store_into
 
 # ------------------------------------------------------------------ recording
@@ -95,23 +95,32 @@ class Tape(Level):
             self.broke(f"{op!r} gives {dtype_of(y)}, which has no derivative")
             return None
         rule = op.rule(mask)
+        kinks = kink_mask(op, values, y) if trace.MODES else None
         if rule is not None and op.diagonal:
             shape, dtype = shape_of(y), dtype_of(y)
             if any(shape_of(values[i]) != shape or dtype_of(values[i]) != dtype for i in rule.live):
                 rule = wide(op, mask)
-        if rule is None:
+        if rule is None and kinks is None:
             self.broke(f"{op!r} has no derivative")
             return None
+        if kinks is not None:
+            rule = guarded(rule, op)
+            nodes = nodes if rule.live != (0,) else nodes[:1]
+        assert rule is not None
         if len(nodes) != len(rule.live):  # an argument without a derivative, such as a label
             places = [i for i in range(len(values)) if mask >> i & 1]
             nodes = [n for i, n in zip(places, nodes) if i in rule.live]
-        res = [self.residual(n, op, rule, xs, values, y) for n in rule.names]
+        res = [self.residual(n, op, rule, xs, values, y, kinks) for n in rule.names]
         frame = user_frame(getframe(2))
         return Node(seq(), rule, tuple(nodes), tuple(res), frame.f_code, frame.f_lasti)
 
-    def residual(self, name: str, op: Any, rule: Rule, xs: Any, values: Any, y: Any) -> Any:
+    def residual(
+        self, name: str, op: Any, rule: Rule, xs: Any, values: Any, y: Any, kinks: Any
+    ) -> Any:
         if name == "y":
             return y
+        if name == "kink":
+            return kinks
         if name == "op":
             return op
         if name == "live":
@@ -325,7 +334,7 @@ def pull_write(g: Any, live: tuple[int, ...], op: Any, b_shape: Any = None) -> A
 
 
 def pull_structured(rule: Rule, g: Any, res: Any) -> Any:
-    if rule.owned is not None or rule is PICK:
+    if rule.owned is not None or rule is PICK or rule.keeps_mask:
         return rule.pull(g, *res)
     if not rule.diagonal:
         return rule.pull(densify(g), *res)
@@ -346,6 +355,8 @@ def accumulate(leaf: Leaf, g: Any) -> None:
 
 def paired(g: Any) -> Any:
     """A cotangent as a gradient, or back: conjugate, so that a step against it goes downhill."""
+    if trace.MODES and chosen("complex") == "jax":
+        return g
     return np.conjugate(g) if getattr(g.dtype, "kind", "f") == "c" else g
 
 

@@ -12,8 +12,9 @@ from .. import tree
 from ..errors import DTypeError, NonScalarError, ShapeError
 from ..owned import own
 from ..structural import cast, densify
-from ..trace import Leaf, Level, Tensor, View, decay, make, push
+from ..trace import Leaf, Level, Tensor, decay, looked, make, push
 from ..types import dtype_of, is_inexact, shape_of
+from .conventions import chosen
 from .jvp import inward, lower, outward
 from .tape import Tape, disconnected, ones_like, sweep
 
@@ -30,10 +31,13 @@ class Recorded:
             self.level: Level = level
             self.leaves = [Leaf(level) for _ in xs]
             self.out = build([make(x, n, level) for x, n in zip(self.xs, self.leaves)])
+            if self.out.__class__ is not Tensor:
+                for y in tree.leaves(self.out):
+                    looked(y)  # while the level of a view is alive
 
     def split(self, y: Any) -> tuple[Any, Any]:
         """(the value below this level, its node or None)."""
-        y = y.look() if type(y) is View else y
+        y = looked(y)
         if isinstance(y, Tensor) and y.level is self.level:
             return y.data, y.node
         return decay(y), None
@@ -190,6 +194,8 @@ def value_and_grad(
         if node is None and not allow_unused:
             raise disconnected(f"grad({name})", f"the value of {name}", rec.level)
         gs = rec.pull([node], [ones_like(y) if node is not None else None], keep=False)
+        if chosen("complex") == "torch":
+            gs = [np.conjugate(g) if dtype_of(g).kind == "c" else g for g in gs]
         g = tree.unflatten(structure, [outward(densify(g), rec.wrap) for g in gs])
         value = outward(y, rec.wrap)
         return ((value, lower(aux)) if has_aux else value), (g[0] if one else g)
