@@ -30,6 +30,7 @@ from ..trace import (
     generation,
     getframe,
     lens,
+    looked,
     make,
     method,
     ndarray,
@@ -155,6 +156,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
 def assign(x: Tensor, path: tuple[Any, ...], value: Any) -> None:
     """x[path] = value, written to the root when x is a view."""
     window = lens(x)
+    value = looked(value)
     if window is not None:
         write(window[0], (*window[1], *path), value)
         fresh(x)

@@ -12,7 +12,7 @@ from .. import tree
 from ..errors import ArgumentError
 from ..ops.index import align_value, batch_path
 from ..ops.linear import Broadcast, moveaxis
-from ..trace import Level, Tensor, View, branch_error, make, push
+from ..trace import Level, Tensor, branch_error, looked, make, push
 from ..types import Shape, shape_of
 from .jvp import eager, inward, outward
 from .store import store_into
@@ -53,7 +53,9 @@ class VMap(Level):
         raise branch_error(t)
 
     def lane(self, t: Tensor, below: Any) -> Any:
-        return below[0] if t.node is not None and isinstance(below, np.ndarray) and len(below) else below
+        if t.node is None or not isinstance(below, np.ndarray) or not len(below):
+            return below
+        return below[0, ...]  # an array even where a lane is one number
 
     def process(self, op: Any, xs: Any) -> Any:
         values: list[Any] = []
@@ -132,7 +134,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
 def unbatch(y: Any, level: Any, axis: int | None = 0) -> Any:
     """The result with its lanes along `axis`; a value that is the same in every lane is repeated."""
-    y = y.look() if type(y) is View else y
+    y = looked(y)
     if isinstance(y, Tensor) and y.level is level:
         y, batched = y.data, y.node is not None
     else:
