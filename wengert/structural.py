@@ -40,6 +40,14 @@ class Masked:
             return filled(self.value, self.mask)
         return OPS["where"](self.mask, self.value, 0.0)
 
+    def even(self) -> Masked:
+        """With a mask of the value's shape, to index both alike: a rule's mask may be broadcast."""
+        value, mask = shape_of(self.value), shape_of(self.mask)
+        if value == mask:
+            return self
+        shape = np.broadcast_shapes(value, mask)
+        return Masked(broadcast(self.value, shape), broadcast(self.mask, shape))
+
 
 def filled(value: Any, mask: Any) -> Any:
     """value where mask is true and 0 elsewhere, whatever value is there."""
@@ -146,6 +154,7 @@ def absorb(c: Any, at: At) -> Any:
                 return c
         elif c.__class__ is Masked and c.value.__class__ is ndarray is c.mask.__class__:
             own = getrefcount(c.value) <= SOLE and getrefcount(c.mask) <= SOLE
+            own = own and c.mask.shape == c.value.shape
             if own and c.value.base is None is c.mask.base and c.value.flags.writeable:
                 index = at.op.index
                 c.value[index] = np.where(c.mask[index], c.value[index], 0)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..primitive import Linear, op
 from ..structural import At, Masked, densify, unbroadcast
-from ..trace import SOLE, Tensor, getrefcount, ndarray
+from ..trace import OPS, SOLE, Tensor, getrefcount, ndarray
 from ..types import Array, Aval, Shape, shape_of
 from .linear import Broadcast, Reshape, Transpose, after, inverse, moveaxis
 
@@ -144,6 +144,12 @@ def window(buffer: Array, path: tuple[Any, ...]) -> tuple[Array, Index]:
     return buffer, path[-1].index
 
 
+def repeats(i: Array, n: int) -> bool:
+    """Whether an index array names a place twice, on an axis of length n."""
+    places = np.sort(np.where(i < 0, i + n, i), axis=None)
+    return bool((places[1:] == places[:-1]).any())
+
+
 def batch_path(path: tuple[Any, ...]) -> tuple[Any, ...]:
     """The same path, lane by lane."""
     out: list[Any] = []
@@ -213,7 +219,8 @@ class AddAt(Linear):
 class Write(Linear):
     """y = x, but y[path] = v: the assignment `x[path] = v` as a function.
 
-    Linear in both:  gx = gy, zero at the path;  gv = gy[path], summed to v's shape.
+    Linear in both:  gx = gy, zero at the path;  gv = gy[path], summed to v's shape. Where an index
+    occurs twice the last value stays, and the others get no gradient.
     """
 
     path: tuple[Any, ...]
@@ -237,6 +244,7 @@ class Write(Linear):
         if isinstance(g, At):
             g = g.masked()
         if isinstance(g, Masked):
+            g = g.even()
             return Masked(self.vjp_a(g.value), self._clear(g.mask))
         return self(g, np.zeros((), g.dtype))
 
@@ -247,11 +255,31 @@ class Write(Linear):
         if isinstance(g, At):
             g = g.masked()
         if isinstance(g, Masked):
+            g = g.even()
             v = walk(g.value, self.path)
             if shape_of(v) == b_shape:
-                return Masked(v, walk(g.mask, self.path))
+                mask, last = walk(g.mask, self.path), self._last(shape_of(g.value))
+                return Masked(v, mask if last is None else OPS["logical_and"](mask, last))
             g = g.dense()
-        return unbroadcast(walk(g, self.path), b_shape)
+        v, last = walk(g, self.path), self._last(shape_of(g))
+        if last is not None:
+            v = Masked(v, last) if shape_of(v) == b_shape else OPS["where"](last, v, 0.0)
+        return v if isinstance(v, Masked) else unbroadcast(v, b_shape)
+
+    def _last(self, shape: Shape) -> Any:
+        """Which of the written values are still there: of several at one place, the last."""
+        index = self.path[-1].index if isinstance(self.path[-1], GetItem) else ()
+        arrays = [i for i in index if i.__class__ is ndarray and i.dtype.kind != "b"]
+        if not arrays:
+            return None
+        part, index = window(np.broadcast_to(np.zeros((), np.intp), shape), self.path)
+        if len(index) == 1 and not repeats(arrays[0], part.shape[0]):
+            return None
+        turn = np.arange(part[index].size).reshape(part[index].shape)
+        places = np.empty(part.shape, np.intp)
+        places[index] = turn
+        last = places[index] == turn
+        return None if last.all() else last
 
     def pull_owned(self, g: Any, live: tuple[int, ...], b_shape: Shape) -> Any:
         """Both cotangents out of one buffer that the sweep holds alone: O(size of the slot)."""
@@ -265,10 +293,15 @@ class Write(Linear):
             return g
         gv: Any = np.array(part[index])
         part[index] = 0
+        last = self._last(buffer.shape)
         if mask is not None:
             part, index = window(mask, self.path)
             gm = np.array(part[index])
             part[index] = False
+            gm = gm if last is None else gm & last
+        elif last is not None:
+            gm = last
+        if mask is not None or last is not None:
             gv = Masked(gv, gm) if gv.shape == b_shape else np.where(gm, gv, 0)
         if not isinstance(gv, Masked):
             gv = unbroadcast(gv, b_shape)
@@ -285,7 +318,8 @@ def ours(g: Any) -> bool:
         return g.base is None and g.flags.writeable
     if g.__class__ is Masked and g.value.__class__ is ndarray is g.mask.__class__:
         alone = getrefcount(g.value) <= SOLE and getrefcount(g.mask) <= SOLE
-        return alone and g.value.base is None is g.mask.base and g.value.flags.writeable
+        own = g.value.base is None is g.mask.base and g.value.flags.writeable
+        return alone and own and g.value.shape == g.mask.shape
     return False
 
 
