@@ -281,7 +281,7 @@ def gammainc_a(n: int, a: Array, x: Array) -> Array:
         return np.where(x == 0, 0.0, y)
 
     def quadrature(a: Array, x: Array, upper: bool) -> Array:
-        u = np.arange(-3.7, 4.3, 0.06).reshape(-1, *[1] * a.ndim)
+        u = np.arange(-3.7, 5.1, 0.06).reshape(-1, *[1] * a.ndim)
         if upper:
             s0 = 1 / (np.maximum(x - a + 1, 0) + x / (np.sqrt(a) + 1))
         else:
