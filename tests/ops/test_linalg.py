@@ -377,3 +377,20 @@ def test_outputs_used_in_part_or_not_at_all():
 def test_singular_values_at_zero_have_the_subgradient_zero():
     g = wg.grad(lambda a: SVDVals()(a).sum())(np.diag([2.0, 0.0]))
     np.testing.assert_array_equal(g, np.diag([1.0, 0.0]))
+
+
+@pytest.mark.parametrize("name", ["eigh", "svd", "qr", "slogdet", "eig"])
+def test_recorded_sweeps_of_several_outputs(name):
+    a, d = SYM + np.diag([1.0, 3.0, 6.0]), rng.standard_normal((3, 3))
+
+    def f(a):
+        ys = getattr(L, name)(a)
+        return sum(np.sum((y.real if y.dtype.kind == "c" else y) ** 3) for y in ys)
+
+    t = wg.tensor(a, requires_grad=True)
+    f(t).backward(create_graph=True)
+    g, t.grad = t.grad, None
+    np.testing.assert_allclose(g.value(), wg.grad(f)(a), rtol=1e-10, atol=1e-10)
+    (g * d).sum().backward()
+    want = wg.grad(lambda a: np.sum(wg.grad(f)(a) * d))(a)
+    np.testing.assert_allclose(t.grad.value(), want, rtol=1e-8, atol=1e-8)

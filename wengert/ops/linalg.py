@@ -210,6 +210,9 @@ class Cofactor(OfMatrix):
     ]
 
     def impl(self, x: Array, *directions: Array) -> Array:
+        y = None if directions else regular_cofactor(x)
+        if y is not None:
+            return y
         u, s, vh = np.linalg.svd(x)
         sign = np.linalg.det(u) * np.linalg.det(vh)
         sign = (sign / np.abs(sign))[..., None, None]
@@ -241,6 +244,21 @@ class Cofactor(OfMatrix):
 
 
 cofactor = Cofactor()
+
+
+def regular_cofactor(x: Array) -> Array | None:
+    """det(x) x^-T, as accurate as any other way and several times as fast, for matrices far from
+    singular; None when there are others in the stack.
+    """
+    try:
+        y, d = np.linalg.inv(x), np.linalg.det(x)
+    except np.linalg.LinAlgError:
+        return None
+    size = np.abs(x).sum(-2).max(-1, initial=0) * np.abs(y).sum(-2).max(-1, initial=0)
+    tiny = np.finfo(y.dtype).tiny
+    if not ((size < 1e5) & (np.abs(d) > tiny) & np.isfinite(d)).all():
+        return None
+    return np.asarray(d)[..., None, None] * swap(y)
 
 
 def form(s: Array, directions: list[Array]) -> Array:

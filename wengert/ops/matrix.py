@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import MatrixError, UnsupportedError, WengertError
 from ..primitive import General
-from ..trace import Tensor
+from ..trace import Tensor, fresh
 from ..types import RAW, Array, Aval, DType, shape_of
 from . import elementwise as e
 from .contract import expand, matmul, swap
@@ -129,7 +129,7 @@ def cut(x: Array, rows: slice, cols: slice) -> Array:
 def concrete(x: Array) -> Any:
     """The plain array at the bottom, with every batch axis; None while staging."""
     while isinstance(x, Tensor):
-        x = x.data
+        x = fresh(x).data
     return np.asarray(x) if isinstance(x, RAW) else None
 
 
