@@ -113,6 +113,16 @@ UNARY: dict[str, tuple[Any, Any, Any]] = {
     "deg2rad": (lambda x: x * mp.pi / 180, lambda x: mp.pi / 180, lambda x: mpf(0)),
     "degrees": (lambda x: x / mp.pi * 180, lambda x: 180 / mp.pi, lambda x: mpf(0)),
     "dsigmoid": (bell, lambda x: -mp.tanh(x / 2) * bell(x), lambda x: bell(x) * (1 - 6 * bell(x))),
+    "dgelu": (
+        lambda x: cdf(x) + x * phi(x),
+        lambda x: (2 - x * x) * phi(x),
+        lambda x: x * (x * x - 4) * phi(x),
+    ),
+    "dsilu": (
+        lambda x: sigmoid(x) + x * bell(x),
+        lambda x: bell(x) * (2 - x * mp.tanh(x / 2)),
+        lambda x: bell(x) * (x * (1 - 6 * bell(x)) - 3 * mp.tanh(x / 2)),
+    ),
     "erf": (
         mp.erf,
         lambda x: 2 / mp.sqrt(mp.pi) * tail(x),

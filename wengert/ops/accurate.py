@@ -90,10 +90,14 @@ def _silu(x: Array) -> Array:
     x = np.maximum(x, -800.0)
     y = _sigmoid(x)
     y *= x
+    return far_left(x, x, y)
+
+
+def far_left(x: Array, f: Array, y: Array) -> Array:
+    """f e^x where x < -700, by way of e^(x + 64), as e^x loses bits to underflow; y elsewhere."""
     low = x < -700.0
-    if low.any():  # x e^x by way of e^(x + 64), as e^x loses bits to underflow
-        z = np.where(low, x, -700.0)
-        y = np.where(low, z * np.exp(z + 64.0) * math.exp(-64.0), y)
+    if low.any():
+        y = np.where(low, f * np.exp(np.where(low, x, -700.0) + 64.0) * math.exp(-64.0), y)
     return y
 
 

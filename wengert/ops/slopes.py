@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from .accurate import F64, HALF, ONE, QUARTER, SIXTY, TWO, Array, Core, inside, points
+from . import accurate as acc
+from .accurate import F64, FORTY, HALF, ONE, QUARTER, SIXTY, TWO, Array, Core, inside, points
 
 PI = np.array(math.pi)
 
@@ -71,6 +72,67 @@ def _share(a: Array, b: Array, power: Core, scale: float) -> Array:
         y = np.where(e < QUARTER, e - e * y, y)
         y += y * np.where(np.absolute(z) < 1100.0, low * (scale / (e + ONE)), 0.0)
     return y.astype(dtype, copy=False)
+
+
+def dsilu(x: Array) -> Array:
+    """silu'(x) = s (1 + x (1 - s)) with s = sigmoid(x) = e^x t and 1 - s = t = 1 / (1 + e^x)."""
+    return points(x, _dsilu, _dsilu32)
+
+
+def _dsilu(x: Array) -> Array:
+    return acc.far_left(x, np.maximum(x, -800.0) + ONE, _dsilu32(x))
+
+
+def _dsilu32(x: Array) -> Array:
+    e = np.exp(np.minimum(x, SIXTY))
+    t = ONE / (e + ONE)
+    e *= t
+    t *= np.maximum(np.minimum(x, 800.0), -800.0)
+    t += ONE
+    e *= t
+    return e
+
+
+def dgelu(x: Array) -> Array:
+    """gelu'(x) = normal_cdf(x) + x normal_pdf(x)."""
+    return points(x, lambda x: inside(x, acc.CDF_NEAR, _dgelu_near, _dgelu_far), _dgelu32)
+
+
+def _dgelu_near(x: Array) -> Array:
+    y = acc._normal_pdf(x)
+    y *= x
+    y += acc._cdf_near(x)
+    return y
+
+
+def _dgelu_far(x: Array) -> Array:
+    """e^(-x^2/2) (1/D - a/sqrt(2 pi)) at x = -a, and 1 less that at a; D as in `far_off`."""
+    a = np.minimum(np.absolute(x), FORTY)
+    z = a * acc.ROOT_HALF
+    d = acc.polynomial(acc.FAR_P, z)
+    d /= acc.polynomial(acc.FAR_Q, z)
+    d += HALF
+    d *= TWO
+    d += a * acc.ROOT_TWO_PI[2]
+    y = ONE / d
+    y -= a * acc.ONE_OVER_ROOT[2]
+    y *= acc.minus_exp(*acc.half_square(a, HALF))
+    return acc.reflected(y, -x, HALF)
+
+
+def _dgelu32(x: Array) -> Array:
+    a = np.minimum(np.absolute(x), FORTY)
+    z = a * acc.ROOT_HALF
+    d = acc.polynomial(acc.FAR32_P, z)
+    d /= acc.polynomial(acc.FAR32_Q, z)
+    d *= TWO
+    d += a * acc.ROOT_TWO_PI[2]
+    y = ONE / d
+    y -= a * acc.ONE_OVER_ROOT[2]
+    a *= a
+    a *= -HALF
+    y *= np.exp(a, out=a)
+    return acc.reflected(y, -x, HALF)
 
 
 def sinc(x: Array, n: int) -> Array:
