@@ -463,7 +463,7 @@ def follow(root: Tensor, path: tuple[Any, ...]) -> Tensor:
     for op in path:
         t = bind(op, t)
     if generation(root) and type(t.data) is ndarray and t.data.base is not None:
-        t.data = t.data.copy()
+        t.data = t.data.copy("K")
     return t
 
 

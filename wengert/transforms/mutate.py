@@ -57,7 +57,7 @@ def view(x: Tensor, op: Any, frame: Any) -> Tensor:
     if type(op) is Reshape and not stays_in(root, (*path, op)):
         return t
     if seen and t.data.__class__ is ndarray and t.data.base is not None:
-        t.data = t.data.copy()  # the root is written in turns: do not pin its buffer
+        t.data = t.data.copy("K")  # the root is written in turns: do not pin its buffer
     v = new(View if type(t) is Tensor else type(t))
     v.data, v.node, v.level = t.data, t.node, t.level
     v.store = (root, (*path, op), seen)
