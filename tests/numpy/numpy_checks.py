@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import wengert as wg
+from wengert.errors import TapeExitError, UnsupportedError
 
 CASES = []
 
@@ -241,3 +242,26 @@ def check_vmap(c, each=True):
         ]
         for i, g in enumerate(got):
             compare(g, np.stack([value(w[i]) for w in wants]), f"{c.name}: vmap{axes}")
+
+
+def check_ownership(c):
+    """Plain operands that the user changes after the call do not reach the gradient."""
+    for k in range(len(c.xs)):
+        grads = []
+        for spoil in (False, True):
+            xs = [np.array(x) for x in c.xs]
+            leaf = wg.tensor(xs[k], requires_grad=True)
+            try:
+                found = numbers(c.f(*xs[:k], leaf, *xs[k + 1 :]))
+            except (UnsupportedError, TapeExitError):
+                break  # NumPy does not ask about this argument, or it is the buffer
+            ys = [y for y in found if isinstance(y, wg.Tensor)]
+            total = sum(((y * y).real.sum() for y in ys if y.recorded()), 0.0)
+            for i, x in enumerate(xs):
+                if spoil and i != k:
+                    x[...] = 7.0
+            if isinstance(total, wg.Tensor):
+                total.backward()
+                grads.append(value(leaf.grad))
+        if grads:
+            np.testing.assert_array_equal(*grads, err_msg=f"{c.name}: argument {k}")

@@ -146,3 +146,26 @@ def test_out_casts_as_numpy_does():
     y = wg.zeros(2, dtype=int)
     np.add(x, 1, out=y, casting="unsafe")
     assert y.tolist() == [2, 3]
+
+
+def test_an_index_that_changes_later_does_not_matter():
+    calls = [
+        lambda x, i: np.take(x, i), lambda x, i: x[i], lambda x, i: np.bincount(i, weights=x), lambda x, i: added(x, i),
+        lambda x, i: np.take_along_axis(x, i, 0), lambda x, i: np.delete(x, i[:1]), lambda x, i: np.repeat(x, i + 1),
+        lambda x, i: np.choose(i % 2, [x, x * x]), lambda x, i: np.compress(i > 0, x),
+    ]
+    for call in calls:
+        grads = []
+        for spoil in (False, True):
+            x, i = wg.tensor([1.0, 2.0, 3.0], requires_grad=True), np.array([2, 0, 1])
+            y = call(x, i)
+            i[:] = 1 if spoil else i
+            (y * np.arange(1.0, 1.0 + y.size)).sum().backward()
+            grads.append(x.grad.tolist())
+        assert grads[0] == grads[1]
+
+
+def added(x, i):
+    y = wg.zeros(3)
+    np.add.at(y, i, x)
+    return y

@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import ArgumentError, DTypeError, UnsupportedError
 from ..ops import elementwise as e
 from ..ops.index import AddAt, GetItem
+from ..owned import own
 from ..trace import bind
 from . import reduce as r
 from .check import axes_of, flag, refuse
@@ -118,7 +119,7 @@ def median(
 @implements(np.bincount)
 def bincount(x: Any, /, weights: Any = None, minlength: int = 0) -> Any:
     """How often each integer occurs, or the sum of its weights."""
-    x = np.asarray(plain(x))
+    x = own(np.asarray(plain(x)))
     if weights is None:
         return tensor(np.bincount(x, minlength=minlength))
     w = tensor(weights).astype(np.float64)

@@ -16,6 +16,7 @@ from .. import trace
 from ..errors import ShapeError, TapeExitError, UnsupportedError
 from ..ops.operators import ROADS
 from ..ops.special import of_scipy
+from ..owned import own
 from ..primitive import UFUNCS
 from ..trace import Tensor, bind, make, ndarray
 from ..transforms.mutate import ELLIPSIS, assign
@@ -208,12 +209,15 @@ Tensor.__array_function__ = array_function
 
 
 def tensor(x: Any) -> Tensor:
-    """A tensor for anything array-like; tensors as they are, lists of tensors stacked."""
+    """A tensor for anything array-like; tensors as they are, lists of tensors stacked.
+
+    An array is copied: the tape may keep the tensor's buffer, and the user may change the array.
+    """
     if isinstance(x, Tensor):
         return x
     if isinstance(x, tuple | list) and recorded(x):
-        return FUNCTIONS[np.stack]([tensor(v) for v in x])  # type: ignore[no-any-return]
-    return make(x if isinstance(x, ndarray) else np.asarray(x), None, trace.EAGER)
+        return FUNCTIONS[np.stack]([tensor(v) for v in x])
+    return make(own(np.asarray(x)) if isinstance(x, ndarray) else np.asarray(x), None, trace.EAGER)
 
 
 def is_raw(x: Any) -> bool:

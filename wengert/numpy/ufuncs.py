@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import ArgumentError, TapeExitError, UnsupportedError
 from ..ops import elementwise as e
-from ..ops.index import AddAt, GetItem
+from ..ops.index import AddAt, GetItem, as_index
+from ..owned import own
 from ..primitive import UFUNCS
 from ..trace import Tensor, bind
 from ..transforms.mutate import ELLIPSIS, assign
@@ -150,6 +151,12 @@ def target_of(name: str, a: Any, b: Any) -> None:
         )
 
 
+def index_of(i: Any) -> Any:
+    """An index of the tape's own: the user may change the array later."""
+    i = plain(i)
+    return own(as_index(i)) if isinstance(i, list | np.ndarray) else i
+
+
 def add_at(sign: Any) -> Method:
     """a[index] += b, where an index that occurs twice is added to twice."""
 
@@ -160,9 +167,7 @@ def add_at(sign: Any) -> Method:
             getattr(np, name).at(a, plain(index), plain(b))
             return
         items = index if isinstance(index, tuple) else (index,)
-        at = GetItem(
-            tuple(np.asarray(plain(i)) if isinstance(i, Tensor | list) else i for i in items)
-        )
+        at = GetItem(tuple(index_of(i) for i in items))
         b = tensor(b)
         b = b if sign is None else sign(b)
         assign(a, (ELLIPSIS,), bind(AddAt(at), a, b.astype(a.dtype)))
