@@ -4,8 +4,17 @@ import numpy as np
 import numpy_cases_a  # noqa: F401  (fills the registry)
 import numpy_cases_b  # noqa: F401
 import numpy_cases_c  # noqa: F401
+import numpy_cases_d  # noqa: F401
 import pytest
-from numpy_checks import CASES, check_gradients, check_second, check_values, check_vmap, quiet
+from numpy_checks import (
+    CASES,
+    check_gradients,
+    check_ownership,
+    check_second,
+    check_values,
+    check_vmap,
+    quiet,
+)
 
 import wengert as wg
 from wengert.numpy import table
@@ -32,6 +41,11 @@ def test_second_derivatives(c):
 @each([c for c in CASES if c.vmap])
 def test_vmap_is_a_stack_of_calls(c):
     check_vmap(c)
+
+
+@each([c for c in CASES if c.grad and len(c.xs) > 1])
+def test_operands_that_change_later_do_not_matter(c):
+    check_ownership(c)
 
 
 def test_the_names_of_cases_are_unique():
@@ -62,7 +76,8 @@ ELSEWHERE = {
     "fill_diagonal",
     "putmask",
     "place",
-}  # in place: test_numpy_inplace.py
+    "i0",
+}  # in place: test_numpy_inplace.py, or a special function
 
 
 def test_numpy_is_the_reference():

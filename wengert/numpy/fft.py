@@ -11,9 +11,20 @@ from ..ops import elementwise as e
 from ..ops.fft import FFT, IRFFT, RFFT, TRANSPOSED
 from ..trace import bind
 from .check import axis_of
+from .creation import asarray
 from .table import implements, into, tensor
 
-fftfreq, rfftfreq = np.fft.fftfreq, np.fft.rfftfreq
+
+def _frequencies(name: str) -> Any:
+    def f(n: int, /, d: float = 1.0, *, dtype: Any = None, device: Any = None) -> Any:
+        return asarray(getattr(np.fft, name)(n, d), dtype=dtype, device=device)
+
+    f.__name__ = name
+    f.__doc__ = f"The frequencies of the terms, for n samples d apart: np.fft.{name}."
+    return f
+
+
+fftfreq, rfftfreq = map(_frequencies, ("fftfreq", "rfftfreq"))
 
 
 def _norm(what: str, norm: Any) -> Any:

@@ -37,22 +37,22 @@ def _duplicate(x: Tensor) -> Tensor:
     """copy.copy and deepcopy: a leaf becomes another leaf, a result is copied with its gradient."""
     if x.is_leaf:
         y = x.detach().copy()
-        return y.requires_grad_() if x.requires_grad else y  # type: ignore[no-any-return]
-    return x.copy()  # type: ignore[no-any-return]
+        return y.requires_grad_() if x.requires_grad else y
+    return x.copy()
 
 
 @method("reshape")
 def reshape(self: Tensor, *s: Any, order: str = "C", copy: Any = None) -> Tensor:
     """The same numbers in another shape."""
-    return shape.reshape(self, s[0] if len(s) == 1 else s, order, copy=copy)  # type: ignore[no-any-return]
+    return shape.reshape(self, s[0] if len(s) == 1 else s, order, copy=copy)
 
 
 @method("transpose")
 def transpose(self: Tensor, *axes: Any) -> Tensor:
     """Permute the axes; reversed by default."""
     if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], tuple | list)):
-        return shape.transpose(self, axes[0])  # type: ignore[no-any-return]
-    return shape.transpose(self, axes or None)  # type: ignore[no-any-return]
+        return shape.transpose(self, axes[0])
+    return shape.transpose(self, axes or None)
 
 
 T.T = property(lambda x: mutate.transpose(x, tuple(range(x.ndim))[::-1], getframe(1)))
@@ -63,7 +63,7 @@ def mT(self: Tensor) -> Tensor:
     """The last two axes exchanged."""
     if self.ndim < 2:
         raise ShapeError("x.mT", "two axes or more are needed", operands=[("x", self)])
-    return shape.swapaxes(self, -1, -2)  # type: ignore[no-any-return]
+    return shape.swapaxes(self, -1, -2)
 
 
 T.mT = mT
@@ -82,13 +82,13 @@ def astype(
     if casting != "unsafe":
         castable("astype", self.dtype, dtype, casting)
     y = cast(self, dtype)
-    return y.copy() if y is self and copy else y  # type: ignore[no-any-return]
+    return y.copy() if y is self and copy else y
 
 
 @method("round")
 def round(self: Tensor, decimals: int = 0, out: Any = None) -> Tensor:
     """Rounded values: piecewise constant, no derivative."""
-    return finish(rounded(self, decimals), out)  # type: ignore[no-any-return]
+    return finish(rounded(self, decimals), out)
 
 
 def rounded(x: Any, decimals: int = 0) -> Any:
@@ -135,19 +135,19 @@ def partition(
 @method("repeat")
 def repeat(self: Tensor, repeats: Any, axis: Any = None) -> Tensor:
     """Every element, or slice along an axis, several times over."""
-    return select.repeat(self, repeats, axis)  # type: ignore[no-any-return]
+    return select.repeat(self, repeats, axis)
 
 
 @method("compress")
 def compress(self: Tensor, condition: Any, axis: Any = None, out: Any = None) -> Tensor:
     """The slices along an axis where the condition holds."""
-    return select.compress(condition, self, axis, out)  # type: ignore[no-any-return]
+    return select.compress(condition, self, axis, out)
 
 
 @method("choose")
 def choose(self: Tensor, choices: Any, out: Any = None, mode: str = "raise") -> Tensor:
     """y[i] = choices[self[i]][i]."""
-    return select.choose(self, choices, out, mode)  # type: ignore[no-any-return]
+    return select.choose(self, choices, out, mode)
 
 
 @method("argpartition")

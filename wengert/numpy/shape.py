@@ -426,3 +426,11 @@ def size(x: Any, axis: Any = None) -> int:
     """How many numbers, or how many along an axis."""
     s = shape_of(x)
     return math.prod(s) if axis is None else math.prod(s[a] for a in ordered_axes("size", x, axis))
+
+
+FUNCTIONS_LIKE = {
+    "zeros_like": zeros_like,
+    "ones_like": ones_like,
+    "empty_like": empty_like,
+    "full_like": full_like,
+}
