@@ -109,3 +109,23 @@ def test_a_reshape_of_a_number_that_differs_from_lane_to_lane_is_a_window(close)
         return b
 
     close(vmap(f)(square[0]), square[0] + np.tanh(square[0]))
+
+
+def reshaped(x):
+    b = wg.zeros(2, 2)
+    b[...] = x
+    v = b.reshape(4)
+    v[1] = 0.5
+    v[2:] *= x[0]
+    return b.T
+
+
+def test_a_reshaped_window_on_a_cotangent_stored_in_another_order(close):
+    """A reshape of a transposed cotangent is a copy, and what was written to it was lost."""
+    want = jacfwd(reshaped)(square)
+    close(want[:, :, 0, 1], [[0, 0], [0, square[1, 1]]])
+    close(jacrev(reshaped)(square), want)
+    close(grad(lambda x: np.sum(reshaped(x) * square))(square), np.tensordot(square, want, 2))
+    turned = np.asfortranarray(square)
+    close(jvp(reshaped, square, turned)[1], np.tensordot(want, square, 2))
+    close(jvp(lambda x: reshaped(x * 1.0), turned, square)[1], np.tensordot(want, square, 2))

@@ -144,6 +144,18 @@ def window(buffer: Array, path: tuple[Any, ...]) -> tuple[Array, Index]:
     return buffer, path[-1].index
 
 
+def put(buffer: Array, path: tuple[Any, ...], v: Any) -> None:
+    """buffer[path] = v, in place. A buffer stored in another order than the one that the path was made
+    for has no such window where the path reshapes, and is written number by number."""
+    part, index = window(buffer, path)
+    if len(path) == 1 or part.size == 0 or np.may_share_memory(part, buffer):
+        part[index] = v
+        return
+    part, index = window(np.arange(buffer.size).reshape(buffer.shape), path)
+    places = part[index]
+    buffer.flat[np.ravel(places)] = np.ravel(np.broadcast_to(v, np.shape(places)))
+
+
 def repeats(i: Array, n: int) -> bool:
     """Whether an index array names a place twice, on an axis of length n."""
     places = np.sort(np.where(i < 0, i + n, i), axis=None)
@@ -233,8 +245,7 @@ class Write(Linear):
 
     def impl(self, x: Array, v: Array) -> Array:
         y = np.array(x)
-        part, index = window(y, self.path)
-        part[index] = v
+        put(y, self.path, v)
         return y
 
     def infer(self, x: Aval, v: Aval) -> Aval:
@@ -284,20 +295,19 @@ class Write(Linear):
     def pull_owned(self, g: Any, live: tuple[int, ...], b_shape: Shape) -> Any:
         """Both cotangents out of one buffer that the sweep holds alone: O(size of the slot)."""
         buffer, mask = (g.value, g.mask) if isinstance(g, Masked) else (g, None)
-        part, index = window(buffer, self.path)
         if live == (0,):
-            part[index] = 0
+            put(buffer, self.path, 0)
             if mask is not None:
-                part, index = window(mask, self.path)
-                part[index] = False
+                put(mask, self.path, False)
             return g
+        part, index = window(buffer, self.path)
         gv: Any = np.array(part[index])
-        part[index] = 0
+        put(buffer, self.path, 0)
         last = self._last(buffer.shape)
         if mask is not None:
             part, index = window(mask, self.path)
             gm = np.array(part[index])
-            part[index] = False
+            put(mask, self.path, False)
             gm = gm if last is None else gm & last
         elif last is not None:
             gm = last

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import trace
 from ..errors import LevelError
-from ..ops.index import Write, window
+from ..ops.index import Write, put
 from ..trace import SOLE, Tensor, View, bare, generation, getrefcount, make, ndarray
 from ..types import RAW
 
@@ -28,8 +28,7 @@ def store_into(x: Tensor, path: tuple[Any, ...], v: Any) -> None:
             d = np.array(d)
         elif getrefcount(d) > SOLE or d.base is not None or not d.flags.writeable:
             d = d.copy(order="K")
-        part, index = window(d, path)
-        part[index] = v
+        put(d, path, v)
     except (ValueError, TypeError, IndexError) as error:
         raise Write(path).refusal((d, v), error) from error
     finally:
