@@ -310,3 +310,30 @@ def test_cross_entropy_gradient_is_probability_minus_label(close):
     close(grad(lambda a: wg.cross_entropy(a, labels))(logits), want)
     huge = grad(lambda a: wg.cross_entropy(a, np.array([0, 1])))(np.array([[1e4, 0.0], [1e4, 0.0]]))
     close(huge, [[0, 0], [0.5, -0.5]])
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0, 1000.0])
+def test_cross_entropy_keeps_its_digits_under_an_offset(offset):
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((512, 10)).astype(np.float32)
+    labels = np.argmax(logits, 1)
+    logits[np.arange(512), labels] += 4
+    logits += np.float32(offset)
+    exact = logits.astype(np.float64)
+    want = np.mean(np.log(np.exp(exact - offset).sum(1)) - (exact - offset)[np.arange(512), labels])
+    recorded = wg.cross_entropy(wg.tensor(logits, requires_grad=True), labels)
+    plain = wg.cross_entropy(logits, labels)
+    assert abs(recorded.item() - want) < 3e-7 * max(1, want)
+    assert recorded.item() == float(plain)
+
+
+def test_cross_entropy_of_infinite_logits():
+    a = wg.tensor([[0.0, -np.inf, 1.0], [-np.inf, 0.0, -np.inf]], requires_grad=True)
+    loss = wg.cross_entropy(a, np.array([2, 1]))
+    assert abs(loss.item() - np.log1p(np.exp(-1)) / 2) < 1e-15
+    loss.backward()
+    assert np.isfinite(a.grad.numpy()).all()
+
+
+def test_the_modulus_of_complex_numbers_to_second_order():
+    wg.testing.check_grads(lambda z: np.sum(np.abs(z)), (np.array([1 + 2j, -0.5j]),), order=2)

@@ -267,7 +267,10 @@ imag = E(
 
 def phase(x: Array) -> Array:
     """conj(x) / |x|, and 0 at 0: the sign of a real number."""
-    return conj(sign(x)) if x.dtype.kind == "c" else sign(x)
+    if x.dtype.kind != "c":
+        return sign(x)
+    size = abs(x)
+    return conj(x) / where(eq(size, 0), 1.0, size).astype(size.dtype)
 
 
 def real_part(d: Array) -> Array:

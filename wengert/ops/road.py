@@ -9,6 +9,7 @@ is paid for on every operation of every eager program; bench/eager.py says what 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -354,6 +355,9 @@ def pull_loss(g: Any, op: Any, a: Any, b: Any, cache: Any) -> Any:
 LOSS = Rule(MeanCrossEntropy, (0,), ("op", "a", "b", "cache"), pull_loss)
 
 
+INT64 = np.dtype(np.int64)
+
+
 def cross_entropy(logits: Any, labels: Any) -> Any:
     """Mean cross-entropy of logits [.., k] with integer labels [..]:  mean_i(logsumexp(a_i) - a_i[b_i]).
 
@@ -374,17 +378,19 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
         and logits.data.__class__ is ndarray
         and logits.data.ndim == 2
         and b.shape == logits.data.shape[:1]
-        and b.dtype == np.int64
+        and b.dtype is INT64
     ):
         a = logits.data
         n, k = a.shape
-        if n and b.view(np.uint64).max() < k:  # a negative label is a huge one
-            m = np.maximum.reduce(a, axis=1, keepdims=True)
+        m = np.maximum.reduce(a, axis=1, keepdims=True, initial=-np.inf)
+        # a negative label is a huge one; labels out of range and infinite logits go the general way
+        if np.maximum.reduce(b.view(np.uint64), initial=0) < k and isfinite(np.add.reduce(m, None)):
             e = np.exp(a - m)
             s = np.add.reduce(e, axis=1, keepdims=True)
             index = (np.arange(n), b if labels is not b else b.copy())
-            y = (np.add.reduce(np.log(s) + m)[0] - np.add.reduce(a[index])) / n
-            if np.isfinite(y):
+            rows = np.log(s)[:, 0] + (m[:, 0] - a[index])
+            y = np.add.reduce(rows) / n
+            if n:
                 fr = getframe(1)
                 if fr.f_code.co_filename in LIBRARY:
                     fr = user_frame(fr)

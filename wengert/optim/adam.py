@@ -77,19 +77,18 @@ class Adam(Optimizer):
         if self.weight_decay and not self.decoupled:
             p *= self.weight_decay
             g += p
+        # the rows hold m / (1 - beta1) and v / (1 - beta2): two passes over memory fewer
         m *= beta1
-        np.multiply(g, 1 - beta1, out=scratch)
-        m += scratch
+        m += g
         v *= beta2
         g *= g
-        g *= 1 - beta2
         v += g
-        # m^ / (sqrt(v^) + eps), with both sides of the quotient times sqrt(1 - beta2^t)
-        root = math.sqrt(1 - beta2**t)
+        # m^ / (sqrt(v^) + eps), with both sides of the quotient over `root`
+        root = math.sqrt((1 - beta2) / (1 - beta2**t))
         np.sqrt(v, out=scratch)
-        scratch += self.eps * root
+        scratch += self.eps / root
         np.divide(m, scratch, out=g)
-        g *= self.lr * root / (1 - beta1**t)
+        g *= self.lr * (1 - beta1) / (1 - beta1**t) / root
         if self.weight_decay and self.decoupled:
             p *= self.lr * self.weight_decay
             g += p

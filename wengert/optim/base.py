@@ -155,17 +155,20 @@ class Optimizer:
                 self._step(block)
 
     def _step(self, block: _Block) -> None:
-        copy, reads_values = np.copyto, self.reads_values
-        present = []
-        for i, p in enumerate(block.parameters):
-            g = p.node.grad
-            if g is not None:
-                present.append(i)
-                copy(block.gradients[i], g.data if isinstance(g, Tensor) else g)
-                if reads_values:
-                    copy(block.values[i], p.data)
-        if not present:
-            return
+        gradients = [p.node.grad for p in block.parameters]
+        present = [i for i, g in enumerate(gradients) if g is not None]
+        gradients = [g.value() if isinstance(g, Tensor) else g for g in gradients if g is not None]
+        if len(present) == len(block.parameters):
+            np.concatenate(gradients, None, block.gradient)
+            if self.reads_values:
+                np.concatenate([p.data for p in block.parameters], None, block.value)
+        else:
+            for i, g in zip(present, gradients):
+                np.copyto(block.gradients[i], g)
+                if self.reads_values:
+                    np.copyto(block.values[i], block.parameters[i].data)
+            if not present:
+                return
         for first, last in block.runs(present):
             part = slice(block.starts[first], block.stops[last])
             rows = [row[part] for row in block.states]
@@ -174,7 +177,7 @@ class Optimizer:
             block.steps[first : last + 1] = [t] * (last + 1 - first)
         for i in present:
             w = writable(block.parameters[i])
-            np.subtract(w, block.gradients[i], out=w)
+            w -= block.gradients[i]
 
     @property
     def reads_values(self) -> bool:

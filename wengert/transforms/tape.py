@@ -270,6 +270,7 @@ def sweep(
     node = root
     mark = None if keep else _Sweep()
     sink = sink or accumulate
+    leaves: list[Any] = []  # apart from the heap, which is then empty while there is one path
     while True:
         rule = node.rule
         if rule is None:
@@ -293,14 +294,17 @@ def sweep(
             g = res = None
             if rule.single:
                 (p,) = parents
-                if not heap:  # a chain: its only successor is next
+                if not heap and (p.rule is not None or not leaves):  # a chain: it is next
                     g, node = gs, p
                     gs = parents = None
                     continue
                 c = cotangents.get(p)
                 if c is None:
                     cotangents[p] = gs
-                    heappush(heap, (p.seq, p))
+                    if p.rule is None:
+                        leaves.append(p)
+                    else:
+                        heappush(heap, (p.seq, p))
                 else:
                     del cotangents[p]
                     if gs.__class__ is At and getrefcount(c) <= SOLE:
@@ -314,15 +318,20 @@ def sweep(
                     c = cotangents.get(p)
                     if c is None:
                         cotangents[p] = x
-                        heappush(heap, (p.seq, p))
+                        if p.rule is None:
+                            leaves.append(p)
+                        else:
+                            heappush(heap, (p.seq, p))
                     else:
                         del cotangents[p]
                         cotangents[p] = plus(c, x)
                 gs = x = c = None
         if not heap:
-            return
+            break
         node = heappop(heap)[1]
         g = cotangents.pop(node)
+    for leaf in leaves:
+        sink(leaf, densify(cotangents.pop(leaf)))
 
 
 def pull_owned(rule: Rule, g: Any, res: Any) -> Any:

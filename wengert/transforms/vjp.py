@@ -11,8 +11,9 @@ import numpy as np
 from .. import tree
 from ..errors import DTypeError, NonScalarError, ShapeError
 from ..owned import own
+from ..primitive import Linear, Rule
 from ..structural import cast, densify
-from ..trace import Leaf, Level, Tensor, decay, looked, make, push
+from ..trace import Leaf, Level, Node, Tensor, decay, getframe, looked, make, push, seq
 from ..types import dtype_of, is_inexact, shape_of
 from .conventions import chosen
 from .jvp import inward, lower, outward
@@ -51,12 +52,24 @@ class Recorded:
 
         live = [(n, g) for n, g in zip(nodes, gs) if n is not None]
         with np.errstate(all="ignore"):
-            for i, (node, g) in enumerate(live):
-                sweep(node, g, keep or i + 1 < len(live), None, sink)
+            if len(live) == 1:
+                sweep(*live[0], keep, None, sink)
+            elif live:
+                sweep(joined(live), None, keep, None, sink)
         return [
             found[n] if n in found else np.zeros(shape_of(x), dtype_of(x))
             for n, x in zip(self.leaves, self.xs)
         ]
+
+
+JOIN = Rule(Linear, (), (), lambda g, *gs: gs)
+
+
+def joined(live: list[tuple[Any, Any]]) -> Node:
+    """A node above several results, so that one sweep serves them all."""
+    nodes, gs = zip(*live)
+    here = getframe(0)
+    return Node(seq(), JOIN, nodes, gs, here.f_code, here.f_lasti)
 
 
 def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
