@@ -13,6 +13,8 @@ import numpy as np
 
 import wengert as wg
 from wengert.errors import TapeExitError, UnsupportedError
+from wengert.graph import evaluate
+from wengert.transforms.staging import stage
 
 CASES = []
 
@@ -265,3 +267,47 @@ def check_ownership(c):
                 grads.append(value(leaf.grad))
         if grads:
             np.testing.assert_array_equal(*grads, err_msg=f"{c.name}: argument {k}")
+
+
+def check_staged(c):
+    """The graph of a function, evaluated, is the function."""
+    f = lambda *xs: [v for v in leaves(c.f(*xs)) if hasattr(v, "dtype")]
+    want, wrong = quiet(f, *c.xs)
+    if wrong is None:
+        staged = stage(f, *c.xs)
+        constants = [t.value() for t in staged.state]
+        got = evaluate(staged.graph, *c.xs, *constants)
+        compare([value(g) for g in got[: len(want)]], [value(w) for w in want], f"{c.name}: staged")
+
+
+def check_nested(c):
+    """Derivatives under vmap, and vmap under derivatives, are stacks of derivatives."""
+    if quiet(c.f, *c.xs)[1] is not None or not all(x.size for x in c.xs):
+        return
+    lanes = [tuple(x + 0.05 * k * arr(*x.shape, seed=k + 7) for x in c.xs) for k in range(2)]
+    stacked = tuple(np.stack(xs) for xs in zip(*lanes))
+
+    def total(*xs):
+        return sum((y * y.conj()).real.sum() for y in numbers(c.f(*xs)))
+
+    everything = tuple(range(len(c.xs)))
+    want = [wg.grad(total, everything, allow_unused=True)(*xs) for xs in lanes]
+    inside = wg.vmap(wg.grad(total, everything, allow_unused=True))(*stacked)
+    outside = wg.grad(lambda *xs: wg.vmap(total)(*xs).sum(), everything, allow_unused=True)(
+        *stacked
+    )
+    forward = wg.vmap(lambda *xs: wg.jvp(total, xs, xs)[1])(*stacked)
+    for i in everything:
+        w = np.stack([value(g[i]) for g in want])
+        scale = 1 + np.max(np.abs(w), initial=0)
+        np.testing.assert_allclose(
+            value(inside[i]), w, 1e-9, 1e-9 * scale, err_msg=f"{c.name}: vmap(grad)"
+        )
+        np.testing.assert_allclose(
+            value(outside[i]), w, 1e-9, 1e-9 * scale, err_msg=f"{c.name}: grad(vmap)"
+        )
+    for k, xs in enumerate(lanes):
+        slope = sum(pair(value(g), x) for g, x in zip(want[k], xs))
+        np.testing.assert_allclose(
+            value(forward)[k], slope, 1e-8, 1e-8, err_msg=f"{c.name}: vmap(jvp)"
+        )

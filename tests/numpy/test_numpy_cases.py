@@ -9,8 +9,10 @@ import pytest
 from numpy_checks import (
     CASES,
     check_gradients,
+    check_nested,
     check_ownership,
     check_second,
+    check_staged,
     check_values,
     check_vmap,
     quiet,
@@ -46,6 +48,17 @@ def test_vmap_is_a_stack_of_calls(c):
 @each([c for c in CASES if c.grad and len(c.xs) > 1])
 def test_operands_that_change_later_do_not_matter(c):
     check_ownership(c)
+
+
+@each([c for c in CASES if c.vmap])
+def test_staging_knows_every_function_without_values(c):
+    check_staged(c)
+
+
+@pytest.mark.slow
+@each([c for c in CASES if c.vmap and c.grad])
+def test_transforms_nest(c):
+    check_nested(c)
 
 
 def test_the_names_of_cases_are_unique():

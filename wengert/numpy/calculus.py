@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, LevelError, ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..ops import elementwise as e
 from ..ops.index import Pad
 from ..trace import bind
@@ -14,7 +14,7 @@ from ..types import shape_of
 from . import reduce as r
 from .check import axis_of, given, ordered_axes
 from .shape import FULL, broadcast_to, concatenate, moveaxis, ravel, reshape, stack
-from .table import implements, plain, tensor
+from .table import implements, known, plain, tensor
 
 
 def cut(x: Any, axis: int, *bounds: Any) -> Any:
@@ -185,10 +185,10 @@ def interp(
 
 def _place(x: Any, xp: Any) -> Any:
     """The interval of each x: by search, or lane by lane by counting the xp below it."""
-    try:
-        return np.searchsorted(xp.value(), x.value(), "right") - 1
-    except LevelError:
+    v, vp = known(x), known(xp)
+    if v is None or vp is None:
         return r.sum(e.ge(x[..., None], xp), -1) - 1
+    return np.searchsorted(vp, v, "right") - 1
 
 
 # ------------------------------------------------------------------ convolution

@@ -19,9 +19,7 @@ from ..errors import (
     ShapeError,
     UnsupportedError,
     WengertError,
-    user_frame,
 )
-from ..trace import getframe
 from ..types import shape_of
 
 NOTHING: Any = np._NoValue
@@ -40,12 +38,6 @@ def given(v: Any) -> bool:
 def flag(v: Any) -> bool:
     """A boolean argument, such as keepdims, which NumPy may hand over as its marker."""
     return v is not NOTHING and bool(v)
-
-
-def frame() -> Any:
-    """The frame of the user's call, when asked by a public function."""
-    f = getframe(2)
-    return user_frame(f) if f.f_code.co_filename in LIBRARY else f
 
 
 def axes_of(what: str, x: Any, axis: Any) -> tuple[int, ...]:

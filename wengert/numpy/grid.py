@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, LevelError, ShapeError, UnsupportedError
+from ..errors import ArgumentError, ShapeError, UnsupportedError
 from ..ops import elementwise as e
 from ..ops.linear import astype as cast
 from ..trace import Tensor
@@ -15,7 +15,7 @@ from . import reduce as r
 from .check import axis_of, refuse
 from .select import unique
 from .shape import broadcast_arrays, concatenate, moveaxis, ravel, reshape, stack
-from .table import by_value, implements, plain, tensor
+from .table import by_value, implements, known, plain, tensor
 
 
 # ------------------------------------------------------------------ ranges and grids
@@ -62,11 +62,8 @@ def geomspace(
 ) -> Any:
     """Evenly spaced ratios from start to stop, of one sign."""
     a, b = broadcast_arrays(start, stop)
-    try:
-        odd = a.dtype.kind == "c" or b.dtype.kind == "c" or bool(r.any(e.eq(a * b, 0)))
-    except LevelError:  # lanes whose signs nobody can look at
-        odd = False
-    if odd:
+    zero = known(r.any(e.eq(a * b, 0)))
+    if a.dtype.kind == "c" or b.dtype.kind == "c" or (zero is not None and zero):
         raise ArgumentError("geomspace(a, b)", "both ends are real and not 0")
     a, b = a.astype(float), b.astype(float)
     logs = linspace(e.log10(abs(a)), e.log10(abs(b)), num, endpoint)

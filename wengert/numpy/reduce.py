@@ -13,9 +13,9 @@ from ..ops.fused import LogSoftmax, LogSumExp, Softmax
 from ..ops.linear import Cumsum, Sum
 from ..ops.order import ArgMax, ArgMin, Max, Min, Prod
 from ..ops.road import one
-from ..trace import Tensor, bind
+from ..trace import Tensor, bind, getframe
 from ..types import shape_of
-from .check import NOTHING, axes_of, axis_of, flag, frame, given, ordered_axes
+from .check import NOTHING, axes_of, axis_of, flag, given, ordered_axes
 from .table import finish, implements, tensor
 
 
@@ -64,9 +64,9 @@ def sum(
     """Sum over axes.  gx = gy, broadcast back."""
     plain = axis is None and dtype is None and out is None and initial is None and where is True
     if plain and x.__class__ is Tensor:
-        return one(Sum(tuple(range(x.ndim)), flag(keepdims)), x, frame())
+        return one(Sum(tuple(range(x.ndim)), flag(keepdims)), x, getframe(1))
     x = masked(typed(x, dtype), where, 0)
-    y = one(Sum(axes_of("sum", x, axis), flag(keepdims)), x, frame())
+    y = one(Sum(axes_of("sum", x, axis), flag(keepdims)), x, getframe(1))
     y = cast(y, dtype)
     return finish(y + cast(initial, y.dtype) if given(initial) else y, out)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, LevelError, ShapeError, UnsupportedError
+from ..errors import ArgumentError, ShapeError, UnsupportedError
 from ..ops import elementwise as e
 from ..ops.index import AddAt, GetItem, Pad
 from ..ops.order import ArgSort
@@ -27,7 +27,7 @@ from .shape import (
     reshape,
     sizes,
 )
-from .table import finish, implements, plain, tensor
+from .table import finish, implements, known, plain, tensor
 
 
 # ------------------------------------------------------------------ by index
@@ -328,11 +328,8 @@ def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
     stacked = [*choices] if not isinstance(choices, Tensor) else list(choices)
     n = len(stacked)
     a, *vs = broadcast_arrays(_modes(a, n, mode), *stacked)
-    try:
-        index = plain(a)
-    except LevelError:  # lanes choose for themselves, and nobody can look
-        index = np.zeros(0, int)
-    if index.size and not (index.min() >= 0 and index.max() < n):
+    index = known(a)
+    if index is not None and index.size and not (index.min() >= 0 and index.max() < n):
         raise ArgumentError("choose(a, choices)", f"an entry of a is not one of the {n} choices")
     kind = np.result_type(*(v.dtype for v in vs))
     y = vs[0].astype(kind)

@@ -11,10 +11,10 @@ import numpy as np
 from ..errors import ArgumentError, ShapeError
 from ..ops.index import Concatenate
 from ..ops.linear import Broadcast
-from ..trace import bind
+from ..trace import bind, getframe
 from ..transforms import mutate
 from ..types import shape_of
-from .check import axis_of, castable, frame, ordered_axes, refuse
+from .check import axis_of, castable, ordered_axes, refuse
 from .reduce import expand_dims
 from .table import finish, implements, tensor
 
@@ -36,7 +36,7 @@ def reshape(x: Any, /, shape: Any = None, order: str = "C", *, copy: Any = None)
     if order not in ("C", "F", "A"):
         raise ArgumentError(f"reshape(x, order={order!r})", 'the order is "C", "F" or "A"')
     if order == "F":
-        x, shape = mutate.transpose(x, tuple(range(x.ndim))[::-1], frame()), shape[::-1]
+        x, shape = mutate.transpose(x, tuple(range(x.ndim))[::-1], getframe(1)), shape[::-1]
     if -1 in shape:
         known = -math.prod(shape)
         if known > 0 and not x.size % known and shape.count(-1) == 1:
@@ -45,9 +45,9 @@ def reshape(x: Any, /, shape: Any = None, order: str = "C", *, copy: Any = None)
         raise ShapeError(
             f"reshape(x, {list(shape)})", f"{x.size} elements do not fill it", operands=[("x", x)]
         )
-    y = mutate.reshape(x, shape, frame())
+    y = mutate.reshape(x, shape, getframe(1))
     if order == "F":
-        y = mutate.transpose(y, tuple(range(y.ndim))[::-1], frame())
+        y = mutate.transpose(y, tuple(range(y.ndim))[::-1], getframe(1))
     return y.copy() if copy else y
 
 
@@ -73,7 +73,7 @@ def transpose(x: Any, axes: Any = None) -> Any:
                 f"an order of {x.ndim} axes is needed",
                 operands=[("x", x)],
             )
-    return mutate.transpose(x, perm, frame())
+    return mutate.transpose(x, perm, getframe(1))
 
 
 @implements(np.swapaxes)
@@ -83,7 +83,7 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     perm = list(range(x.ndim))
     i, j = axis_of("swapaxes", x, axis1), axis_of("swapaxes", x, axis2)
     perm[i], perm[j] = j, i
-    return mutate.transpose(x, tuple(perm), frame())
+    return mutate.transpose(x, tuple(perm), getframe(1))
 
 
 @implements(np.moveaxis)
@@ -97,7 +97,7 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     order = [i for i in range(x.ndim) if i not in src]
     for d, s in sorted(zip(dst, src)):
         order.insert(d, s)
-    return mutate.transpose(x, tuple(order), frame())
+    return mutate.transpose(x, tuple(order), getframe(1))
 
 
 @implements(np.rollaxis)
@@ -120,7 +120,7 @@ def squeeze(x: Any, axis: Any = None) -> Any:
         drop = list(ordered_axes("squeeze", x, axis))
     if [a for a in drop if x.shape[a] != 1]:
         raise ShapeError(f"squeeze(x, axis={axis!r})", "its length is not 1", operands=[("x", x)])
-    return mutate.reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in drop), frame())
+    return mutate.reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in drop), getframe(1))
 
 
 @implements(np.broadcast_to)

@@ -188,7 +188,8 @@ def cov(
     if fweights is not None:
         w = np.asarray(plain(fweights), float)
     if aweights is not None:
-        w = tensor(aweights) if w is None else tensor(aweights) * w
+        aweights = tensor(aweights)
+        w = aweights if w is None else aweights * w
     if w is None:
         d, norm = x - r.mean(x, 1, keepdims=True), x.shape[1] - ddof
         y = d @ _adjoint(d)

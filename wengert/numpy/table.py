@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .. import trace
-from ..errors import ShapeError, TapeExitError, UnsupportedError
+from ..errors import LevelError, ShapeError, TapeExitError, UnsupportedError
 from ..ops.operators import ROADS
 from ..ops.special import of_scipy
 from ..owned import own
@@ -56,6 +56,15 @@ def plain(x: Any) -> Any:
     if isinstance(x, dict):
         return {k: plain(v) for k, v in x.items()}
     return x
+
+
+def known(x: Any) -> Any:
+    """The plain array of x, or None where nobody can look: under vmap, and while staging."""
+    try:
+        y = plain(x)
+    except LevelError:
+        return None
+    return None if hasattr(y, "graph") else y
 
 
 def recorded(xs: Any) -> bool:
