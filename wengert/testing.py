@@ -11,6 +11,8 @@ same holds for the operation's own derivatives.
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -158,6 +160,7 @@ def check_op(op: Primitive, *xs: Any, order: int = 2, rtol: float = 1e-6) -> Non
         _single_precision_law(op, xs)
         for lanes in range(1, 1 << len(xs)):
             _vmap_law(op, xs, lanes)
+        _complex_law(op, xs, order, rtol)
     wrt = [i for i, x in enumerate(xs) if is_inexact(x.dtype)]
     if isinstance(op, Constant) or not wrt or not any(is_inexact(v.dtype) for v in _parts(y)):
         return
@@ -200,6 +203,19 @@ def _lower_law(op: Primitive, xs: Any, y: Any) -> None:
     if loops is not None:
         bodies = {name: o.f for name, o in OPS.items() if hasattr(o, "f")}
         _close(f"{op!r}: nest {loops} = impl", nest.evaluate(loops, xs, bodies), y, 1e-12)
+
+
+def _complex_law(op: Primitive, xs: Any, order: int, rtol: float) -> None:
+    """The derivatives at complex operands, wherever the operation takes them: right, or refused."""
+    if isinstance(op, Constant) or not xs or any(x.dtype != np.float64 for x in xs):
+        return
+    rng = np.random.default_rng(1)
+    zs = tuple(x + 0.3j * rng.standard_normal(x.shape) for x in xs)
+    with warnings.catch_warnings(), contextlib.suppress(TypeError, np.exceptions.ComplexWarning):
+        warnings.simplefilter("error", np.exceptions.ComplexWarning)
+        if all(np.isfinite(v).all() for v in _parts(op.impl(*zs))):
+            name = f"{op!r} of complex numbers"
+            check_grads(lambda *a: bind(op, *a), zs, order, rtol=rtol, name=name)
 
 
 WIDENS = {"float_power"}  # NumPy computes it in float64 whatever it is given
