@@ -70,6 +70,8 @@ WRITES = {
     "column": lambda y, v: y.__setitem__((slice(None), 2), v[:3]),
     "mask": lambda y, v: y.__setitem__(M, 2.0),
     "lists": lambda y, v: y.__setitem__(([0, 2], [1, 3]), v[:2]),
+    "apart": lambda y, v: y.reshape(3, 2, 2).__setitem__(([0, 2], slice(None), [1, 0]), v[:2]),
+    "add.at apart": lambda y, v: np.add.at(y.reshape(3, 2, 2), ([0, 0], slice(None), [1, 1]), v[:2]),
     "sin out": lambda y, v: np.sin(y * 2, out=y),
     "add out where": lambda y, v: np.add(y, v, out=y, where=M),
     "sum out": lambda y, v: np.sum(y * v, axis=0, out=y[0]),

@@ -1,5 +1,7 @@
-"""SciPy's array-API functions work on tensors and keep the gradient (in a process of their own: SciPy
-reads the switch when it is imported)."""
+"""SciPy's array-API functions work on tensors and keep the gradient.
+
+In a process of their own: SciPy reads the switch when it is imported.
+"""
 
 import os
 import subprocess
@@ -46,7 +48,8 @@ for name, (f, x) in CASES.items():
     np.sum(y * g).backward()
     d = np.random.default_rng(2).standard_normal(x.shape)
     slope = np.sum(g * (f(x + 1e-6 * d) - f(x - 1e-6 * d))) / 2e-6
-    np.testing.assert_allclose(np.sum(t.grad.numpy() * d), slope, rtol=1e-6, atol=1e-8, err_msg=name)
+    got = np.sum(t.grad.numpy() * d)
+    np.testing.assert_allclose(got, slope, rtol=1e-6, atol=1e-8, err_msg=name)
 print(len(CASES), "functions")
 """
 

@@ -162,14 +162,20 @@ def repeats(i: Array, n: int) -> bool:
     return bool((places[1:] == places[:-1]).any())
 
 
-def batch_path(path: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The same path, lane by lane."""
+def batch_path(path: tuple[Any, ...], lanes: int) -> tuple[Any, ...]:
+    """The same path, lane by lane.
+
+    Index arrays on both sides of a slice put their axes first, before a batch axis that is a slice;
+    there the lanes are one more index array.
+    """
     out: list[Any] = []
     for step in path:
         if isinstance(step, GetItem):
-            if not is_basic(step.index) and advanced(step.index)[1]:
-                raise NotImplementedError("writing through index arrays on both sides of a slice")
-            out.append(GetItem((slice(None), *step.index)))
+            first: Any = slice(None)
+            rank, split = (0, False) if is_basic(step.index) else advanced(step.index)
+            if split:
+                first = np.arange(lanes).reshape((lanes,) + (1,) * rank)
+            out.append(GetItem((first, *step.index)))
         elif isinstance(step, Reshape):
             out.append(Reshape(step.shape, step.lanes + 1))
         else:
@@ -181,7 +187,7 @@ def align_value(x: Array, v: Array, d: int | None, path: tuple[Any, ...]) -> Arr
     """v, batched, with ones after its batch axis, so that it broadcasts into x[path] lane by lane."""
     if d is None:
         return v
-    hole = walk(np.broadcast_to(np.zeros(()), shape_of(x)), batch_path(path))
+    hole = walk(np.broadcast_to(np.zeros(()), shape_of(x)), batch_path(path, shape_of(x)[0]))
     s = shape_of(v)
     missing = hole.ndim - len(s)
     return Reshape((s[0],) + (1,) * missing + s[1:])(v) if missing > 0 else v
@@ -223,7 +229,7 @@ class AddAt(Linear):
 
     def batch(self, xs: Any, dims: Any) -> Array:
         x = batch_target(xs, dims)
-        (at,) = batch_path((self.at,))
+        (at,) = batch_path((self.at,), shape_of(x)[0])
         return AddAt(at)(x, align_value(x, xs[1], dims[1], (self.at,)))
 
 
@@ -319,7 +325,8 @@ class Write(Linear):
 
     def batch(self, xs: Any, dims: Any) -> Array:
         x = batch_target(xs, dims)
-        return Write(batch_path(self.path))(x, align_value(x, xs[1], dims[1], self.path))
+        path = batch_path(self.path, shape_of(x)[0])
+        return Write(path)(x, align_value(x, xs[1], dims[1], self.path))
 
 
 def ours(g: Any) -> bool:

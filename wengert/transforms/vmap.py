@@ -79,7 +79,7 @@ class VMap(Level):
             x.node = 0
         if x.node is not None:
             v = align_value(x.data, v, dv, path)
-            path = batch_path(path)
+            path = batch_path(path, self.n)
         store_into(x, path, v)
 
     def detach(self, t: Tensor) -> Any:
