@@ -182,7 +182,7 @@ class Tensor:
 
     `data` is the array, or a tensor of the level below; `node` is read by `level` alone: the tape
     node, the tangent, or the batch axis. `store` counts the writes to a root, or is the
-    `(root, path, generation)` of a view.
+    `(root, path, generation)` of a view, or says what the value is the length of.
     """
 
     __slots__ = ("__weakref__", "data", "level", "node", "store")
@@ -420,10 +420,8 @@ class View(Tensor):
 
 def generation(t: Tensor) -> int:
     """How often a root has been written."""
-    try:
-        return t.store  # type: ignore[no-any-return]
-    except AttributeError:
-        return 0
+    store = getattr(t, "store", 0)
+    return store if store.__class__ is int else 0
 
 
 def lens(t: Tensor) -> tuple[Tensor, tuple[Any, ...], int] | None:

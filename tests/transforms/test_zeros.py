@@ -93,10 +93,34 @@ def test_norm_at_the_origin(close):
     close(grad(lambda x: np.std(x))(np.ones(3)), np.zeros(3))
 
 
-def test_the_hessian_of_a_norm_at_the_origin_is_not_a_silent_zero():
-    """It does not exist there; an engine that says 0 is wrong by 2 for |x|^2."""
-    h = hessian(lambda x: np.linalg.norm(x) ** 2)(np.zeros(3))
-    assert np.isnan(np.diag(h)).all() or np.allclose(h, 2 * np.eye(3))
+def test_the_hessian_of_a_norm_at_the_origin(close):
+    """That of |x| does not exist there and is nan, not a silent 0; that of |x|^2 is 2 I."""
+    assert np.isnan(np.diag(hessian(np.linalg.norm)(np.zeros(3)))).all()
+    for f in (lambda x: np.linalg.norm(x) ** 2, lambda x: np.square(np.linalg.norm(x))):
+        for h in (hessian(f), jacrev(grad(f)), jacfwd(jacfwd(f)), jacrev(jacfwd(f))):
+            close(h(np.zeros(3)), 2 * np.eye(3))
+        close(hessian(lambda x: f(x - 1) * 3)(np.ones(2)), 6 * np.eye(2))
+        close(grad(f)(np.array([3.0, 4.0])), [6.0, 8.0])
+    rows = hessian(lambda m: np.sum(np.linalg.norm(m, axis=1) ** 2))(np.zeros((2, 2)))
+    close(rows.reshape(4, 4), 2 * np.eye(4))
+    close(vmap(hessian(lambda x: np.linalg.norm(x) ** 2))(np.zeros((2, 3))), [2 * np.eye(3)] * 2)
+
+
+def test_a_length_remembers_what_it_was_the_length_of(close):
+    def f(x):
+        y = x * 1.0
+        n = np.linalg.norm(y)
+        y[0] = 100.0
+        return n**2
+
+    close(grad(f)(np.array([3.0, 4.0])), [6.0, 8.0])
+
+    def g(x):
+        n = np.linalg.norm(x)
+        n += 1.0
+        return n**2
+
+    close(grad(g)(np.array([3.0, 4.0])), 12 * np.array([0.6, 0.8]))
 
 
 def test_prod_with_zeros_is_exact_at_every_order(close):

@@ -11,7 +11,7 @@ from numpy.linalg._linalg import EighResult, EigResult, QRResult, SlogdetResult,
 from ..errors import ArgumentError, MatrixError, ShapeError, UnsupportedError
 from ..ops import elementwise as e
 from ..ops.contract import expand, matmul, swap
-from ..ops.fused import Norm
+from ..ops.fused import Norm, length
 from ..ops.linalg import QR, Cholesky, Det, Inv, PNorm, SlogDet, Solve
 from ..ops.matrix import concrete, ct
 from ..ops.singular import SVD, LstSq, Pinv, Rank, SVDVals
@@ -268,7 +268,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if axis is None:
         axes = tuple(range(n))
         if ord is None or (ord in ("f", "fro") and n == 2) or (ord == 2 and n == 1):
-            return bind(Norm(axes, keepdims, True), x)
+            return length(Norm(axes, keepdims, True), x)
     else:
         axes = ordered_axes("norm", x, axis)
     if len(axes) == 1:
@@ -287,7 +287,7 @@ def _vector(x: Any, ord: Any, axis: int, keepdims: bool) -> Any:
             f"norm(x, {ord!r})", f"Invalid norm order '{ord}' for vectors", operands=[("x", x)]
         )
     if ord is None or ord == 2:
-        return bind(Norm((axis,), keepdims), x)
+        return length(Norm((axis,), keepdims), x)
     if ord == np.inf:
         return max(abs(x), axis=axis, keepdims=keepdims, initial=0)
     if ord == -np.inf:
@@ -302,7 +302,7 @@ def _vector(x: Any, ord: Any, axis: int, keepdims: bool) -> Any:
 def _matrix(x: Any, ord: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     row, col = axes
     if ord in (None, "fro", "f"):
-        return bind(Norm(tuple(sorted(axes)), keepdims), x)
+        return length(Norm(tuple(sorted(axes)), keepdims), x)
     if ord in (2, -2, "nuc"):
         s = svdvals(np.moveaxis(x, (row, col), (-2, -1)))
         if ord == "nuc":

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..primitive import General, op
 from ..structural import broadcast, masked
-from ..trace import OPS
+from ..trace import OPS, Tensor, bind, looked, make
 from ..types import Array, Aval, Shape, is_inexact, shape_of
 from .contract import affine
 from .elementwise import abs, conj, eq, exp, log, ne, sqrt, where
@@ -282,6 +282,65 @@ class Norm(General):
         return Norm(after(self.axes), self.keepdims)(*xs)
 
 
+@op
+class SquaredNorm(General):
+    """y = |x|^2 as the square of `Norm`, to the bit;  gx = 2 gy conj(x), right at the origin too.
+
+    Its derivatives know nothing of the root in between, which has none at 0.
+    """
+
+    axes: tuple[int, ...]
+    keepdims: bool
+    whole: bool = False
+
+    examples: ClassVar[Any] = [(((0,), False), (3, 4)), (((0, 1), True), np.zeros((2, 2)))]
+
+    def impl(self, x: Array) -> Array:
+        return np.square(Norm(self.axes, self.keepdims, self.whole).impl(x))
+
+    def infer(self, x: Aval) -> Aval:
+        return Norm(self.axes, self.keepdims, self.whole).infer(x)
+
+    def jvp(self, dx: Array, x: Array) -> Array:
+        along = Sum(self.axes, self.keepdims)(dx * conj(x)) * 2
+        return OPS["real"](along) if along.dtype.kind == "c" else along
+
+    def vjp(self, g: Array, x: Array) -> Array:
+        g = g if self.keepdims else Reshape(keep(shape_of(x), self.axes))(g)
+        return g * (conj(x) * 2)
+
+    def batch(self, xs: Any, dims: Any) -> Array:
+        return SquaredNorm(after(self.axes), self.keepdims)(*xs)
+
+
+class Length:
+    """Remembers, in the `store` of a tensor, what it is the length of: |x|^2 is smooth where |x| is not."""
+
+    __slots__ = ("norm", "x")
+
+    def __init__(self, norm: Norm, x: Tensor) -> None:
+        x = looked(x)
+        self.norm = norm
+        self.x = make(x.data, x.node, x.level, type(x))  # as it is now, whatever is written later
+
+
+def length(norm: Norm, x: Any) -> Any:
+    """norm(x), which remembers x."""
+    y = bind(norm, x)
+    if isinstance(y, Tensor) and y.recorded():
+        y.store = Length(norm, x)
+    return y
+
+
+def squared(y: Tensor) -> Any:
+    """y^2 if y is the length of something, by way of that; None for any other tensor."""
+    known = getattr(y, "store", None)
+    if known.__class__ is not Length:
+        return None
+    n = known.norm
+    return bind(SquaredNorm(n.axes, n.keepdims, n.whole), known.x)
+
+
 def unit_rule(d: Array, a: Array, b: Array, y: Array) -> Any:
     return d / b
 
@@ -296,5 +355,5 @@ unit_vector = OPS["div"].__class__(
         where=b != 0,
     ),
     unit_rule,
-    lambda d, b, y: -(d / b) * y,
+    lambda d, b, y: d * -(y / b),
 )

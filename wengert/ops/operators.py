@@ -11,6 +11,7 @@ from ..primitive import UFUNCS, Elementwise
 from ..trace import OPS, Tensor, bind
 from . import elementwise as e
 from .contract import matmul
+from .fused import squared
 from .road import binary, matmul_method, matmul_raw, unary
 from .special import of_scipy
 
@@ -51,9 +52,14 @@ def general(op: Any, reflected: bool = False) -> Callable[[Any, Any], Any]:
 _square = unary(e.square)
 
 
+def square(self: Any) -> Any:
+    y = squared(self)
+    return _square(self) if y is None else y
+
+
 def power(self: Any, other: Any) -> Any:
     if other.__class__ is int and other == 2:
-        return _square(self)
+        return square(self)
     return bind(e.pow, self, other)
 
 
@@ -106,6 +112,8 @@ class Roads(dict[Any, Callable[..., Any]]):
         return road
 
     def build(self, ufunc: Any, op: Any) -> Callable[..., Any]:
+        if op is e.square:
+            return square
         if isinstance(op, Elementwise) and len(op.args) == 1 and op.rules[1] is not None:
             return unary(op, 2)
         if op is matmul:
