@@ -130,7 +130,7 @@ for u in dict.fromkeys(UNARY):
     x = 1 + P if u in (np.arccosh,) else np.tanh(P) * 0.9 if u in (np.arctanh, np.arcsin, np.arccos) else P
     flat = u in (np.ceil, np.floor, np.rint, np.trunc, np.sign)
     real = {np.cbrt: "fl", np.fabs: "fl"}.get(u, "fD")
-    if u is not np.fabs:
+    if u is not None:
         case(f"ufunc {u.__name__}", u, x, grad=not flat, second=not flat, dtypes=real if u is not np.reciprocal else "fD")
 BINARY = [np.add, np.subtract, np.multiply, np.true_divide, np.power, np.arctan2, np.hypot, np.logaddexp, np.logaddexp2]
 BINARY += [np.maximum, np.minimum, np.fmax, np.fmin, np.float_power, np.copysign, np.fmod, np.remainder]

@@ -21,6 +21,7 @@ from . import (
     methods,
     nans,
     order,
+    polynomial,
     product,
     reduce,
     select,
@@ -92,11 +93,12 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
-    *standard.__all__, "arange", "asarray", "astype", "bool", "calculus", "can_cast", "complex64",
-    "complex128", "creation", "e", "empty", "empty_like", "eye", "fft", "finfo", "float32",
-    "float64", "from_dlpack", "full", "full_like", "grid", "iinfo", "inf", "int8", "int16", "int32",
-    "int64", "isdtype", "linalg", "linspace", "log_softmax", "logsumexp", "methods", "nan", "nans",
-    "newaxis", "norm", "ones", "ones_like", "order", "pi", "product", "reduce", "result_type",
-    "select", "shape", "softmax", "special", "standard", "statistics", "table", "ufuncs", "uint8",
-    "uint16", "uint32", "uint64", "values", "zeros", "zeros_like",
+    *standard.__all__, "arange", "asarray", "astype", "bool", "calculus", "can_cast",
+    "complex64", "complex128", "creation", "e", "empty", "empty_like", "eye", "fft", "finfo",
+    "float32", "float64", "from_dlpack", "full", "full_like", "grid", "iinfo", "inf", "int8",
+    "int16", "int32", "int64", "isdtype", "linalg", "linspace", "log_softmax", "logsumexp",
+    "methods", "nan", "nans", "newaxis", "norm", "ones", "ones_like", "order", "pi",
+    "polynomial", "product", "reduce", "result_type", "select", "shape", "softmax", "special",
+    "standard", "statistics", "table", "ufuncs", "uint8", "uint16", "uint32", "uint64",
+    "values", "zeros", "zeros_like",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Differences, integrals, interpolation, convolution and polynomials on a grid."""
+"""Differences, integrals, interpolation and convolution on a grid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..trace import bind
 from ..types import shape_of
 from . import reduce as r
 from .check import axis_of, given, ordered_axes
-from .shape import FULL, broadcast_to, concatenate, moveaxis, ravel, reshape, stack
+from .shape import FULL, broadcast_to, concatenate, moveaxis, ravel, reshape
 from .table import implements, known, plain, tensor
 
 
@@ -240,84 +240,3 @@ def correlate(a: Any, v: Any, mode: str = "valid") -> Any:
     n, m = a.shape[0], v.shape[0]
     flipped = (e.conj(v) if v.dtype.kind == "c" else v)[::-1]
     return _part("correlate", _full(a, flipped), n, m, mode, m > n)
-
-
-# ------------------------------------------------------------------ polynomials
-@implements(np.polyval)
-def polyval(p: Any, x: Any) -> Any:
-    """p[0] x^(n-1) + .. + p[n-1], by Horner's rule."""
-    p, x = tensor(p), tensor(x)
-    y = x * 0
-    for i in range(len(p)):
-        y = y * x + p[i]
-    return y
-
-
-def _aligned(a: Any, b: Any) -> tuple[Any, Any]:
-    """Coefficients of one length, with zeros in front."""
-    a, b = ravel(a), ravel(b)
-    n = max(a.size, b.size)
-    return tuple(bind(Pad(((n - v.size, 0),)), v) for v in (a, b))
-
-
-@implements(np.polyadd)
-def polyadd(a1: Any, a2: Any) -> Any:
-    """Sum of two polynomials."""
-    a, b = _aligned(a1, a2)
-    return a + b
-
-
-@implements(np.polysub)
-def polysub(a1: Any, a2: Any) -> Any:
-    """Difference of two polynomials."""
-    a, b = _aligned(a1, a2)
-    return a - b
-
-
-@implements(np.polymul)
-def polymul(a1: Any, a2: Any) -> Any:
-    """Product of two polynomials."""
-    a, b = (_trimmed(ravel(v)) for v in (a1, a2))
-    return convolve(a, b)
-
-
-def _trimmed(p: Any) -> Any:
-    """Coefficients without the zeros in front, as NumPy's polynomials drop them."""
-    (kept,) = np.nonzero(p.value())
-    return p[kept[0] :] if len(kept) else p[-1:]
-
-
-@implements(np.polyder)
-def polyder(p: Any, m: int = 1) -> Any:
-    """The m-th derivative of a polynomial."""
-    p = tensor(p)
-    for _ in range(m):
-        n = len(p) - 1
-        p = p[:-1] * np.arange(n, 0, -1)
-    return p
-
-
-@implements(np.polyint)
-def polyint(p: Any, m: int = 1, k: Any = None) -> Any:
-    """The m-th antiderivative of a polynomial, with constants k."""
-    p = tensor(p)
-    constants = np.zeros(m) if k is None else ravel(k)
-    for i in range(m):
-        c = constants[i if len(constants) > 1 else 0]
-        p = concatenate([p / np.arange(len(p), 0, -1), reshape(c, 1)])
-    return p
-
-
-@implements(np.vander)
-def vander(x: Any, N: Any = None, increasing: bool = False) -> Any:
-    """The powers of x, a column each."""
-    x = tensor(x)
-    if x.ndim != 1:
-        raise ShapeError("vander(x)", "a vector is needed", operands=[("x", x)])
-    n = len(x) if N is None else int(N)
-    x = x.astype(np.promote_types(x.dtype, int))
-    columns: list[Any] = [tensor(np.ones(x.shape, x.dtype))]
-    for _ in range(n - 1):
-        columns.append(columns[-1] * x)
-    columns = columns[:n] if increasing else columns[:n][::-1]
-    return stack(columns, 1) if n else tensor(np.zeros((len(x), 0), x.dtype))

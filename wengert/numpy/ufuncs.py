@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, TapeExitError, UnsupportedError
+from ..errors import ArgumentError, DTypeError, TapeExitError, UnsupportedError
 from ..ops import elementwise as e
 from ..ops.index import AddAt, GetItem, as_index
 from ..owned import own
@@ -237,6 +237,14 @@ install()
 
 
 # ------------------------------------------------------------------ ufuncs made of others
+def fabs(x: Any) -> Any:
+    """The size of a real number, as a floating one."""
+    x = r.inexact(x)
+    if x.dtype.kind == "c":
+        raise DTypeError("fabs(x)", "real numbers only", operands=[("x", x)], fix="np.abs(x)")
+    return abs(x)
+
+
 def modf(x: Any) -> Any:
     """Fractional and integral parts; the gradient goes to the first."""
     x = r.inexact(x)
@@ -300,7 +308,7 @@ def bad_pair(name: str, a: Any, b: Any) -> Exception:
     )
 
 
-CALLS.update({np.modf: modf, np.divmod: divmod_, np.ldexp: ldexp, np.frexp: frexp})
+CALLS.update({np.fabs: fabs, np.modf: modf, np.divmod: divmod_, np.ldexp: ldexp, np.frexp: frexp})
 for _name, _f in (("vecdot", vecdot), ("matvec", matvec), ("vecmat", vecmat)):
     if hasattr(np, _name):
         CALLS[getattr(np, _name)] = _f
