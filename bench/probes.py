@@ -34,18 +34,35 @@ def probes() -> list[Probe]:
         ),
         ("sinc''(0)", -math.pi**2 / 3, lambda m, x: m.sinc(x), "hessian", 0.0),
         ("Hessian |x|^2 at 0", 2 * np.eye(2), lambda m, x: m.linalg.norm(x) ** 2, "hessian", np.zeros(2)),
+        (
+            "grad of V diag(w) V^T, eigh(I)", np.diag([1.0, 2.0]),
+            lambda m, x: m.sum(rebuilt(m, x) * diagonal(m)), "grad", np.eye(2),
+        ),
         ("arctan'(1e160)", 1e-320, lambda m, x: m.arctan(x), "grad", 1e160),
     ]  # fmt: skip
+
+
+def rebuilt(m: Any, x: Any) -> Any:
+    """x itself, by way of its eigenvectors: a function without a singularity anywhere."""
+    w, v = m.linalg.eigh((x + x.T) / 2)
+    return (v * w) @ v.T
+
+
+def diagonal(m: Any) -> Any:
+    d = np.diag([1.0, 2.0])
+    return m.tensor(d) if hasattr(m, "tensor") else d
 
 
 def engines() -> dict[str, Callable[[Probe], Any]]:
     """Name with version -> how it answers a probe."""
     found: dict[str, Callable[[Probe], Any]] = {
-        f"wengert {wg.__version__}": lambda p: (wg.grad if p[3] == "grad" else wg.hessian)(
-            lambda x: p[2](np, x), allow_unused=True
-        )(p[4])
-        if p[3] == "grad"
-        else wg.hessian(lambda x: p[2](np, x))(p[4])
+        f"wengert {wg.__version__}": lambda p: (
+            (wg.grad if p[3] == "grad" else wg.hessian)(lambda x: p[2](np, x), allow_unused=True)(
+                p[4]
+            )
+            if p[3] == "grad"
+            else wg.hessian(lambda x: p[2](np, x))(p[4])
+        )
     }
     try:
         import torch

@@ -1,11 +1,11 @@
 """wengert: backpropagation for NumPy.
 
-    import numpy as np, wengert as wg
+import numpy as np, wengert as wg
 
-    def energy(x):                      # plain NumPy
-        return np.sum(np.tanh(x) ** 2)
+def energy(x):                      # plain NumPy
+    return np.sum(np.tanh(x) ** 2)
 
-    wg.grad(energy)(np.ones(3))
+wg.grad(energy)(np.ones(3))
 """
 
 import importlib

@@ -34,7 +34,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
         if a.dtype.kind not in "fciub" and a.dtype.kind != "V":
             raise DTypeError("tensor(data)", f"numbers are needed, not {a.dtype}")
         t = make(a, None, trace.EAGER)
-    return t.requires_grad_() if requires_grad else t  # type: ignore[no-any-return]
+    return t.requires_grad_() if requires_grad else t
 
 
 def _shape(shape: tuple[Any, ...]) -> Any:

@@ -46,8 +46,8 @@ __all__ = [
     "DTypeError",
     "DisconnectedError",
     "FreedError",
-    "KinkError",
     "GaugeWarning",
+    "KinkError",
     "LeafWriteError",
     "LevelError",
     "MatrixError",
@@ -70,7 +70,12 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _NUMPY = f"{os.sep}site-packages{os.sep}numpy{os.sep}"
 GENERATED = "<wengert>"  # the file name of code made from templates
 LIBRARY = frozenset(
-    [os.path.join(folder, f) for folder, _, files in os.walk(_HERE) for f in files if f.endswith(".py")]
+    [
+        os.path.join(folder, f)
+        for folder, _, files in os.walk(_HERE)
+        for f in files
+        if f.endswith(".py")
+    ]
     + [GENERATED]
 )  # the files whose frames are not the user's
 
@@ -231,8 +236,8 @@ class AxisError(WengertError, IndexError, ValueError):
 class ArgumentError(WengertError, ValueError):
     """An argument with a value that has no meaning here.
 
-        bad : wg.vmap(f, in_axes=2)(np.ones(3))
-        good: wg.vmap(f, in_axes=0)(np.ones(3))
+    bad : wg.vmap(f, in_axes=2)(np.ones(3))
+    good: wg.vmap(f, in_axes=0)(np.ones(3))
     """
 
     code = "WG104"
@@ -356,8 +361,8 @@ class KinkError(WengertError, ArithmeticError):
 class OptionError(WengertError, ValueError):
     """An option or a hyperparameter out of range.
 
-        bad : SGD(model.parameters(), lr=float("nan"))
-        good: SGD(model.parameters(), lr=0.1)
+    bad : SGD(model.parameters(), lr=float("nan"))
+    good: SGD(model.parameters(), lr=0.1)
     """
 
     code = "WG301"

@@ -1,9 +1,9 @@
 """A traced program: typed SSA, printed so that a person can read it, verified, and run slowly as oracle.
 
-    in   %0: float64[3]
-    %1: float64[3] = tanh(%0)
-    %2: float64[] = Sum(axes=(0,), keepdims=False)(%1)
-    out  %2
+in   %0: float64[3]
+%1: float64[3] = tanh(%0)
+%2: float64[] = Sum(axes=(0,), keepdims=False)(%1)
+out  %2
 """
 
 from __future__ import annotations
@@ -84,9 +84,26 @@ def _operator(name: str) -> Any:
     return method
 
 
-for _name in (
-    "add radd sub rsub mul rmul truediv rtruediv pow rpow matmul rmatmul neg abs lt le gt ge"
-).split():
+for _name in [
+    "add",
+    "radd",
+    "sub",
+    "rsub",
+    "mul",
+    "rmul",
+    "truediv",
+    "rtruediv",
+    "pow",
+    "rpow",
+    "matmul",
+    "rmatmul",
+    "neg",
+    "abs",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+]:
     setattr(Var, f"__{_name}__", _operator(f"__{_name}__"))
 
 
@@ -160,7 +177,9 @@ def verify(graph: Graph) -> None:
             if not isinstance(x, Var) and not isinstance(x, RAW):
                 raise ValueError(f"an operand is neither a variable nor a constant: {x!r}")
         avals = line.op.infer(*[x.aval if isinstance(x, Var) else Aval.of(x) for x in line.inputs])
-        for v, aval in zip(line.outputs, avals if isinstance(avals, tuple) else (avals,), strict=True):
+        for v, aval in zip(
+            line.outputs, avals if isinstance(avals, tuple) else (avals,), strict=True
+        ):
             if v.n in defined:
                 raise ValueError(f"%{v.n} is defined twice, in {line!r}")
             if v.aval != aval:

@@ -68,7 +68,9 @@ def verify(nest: Nest, shapes: tuple[tuple[int, ...], ...]) -> None:
                 raise ValueError(f"label {l} runs past an axis of length {n}")
 
 
-def evaluate(nest: Nest, operands: tuple[Any, ...], bodies: Mapping[str, Callable[..., Any]]) -> Any:
+def evaluate(
+    nest: Nest, operands: tuple[Any, ...], bodies: Mapping[str, Callable[..., Any]]
+) -> Any:
     """The slow, obvious meaning of a nest: one Python loop per label.
 
     >>> matmul = Nest((2, 2, 3), ((0, 2), (2, 1)), (0, 1), "add", "mul")
@@ -78,7 +80,7 @@ def evaluate(nest: Nest, operands: tuple[Any, ...], bodies: Mapping[str, Callabl
            [12., 12.]])
     """
     verify(nest, tuple(np.shape(x) for x in operands))
-    body = (lambda x: x) if nest.body == "id" else bodies[nest.body]
+    body: Callable[..., Any] = (lambda x: x) if nest.body == "id" else bodies[nest.body]
     out: dict[tuple[int, ...], Any] = {}
     dtype = None
     for point in itertools.product(*(range(n) for n in nest.sizes)):
@@ -86,7 +88,7 @@ def evaluate(nest: Nest, operands: tuple[Any, ...], bodies: Mapping[str, Callabl
             x[tuple(0 if l is None else point[l] for l in load)] if np.ndim(x) else x
             for x, load in zip(operands, nest.loads, strict=True)
         ]
-        value = body(*loads)
+        value: Any = body(*loads)
         dtype = np.asarray(value).dtype
         key = tuple(point[l] for l in nest.out)
         out[key] = COMBINE[nest.combine](out[key], value) if nest.combine and key in out else value

@@ -51,14 +51,14 @@ class Rule:
         self.single = len(live) == 1
         self.diagonal = diagonal
         self.base = base  # the rule without the summing to the operands' own shapes
-        self.keeps_mask = False  # pull takes a structured cotangent as it is
+        self.keeps_mask = getattr(op, "keeps_mask", False)  # pull takes structured cotangents
         self.owned = owned  # a pull that may reuse the cotangent's buffer
 
 
 def parameters(f: Any) -> tuple[str, ...]:
     """The names of a function's positional parameters; many times faster than a signature."""
     code = getattr(f, "__code__", None) or f.__func__.__code__
-    return code.co_varnames[: code.co_argcount]  # type: ignore[no-any-return]
+    return code.co_varnames[: code.co_argcount]
 
 
 def live_arguments(mask: int) -> tuple[int, ...]:
@@ -336,19 +336,24 @@ def _hash(self: Any) -> int:
 
 
 @dataclass_transform(frozen_default=True)
-def op(cls: C) -> C:
+def op(given: C) -> C:
     """Register a class of operations: frozen, interned, and complete in every rule."""
+    cls: Any = given
     for need in cls.needs:
-        given = getattr(cls, need, None)
-        missing = given is None or given is getattr(Primitive, need, None)
+        rule = getattr(cls, need, None)
+        missing = rule is None or rule is getattr(Primitive, need, None)
         if missing and need in ("jvp", "vjp") and len(cls.args) > 1:
             missing = not any(hasattr(cls, f"{need}_{a}") for a in cls.args)
         if missing:
             raise TypeError(f"{cls.__name__} lacks the rule `{need}`")
     if not getattr(cls, "examples", None):
-        raise TypeError(f"{cls.__name__} lacks `examples`: (parameters, shapes of operands..) for the laws")
+        raise TypeError(
+            f"{cls.__name__} lacks `examples`: (parameters, shapes of operands..) for the laws"
+        )
     if not (cls.__doc__ or "").strip():
-        raise TypeError(f"{cls.__name__} lacks its mathematics: write the equation in its docstring")
+        raise TypeError(
+            f"{cls.__name__} lacks its mathematics: write the equation in its docstring"
+        )
     made: Any = as_value(cls)
     made.rules = {}
     if not issubclass(cls, Constant) and not cls.variadic:
@@ -356,9 +361,11 @@ def op(cls: C) -> C:
         for i in made.pulls():
             wants = set(parameters(made.pulls()[i])[2:])
             if not wants <= legal:
-                raise TypeError(f"{cls.__name__}: a rule may ask for {sorted(legal)}, not {wants - legal}")
+                raise TypeError(
+                    f"{cls.__name__}: a rule may ask for {sorted(legal)}, not {wants - legal}"
+                )
     OPS[cls.__name__] = made
-    return made  # type: ignore[no-any-return]
+    return made
 
 
 _NAMES = {1: ("x",), 2: ("a", "b"), 3: ("a", "b", "c")}
@@ -411,7 +418,7 @@ class Elementwise(Primitive):
     def __repr__(self) -> str:
         return self.name
 
-    def title(self) -> str:  # type: ignore[override]
+    def title(self) -> str:
         return self.name
 
     road: Callable[..., Any] | None = None  # the fast road for one tensor, once it is built

@@ -79,7 +79,9 @@ class At:
         mask = np.zeros(self.shape, bool)
         if isinstance(self.value, Masked):
             mask[self.op.index] = True
-            read = OPS["AddAt"](self.op)(np.zeros(self.shape), OPS["where"](self.value.mask, 1.0, 0.0))
+            read = OPS["AddAt"](self.op)(
+                np.zeros(self.shape), OPS["where"](self.value.mask, 1.0, 0.0)
+            )
             return Masked(self.dense(), OPS["gt"](read, 0.0))
         mask[self.op.index] = True
         return Masked(self.dense(), mask)
@@ -145,8 +147,11 @@ def plus(a: Any, b: Any) -> Any:
 
 def absorb(c: Any, at: At) -> Any:
     """c + at, into c's own buffer; the caller holds c alone."""
-    value = at.value
-    if isinstance(value, RAW):
+    value: Any = at.value
+    mask: Any = True
+    if value.__class__ is Masked and value.value.__class__ is ndarray is value.mask.__class__:
+        value, mask = value.dense(), value.mask
+    if isinstance(value, ndarray | np.generic):
         if c.__class__ is ndarray:
             if c.base is None and c.flags.writeable and c.dtype == value.dtype:
                 at.op.add_into(c, value)
@@ -157,7 +162,10 @@ def absorb(c: Any, at: At) -> Any:
             if own and c.value.base is None is c.mask.base and c.value.flags.writeable:
                 index = at.op.index
                 c.value[index] = np.where(c.mask[index], c.value[index], 0)
-                c.mask[index] = True
+                if mask is True:
+                    c.mask[index] = True
+                else:
+                    np.logical_or.at(c.mask, index, mask)
                 at.op.add_into(c.value, value)
                 return c
     return plus(c, at)

@@ -75,7 +75,9 @@ def _check(f: Any, args: Any, order: int, modes: Any, rtol: float, rng: Any, nam
         gx = vjp(f, *args)[1](gy)
         for g, a in zip(gx, args, strict=True):
             if np.shape(g) != a.shape or np.asarray(g).dtype != a.dtype:
-                raise LawBroken(f"{name}: a cotangent is {Aval.of(np.asarray(g))}, its argument {Aval.of(a)}")
+                raise LawBroken(
+                    f"{name}: a cotangent is {Aval.of(np.asarray(g))}, its argument {Aval.of(a)}"
+                )
         left = [_pair(g, d) for g, d in zip(tree.leaves(gy), tree.leaves(dy), strict=True)]
         right = [_pair(g, d) for g, d in zip(gx, dx, strict=True)]
         scale = sum(s for _, s in left) + sum(s for _, s in right) + 1e-30
@@ -84,9 +86,13 @@ def _check(f: Any, args: Any, order: int, modes: Any, rtol: float, rng: Any, nam
             raise LawBroken(f"{name}: <gy, J dx> = {a!r} but <J^T gy, dx> = {b!r}")
     if order > 1:
         if "reverse" in modes:
-            _check(lambda *xs: vjp(f, *xs)[1](gy), args, order - 1, modes, rtol, rng, f"vjp of {name}")
+            _check(
+                lambda *xs: vjp(f, *xs)[1](gy), args, order - 1, modes, rtol, rng, f"vjp of {name}"
+            )
         if "forward" in modes:
-            _check(lambda *xs: jvp(f, xs, dx)[1], args, order - 1, modes, rtol, rng, f"jvp of {name}")
+            _check(
+                lambda *xs: jvp(f, xs, dx)[1], args, order - 1, modes, rtol, rng, f"jvp of {name}"
+            )
 
 
 def _random_like(x: Any, rng: Any) -> Any:
@@ -123,7 +129,9 @@ def _close(law: str, got: Any, want: Any, rtol: float) -> None:
         got, want = got.astype(int), want.astype(int)
     size = np.abs(want).max(initial=0.0) if want.size else 0.0
     error = np.abs(got - want)
-    bad = ~(error <= rtol * (np.abs(want) + 0.01 * size + 1e-3)) & ~((got == want) | (np.isnan(got) & np.isnan(want)))
+    bad = ~(error <= rtol * (np.abs(want) + 0.01 * size + 1e-3)) & ~(
+        (got == want) | (np.isnan(got) & np.isnan(want))
+    )
     if bad.any():
         at = tuple(int(i) for i in np.argwhere(bad)[0])
         raise LawBroken(f"{law}: at {list(at)} {got[at]!r} against {want[at]!r}")
@@ -240,7 +248,9 @@ def _vmap_law(op: Primitive, xs: Any, lanes: int) -> None:
     rng = np.random.default_rng(lanes)
 
     def vary(x: Any) -> Any:
-        rows = [x] + [x * (1 + 0.01 * rng.random()) if is_inexact(x.dtype) else x for _ in range(n - 1)]
+        rows = [x] + [
+            x * (1 + 0.01 * rng.random()) if is_inexact(x.dtype) else x for _ in range(n - 1)
+        ]
         return np.stack(rows).astype(x.dtype)
 
     batched = [vary(x) if a == 0 else x for x, a in zip(xs, axes)]
@@ -262,8 +272,9 @@ def examples(name: str) -> Iterator[tuple[Primitive, tuple[Any, ...]]]:
     """
     op = OPS[name]
     rng = np.random.default_rng(sum(map(ord, name)))
+    shapes: list[tuple[Any, ...]]
     if isinstance(op, type):
-        for params, *operands in op.examples:
+        for params, *operands in OPS[name].examples:
             yield op(*params), tuple(_operand(o, rng) for o in operands)
         return
     if op.examples:
@@ -310,5 +321,3 @@ def _near_kink(a: Any, b: Any) -> bool:
 
 def _operand(o: Any, rng: Any) -> Any:
     return rng.standard_normal(o) if isinstance(o, tuple) else np.asarray(o)
-
-

@@ -133,7 +133,7 @@ class Level:
         raise NotImplementedError
 
     def shape(self, t: Tensor) -> Shape:
-        return t.data.shape  # type: ignore[no-any-return]
+        return t.data.shape
 
     def primal(self, t: Tensor) -> Any:
         return t.data
@@ -149,10 +149,10 @@ EAGER: Level = Level(1)
 
 def stack() -> list[Level]:
     try:
-        return HERE.stack  # type: ignore[no-any-return]
+        return HERE.stack
     except AttributeError:
         HERE.stack = []
-        return HERE.stack  # type: ignore[no-any-return]
+        return HERE.stack
 
 
 class push:
@@ -216,7 +216,7 @@ class Tensor:
 
     @property
     def itemsize(self) -> int:
-        return self.dtype.itemsize  # type: ignore[no-any-return]
+        return self.dtype.itemsize
 
     @property
     def nbytes(self) -> int:
@@ -302,7 +302,7 @@ class Tensor:
         return complex(self._number("complex"))
 
     def __index__(self) -> int:
-        return self._number("index").__index__()  # type: ignore[no-any-return]
+        return self._number("index").__index__()
 
     def recorded(self) -> bool:
         """Whether a derivative is being taken through this value at any level."""
@@ -408,7 +408,7 @@ class View(Tensor):
 
     @property
     def shape(self) -> Shape:
-        return fresh(self).data.shape  # type: ignore[no-any-return]
+        return fresh(self).data.shape
 
     @property
     def dtype(self) -> Any:

@@ -116,7 +116,7 @@ def _unflatten(tree: Tree, it: Any) -> Any:
         return kind(parts)
     if hasattr(kind, "_fields"):
         return kind(*parts)
-    made = object.__new__(kind)
+    made: Any = object.__new__(kind)
     for key, part in zip(tree.keys, parts, strict=True):
         object.__setattr__(made, key[1:], part)
     return made
@@ -151,7 +151,5 @@ def paths(tree: Tree, prefix: str = "") -> list[str]:
     if tree.kind is None:
         return [prefix]
     return [
-        p
-        for key, c in zip(tree.keys, tree.children, strict=True)
-        for p in paths(c, prefix + key)
+        p for key, c in zip(tree.keys, tree.children, strict=True) for p in paths(c, prefix + key)
     ]

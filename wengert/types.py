@@ -55,7 +55,7 @@ class Aval:
 
 def shape_of(x: Array) -> Shape:
     try:
-        return x.shape  # type: ignore[no-any-return]  # Array is Any by design
+        return x.shape
     except AttributeError:
         return np.shape(x)
 

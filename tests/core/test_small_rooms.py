@@ -147,7 +147,10 @@ def test_public_names():
         assert getattr(wg, name) is not None
     public = {n for n in vars(wg) if not n.startswith("_")}
     modules = {n for n in public if isinstance(getattr(wg, n), ModuleType)}
-    assert public - modules - {"ModuleType"} == {n for n in wg.__all__ if not n.startswith("_")} - modules
+    assert (
+        public - modules - {"ModuleType"}
+        == {n for n in wg.__all__ if not n.startswith("_")} - modules
+    )
     assert wg.nn.Linear is not None
     assert "optim" in dir(wg)
     with pytest.raises(AttributeError, match="nonsense"):

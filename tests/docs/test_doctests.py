@@ -12,7 +12,9 @@ import wengert
 from wengert import trace
 
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
-MODULES = sorted(m.name for m in pkgutil.walk_packages(wengert.__path__, "wengert.") if "__main__" not in m.name)
+MODULES = sorted(
+    m.name for m in pkgutil.walk_packages(wengert.__path__, "wengert.") if "__main__" not in m.name
+)
 ROOT = Path(__file__).parents[2]
 
 

@@ -58,15 +58,19 @@ def imports(path):
             if full == "wengert" or full.startswith("wengert."):
                 for alias in node.names:
                     name = f"{full}.{alias.name}"
-                    is_module = (ROOT.parent / name.replace(".", "/")).with_suffix(".py").exists() or (
-                        ROOT.parent / name.replace(".", "/")
-                    ).is_dir()
+                    is_module = (ROOT.parent / name.replace(".", "/")).with_suffix(
+                        ".py"
+                    ).exists() or (ROOT.parent / name.replace(".", "/")).is_dir()
                     target = (name if is_module else full).removeprefix("wengert").lstrip(".")
                     yield target, node.lineno, id(node) in inside
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.split(".")[0] == "wengert":
-                    yield alias.name.removeprefix("wengert").lstrip("."), node.lineno, id(node) in inside
+                    yield (
+                        alias.name.removeprefix("wengert").lstrip("."),
+                        node.lineno,
+                        id(node) in inside,
+                    )
 
 
 def drawing(found):
@@ -87,9 +91,15 @@ def test_floors():
             theirs = place(target)
             group = module.split(".")[0]
             same_package = mine == theirs and target.split(".")[0] == group
-            allowed = theirs[0] < mine[0] or (theirs[0] == mine[0] and theirs[1] < mine[1]) or same_package
+            allowed = (
+                theirs[0] < mine[0]
+                or (theirs[0] == mine[0] and theirs[1] < mine[1])
+                or same_package
+            )
             if not allowed:
-                wrong.append(f"{module}:{line} imports {target or 'wengert'} from floor {theirs[0]}")
+                wrong.append(
+                    f"{module}:{line} imports {target or 'wengert'} from floor {theirs[0]}"
+                )
             if lazy and mine[0] < 7:
                 wrong.append(f"{module}:{line} imports {target} inside a function")
     assert not wrong, "\n".join([*wrong, drawing(files)])

@@ -61,15 +61,27 @@ class Wrong(Linear):
 
 
 def broken(**changes):
-    return op(type("Wrong", (Wrong,), {"__doc__": "y = sum x", "__annotations__": {"axes": tuple}, **changes}))
+    return op(
+        type(
+            "Wrong",
+            (Wrong,),
+            {"__doc__": "y = sum x", "__annotations__": {"axes": tuple}, **changes},
+        )
+    )
 
 
 BREAKS = {
-    "adjoint": ({"vjp": lambda self, g, x_shape: OPS["Broadcast"](x_shape)(g) * 1.001}, "<gy, J dx>"),
+    "adjoint": (
+        {"vjp": lambda self, g, x_shape: OPS["Broadcast"](x_shape)(g) * 1.001},
+        "<gy, J dx>",
+    ),
     "infer": ({"infer": lambda self, x: Aval(x.shape, x.dtype)}, "infer says"),
     "vmap": ({"batch": lambda self, xs, dims: type(self)((2,))(*xs)}, "vmap over"),
     "mutation": ({"impl": lambda self, x: (x.__imul__(2.0), x.sum(0))[1]}, "was changed"),
-    "precision": ({"impl": lambda self, x: x.sum(self.axes).astype(float)}, "float32 operands give float64"),
+    "precision": (
+        {"impl": lambda self, x: x.sum(self.axes).astype(float)},
+        "float32 operands give float64",
+    ),
     "strides": (
         {"impl": lambda self, x: x.sum(self.axes) * (1.0 if x.flags.c_contiguous else 2.0)},
         "strided operands",

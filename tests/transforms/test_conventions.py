@@ -46,7 +46,9 @@ def test_the_three_choices(name, close):
         f(w).backward()
         assert np.isnan(w.grad.numpy()[0])
     with wg.conventions(kinks="raise"):
-        with pytest.raises(wg.errors.KinkError, match=r"WG207(.|\n)*no derivative where(.|\n)*fix") as e:
+        with pytest.raises(
+            wg.errors.KinkError, match=r"WG207(.|\n)*no derivative where(.|\n)*fix"
+        ) as e:
             grad(f)(x)
         assert "test_conventions.py" in str(e.value)
         with pytest.raises(wg.errors.KinkError):

@@ -22,7 +22,12 @@ class Pair(NamedTuple):
 
 
 def test_gradients_of_trees(x, close):
-    params = {"layer": Layer(np.outer(x, x), x), "more": [x * 2, (x,)], "none": None, "pair": Pair(x, x)}
+    params = {
+        "layer": Layer(np.outer(x, x), x),
+        "more": [x * 2, (x,)],
+        "none": None,
+        "pair": Pair(x, x),
+    }
 
     def loss(p):
         h = np.tanh(x @ p["layer"].w + p["layer"].b)
@@ -79,7 +84,9 @@ def test_vjp_of_trees_and_several_outputs(x, close):
 
 
 def test_jvp_of_trees(x, v, close):
-    y, dy = jvp(lambda d: (d["a"] * d["b"], np.sum(d["a"])), ({"a": x, "b": 2 * x},), ({"a": v, "b": x},))
+    y, dy = jvp(
+        lambda d: (d["a"] * d["b"], np.sum(d["a"])), ({"a": x, "b": 2 * x},), ({"a": v, "b": x},)
+    )
     close(dy[0], v * 2 * x + x * x)
     close(dy[1], np.sum(v))
     close(y[0], 2 * x * x)
@@ -146,7 +153,10 @@ def test_vmap_axes(close):
     a, b = np.arange(6.0).reshape(2, 3), np.arange(12.0).reshape(3, 4)
     close(vmap(lambda a, b: a @ b, in_axes=(0, None))(a, b), a @ b)
     close(vmap(lambda a, b: a @ b, in_axes=(None, 1), out_axes=1)(a, b), a @ b)
-    close(vmap(lambda d: d["u"] * d["k"], in_axes=({"u": 0, "k": None},))({"u": a, "k": a[0]}), a * a[0])
+    close(
+        vmap(lambda d: d["u"] * d["k"], in_axes=({"u": 0, "k": None},))({"u": a, "k": a[0]}),
+        a * a[0],
+    )
     close(vmap(lambda a: (a, a.sum()), out_axes=(1, 0))(a)[0], a.T)
     close(vmap(lambda a: 7.0)(a), [7.0, 7.0])
     close(vmap(lambda a, k=1.0: a * k)(a, k=np.array([1.0, 2.0])), a * [[1], [2]])
@@ -290,7 +300,13 @@ def test_fixes_are_computed_or_left_out():
 
 def test_axes_and_indices_outside_the_array(x):
     t = wg.tensor(x, requires_grad=True)
-    for run in (lambda: t.sum(axis=1), lambda: t[5], lambda: t[0, 0], lambda: np.max(t, axis=-2), lambda: t[np.array([7])]):
+    for run in (
+        lambda: t.sum(axis=1),
+        lambda: t[5],
+        lambda: t[0, 0],
+        lambda: np.max(t, axis=-2),
+        lambda: t[np.array([7])],
+    ):
         with pytest.raises(wg.errors.AxisError) as e:
             run()
         assert "[WG103]" in text(e)

@@ -61,7 +61,13 @@ def test_whole_jacobians(x, close):
 
 
 def test_hessians(x, close):
-    for h in (jacfwd(grad(ours)), jacrev(grad(ours)), jacfwd(jacfwd(ours)), jacrev(jacfwd(ours)), hessian(ours)):
+    for h in (
+        jacfwd(grad(ours)),
+        jacrev(grad(ours)),
+        jacfwd(jacfwd(ours)),
+        jacrev(jacfwd(ours)),
+        hessian(ours),
+    ):
         close(h(x), curve(x))
 
 
@@ -169,7 +175,10 @@ def test_backward_inside_transforms(x, v, close):
     close(grad(lambda x: np.sum(backward_inside(x) * v))(x), second @ v)
     close(jacfwd(backward_inside)(x), second)
     close(jacrev(backward_inside)(x), second)
-    close(vmap(lambda x: jvp(backward_inside, x, v)[1])(rows), (2 * np.cos(rows) - rows * np.sin(rows)) * v)
+    close(
+        vmap(lambda x: jvp(backward_inside, x, v)[1])(rows),
+        (2 * np.cos(rows) - rows * np.sin(rows)) * v,
+    )
 
 
 def test_backward_of_an_outer_value_inside_a_transform(w, x, v, close):

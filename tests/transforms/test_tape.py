@@ -330,7 +330,9 @@ def test_what_explain_says():
         text = wg.explain(cls.code)
         assert cls.__name__ in text
         assert len(text) > 60
-    assert len({c.code for c in wg.WengertError.__subclasses__()}) == len(wg.WengertError.__subclasses__())
+    assert len({c.code for c in wg.WengertError.__subclasses__()}) == len(
+        wg.WengertError.__subclasses__()
+    )
     with pytest.raises(LookupError, match="WG101"):
         wg.explain("WG999")
 

@@ -327,15 +327,17 @@ def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
     """y[i] = choices[a[i]][i]."""
     stacked = [*choices] if not isinstance(choices, Tensor) else list(choices)
     n = len(stacked)
-    a, *vs = broadcast_arrays(_modes(a, n, mode), *stacked)
+    a, vs = tensor(_modes(a, n, mode)), [tensor(v) for v in stacked]
+    shape = np.broadcast_shapes(a.shape, *(v.shape for v in vs))
     index = known(a)
     if index is not None and index.size and not (index.min() >= 0 and index.max() < n):
         raise ArgumentError("choose(a, choices)", f"an entry of a is not one of the {n} choices")
     kind = np.result_type(*(v.dtype for v in vs))
-    y = vs[0].astype(kind)
-    for i, v in enumerate(vs[1:], 1):
+    y: Any = np.zeros((), kind)
+    for i, v in enumerate(vs):
         y = e.where(e.eq(a, i), v.astype(kind), y)
-    return finish(y.copy(), out)
+    y = y if y.shape == shape else broadcast_to(y, shape)
+    return finish(y, out)
 
 
 @implements(np.clip)

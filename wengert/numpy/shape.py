@@ -131,7 +131,7 @@ def broadcast_to(x: Any, shape: Any, subok: bool = False) -> Any:
         raise ShapeError(
             f"broadcast_to(x, {list(shape)})", "x does not broadcast to it", operands=[("x", x)]
         )
-    return bind(Broadcast(shape), x)
+    return x.copy() if x.shape == shape else bind(Broadcast(shape), x)
 
 
 @implements(np.broadcast_arrays)

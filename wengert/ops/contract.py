@@ -38,7 +38,7 @@ def flat(x: Array) -> Array:
 
 def by_transpose(g: Any, b: Any) -> Any:
     """g b^T. BLAS is slow on a small transposed factor: there a copy costs less than it saves."""
-    if b.__class__ is ndarray and b.size <= 1 << 16 and 16 <= g.shape[0]:
+    if b.__class__ is ndarray and b.size <= 1 << 16 and g.shape[0] >= 16:
         return g @ np.ascontiguousarray(b.T)
     return g @ b.T
 

@@ -285,8 +285,8 @@ class Flat(Constant):
 
     def __init__(self, name: str, f: Any, arity: int = 1) -> None:
         self.name, self.f = name, f
-        self.impl = f
-        self.args = ("x",) if arity == 1 else ("a", "b")
+        self.impl = f  # type: ignore[method-assign]  # an op of the table is its own class of ops
+        self.args = ("x",) if arity == 1 else ("a", "b")  # type: ignore[misc]
         OPS[name] = self
         if isinstance(f, np.ufunc):
             UFUNCS[f] = self

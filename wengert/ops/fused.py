@@ -7,14 +7,22 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..primitive import General, op
-from ..structural import broadcast, masked
+from ..structural import broadcast
 from ..trace import OPS, Tensor, bind, looked, make
-from ..types import Array, Aval, Shape, is_inexact, shape_of
+from ..types import Array, Aval, Shape, shape_of
 from .contract import affine
-from .elementwise import abs, conj, eq, exp, log, ne, sqrt, where
+from .elementwise import conj, eq, exp, where
 from .linear import Reshape, Sum, after, drop, keep
 
-__all__ = ["CrossEntropy", "LogSoftmax", "LogSumExp", "MeanCrossEntropy", "Norm", "Softmax", "affine"]
+__all__ = [
+    "CrossEntropy",
+    "LogSoftmax",
+    "LogSumExp",
+    "MeanCrossEntropy",
+    "Norm",
+    "Softmax",
+    "affine",
+]
 
 
 def shifted_exp(x: Array, axis: Any) -> tuple[Array, Array, Array]:
@@ -189,7 +197,10 @@ class MeanCrossEntropy(General):
 
     args = ("a", "b")
 
-    examples: ClassVar[Any] = [((), (4, 3), np.array([0, 2, 1, 1])), ((), (2, 2, 3), np.array([[0, 2], [1, 1]]))]
+    examples: ClassVar[Any] = [
+        ((), (4, 3), np.array([0, 2, 1, 1])),
+        ((), (2, 2, 3), np.array([[0, 2], [1, 1]])),
+    ]
 
     def __repr__(self) -> str:
         return "mean_cross_entropy"

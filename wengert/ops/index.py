@@ -1,6 +1,6 @@
 """Linear maps that pick and place: indexing, writing, joining, each beside its transpose.
 
-    GetItem <-> AddAt        Gather <-> ScatterAdd        Concatenate, Pad <-> slices
+GetItem <-> AddAt        Gather <-> ScatterAdd        Concatenate, Pad <-> slices
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class GetItem(Linear):
     """
 
     index: Index
+    keeps_mask = True
 
     examples: ClassVar[Any] = [
         (((1,),), (3, 2)),
@@ -75,7 +76,7 @@ class GetItem(Linear):
     ]
 
     @property
-    def view(self) -> bool:  # type: ignore[override]
+    def view(self) -> bool:
         return is_basic(self.index)
 
     def __eq__(self, other: object) -> bool:
@@ -93,8 +94,9 @@ class GetItem(Linear):
     def infer(self, x: Aval) -> Aval:
         return Aval(np.broadcast_to(np.zeros((), x.dtype), x.shape)[self.index].shape, x.dtype)
 
-    def vjp(self, g: Array, x_shape: Shape) -> Any:
-        return At(x_shape, self, g)
+    def vjp(self, g: Any, x_shape: Shape) -> Any:
+        g = g.masked() if isinstance(g, At) else g
+        return At(x_shape, self, g.even() if isinstance(g, Masked) else densify(g))
 
     def batch(self, xs: Any, dims: Any) -> Array:
         y = GetItem((slice(None), *self.index))(*xs)

@@ -14,9 +14,11 @@ import numpy as np
 
 from ..nest import Nest
 from ..primitive import Constant, Linear, op
-from ..structural import At, Masked, broadcast, densify, unbroadcast
-from ..trace import OPS, SOLE, Tensor, getrefcount, ndarray
+from ..structural import At, Masked, densify, unbroadcast
+from ..trace import OPS
 from ..types import Array, Aval, DType, Shape, is_inexact, shape_of
+
+add_reduce: Any = np.add.reduce
 
 
 def drop(seq: Any, axes: tuple[int, ...]) -> tuple[Any, ...]:
@@ -50,7 +52,7 @@ class Sum(Linear):
     ]
 
     def impl(self, x: Array) -> Array:
-        return np.add.reduce(x, axis=self.axes, keepdims=self.keepdims)
+        return add_reduce(x, axis=self.axes, keepdims=self.keepdims)
 
     def infer(self, x: Aval) -> Aval:
         shape = keep(x.shape, self.axes) if self.keepdims else drop(x.shape, self.axes)
@@ -111,6 +113,16 @@ class Broadcast(Linear):
         return Nest(self.shape, (load,), tuple(range(n)))
 
 
+def rearranged(move: Any, g: Any) -> Any:
+    """A structured cotangent with its numbers moved: the mask moves with them."""
+    if isinstance(g, At):
+        g = g.masked()
+    if isinstance(g, Masked):
+        g = g.even()
+        return Masked(move(g.value), move(g.mask))
+    return move(densify(g))
+
+
 @op
 class Reshape(Linear):
     """The same numbers, in row-major order, in another shape.  gx = gy in the shape of x.
@@ -121,6 +133,7 @@ class Reshape(Linear):
     shape: Shape
     lanes: int = 0
     view = True
+    keeps_mask = True
 
     examples: ClassVar[Any] = [
         (((6,),), (2, 3)),
@@ -139,8 +152,8 @@ class Reshape(Linear):
             raise ValueError(f"cannot reshape {x} into shape {shape}")
         return Aval(shape, x.dtype)
 
-    def vjp(self, g: Array, x_shape: Shape) -> Array:
-        return Reshape(x_shape)(g)
+    def vjp(self, g: Any, x_shape: Shape) -> Any:
+        return rearranged(Reshape(x_shape), g)
 
     def batch(self, xs: Any, dims: Any) -> Array:
         return Reshape(self.shape, self.lanes + 1)(*xs)
@@ -156,6 +169,7 @@ class Transpose(Linear):
 
     perm: tuple[int, ...]
     view = True
+    keeps_mask = True
 
     examples: ClassVar[Any] = [(((1, 0),), (2, 3)), (((2, 0, 1),), (2, 3, 4)), (((),), ())]
 
@@ -165,8 +179,8 @@ class Transpose(Linear):
     def infer(self, x: Aval) -> Aval:
         return Aval(tuple(x.shape[p] for p in self.perm), x.dtype)
 
-    def vjp(self, g: Array) -> Array:
-        return Transpose(inverse(self.perm))(g)
+    def vjp(self, g: Any) -> Any:
+        return rearranged(Transpose(inverse(self.perm)), g)
 
     def batch(self, xs: Any, dims: Any) -> Array:
         return Transpose((0, *after(self.perm)))(*xs)

@@ -19,7 +19,6 @@ SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "truediv": "/"}
 TABLE: dict[str, Elementwise] = {"add": e.add, "sub": e.sub, "mul": e.mul, "truediv": e.div}
 
 
-
 def arithmetic(name: str, reflected: bool) -> Callable[[Any, Any], Any]:
     """A stand-in that builds the fast road when the operator is first used, and gives way to it."""
     slot = f"__{'r' if reflected else ''}{name}__"

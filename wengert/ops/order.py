@@ -50,7 +50,8 @@ class Extreme(General):
         return masked(broadcast(g / count, shape_of(x)), mask)
 
     def batch(self, xs: Any, dims: Any) -> Array:
-        return type(self)(after(self.axes), self.keepdims)(*xs)
+        same: Any = type(self)
+        return same(after(self.axes), self.keepdims)(*xs)
 
 
 @op
@@ -64,7 +65,8 @@ class Max(Extreme):
     examples: ClassVar[Any] = [(((0,), False), (3, 4)), (((0, 1), True), (2, 3))]
 
     def impl(self, x: Array) -> Array:
-        return np.maximum.reduce(x, axis=self.axes, keepdims=self.keepdims)
+        reduce: Any = np.maximum.reduce
+        return reduce(x, axis=self.axes, keepdims=self.keepdims)
 
     def lower(self, x: Aval) -> Nest | None:
         if self.keepdims or 0 in x.shape:
@@ -84,7 +86,8 @@ class Min(Extreme):
     examples: ClassVar[Any] = [(((0,), False), (3, 4)), (((0, 1), True), (2, 3))]
 
     def impl(self, x: Array) -> Array:
-        return np.minimum.reduce(x, axis=self.axes, keepdims=self.keepdims)
+        reduce: Any = np.minimum.reduce
+        return reduce(x, axis=self.axes, keepdims=self.keepdims)
 
     def lower(self, x: Aval) -> Nest | None:
         if self.keepdims or 0 in x.shape:
@@ -99,7 +102,8 @@ class ByIndex(Constant):
     axis: int
 
     def batch(self, xs: Any, dims: Any) -> Array:
-        return type(self)(self.axis + 1)(*xs)
+        same: Any = type(self)
+        return same(self.axis + 1)(*xs)
 
 
 @op
@@ -166,7 +170,8 @@ class Prod(General):
     ]
 
     def impl(self, x: Array) -> Array:
-        return np.multiply.reduce(x, axis=self.axes, keepdims=self.keepdims)
+        reduce: Any = np.multiply.reduce
+        return reduce(x, axis=self.axes, keepdims=self.keepdims)
 
     def infer(self, x: Aval) -> Aval:
         shape = keep(x.shape, self.axes) if self.keepdims else drop(x.shape, self.axes)

@@ -95,7 +95,7 @@ SCOPE: dict[str, Any] = {
 def build(source: str, op: Any, **scope: Any) -> Callable[..., Any]:
     space = {**SCOPE, "op": op, "f": op.impl, **scope}
     exec(compile(source, GENERATED, "exec"), space)
-    return space["method"]  # type: ignore[no-any-return]
+    return space["method"]
 
 
 def kept(rule: Rule | None, **rename: str) -> str:
@@ -126,7 +126,8 @@ def binary(op: Elementwise, symbol: str, reflected: bool = False) -> Callable[..
         SPREAD.format(**words), op,
         RS=wide(op, mine), RO=wide(op, other), R3=wide(op, 3),
     )  # fmt: skip
-    keeps_other = words["o"] in op.rules[mine].names
+    rule: Any = op.rules[mine]
+    keeps_other = words["o"] in rule.names
     words["own"] = f"{words['o']} = own(o)" if keeps_other else ""
     raw = build(RAW.format(**words), op, RS=op.rules[mine], WS=wide(op, mine), own=own)
     return build(
@@ -343,12 +344,13 @@ def linear(x: Any, w: Any, b: Any) -> Any:
 
 def pull_loss(g: Any, op: Any, a: Any, b: Any, cache: Any) -> Any:
     """(softmax - onehot) g / n, from the exponentials of the forward pass while those are plain."""
-    if cache is None or g.__class__ is not ndarray and not isinstance(g, np.generic):
+    if cache is None or not isinstance(g, ndarray | np.generic):
         return op.vjp_a(g, a, b)
     e, s, index = cache
     gx = e / s
     gx[index] -= 1
-    gx *= g / len(b)
+    scale: Any = g
+    gx *= scale / len(b)
     return gx
 
 
@@ -409,7 +411,7 @@ def elementwise_road(op: Elementwise) -> Callable[..., Any]:
     return road
 
 
-Elementwise.build_road = elementwise_road  # type: ignore[method-assign]
+Elementwise.build_road = elementwise_road  # type: ignore[method-assign,assignment]
 
 
 _FAST_NAMES: dict[tuple[str, ...], Callable[[Any, Any], tuple[Any, ...]]] = {

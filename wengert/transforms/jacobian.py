@@ -107,9 +107,7 @@ def _forward(f: Callable[..., Any], xs: list[Any]) -> Any:
     sizes = [math.prod(shape_of(x)) for x in xs]
     n = sum(sizes)
     with push(VMap, n) as level:
-        seeds = tuple(
-            basis(n, sizes, k, shape_of(x), dtype_of(x), level) for k, x in enumerate(xs)
-        )
+        seeds = tuple(basis(n, sizes, k, shape_of(x), dtype_of(x), level) for k, x in enumerate(xs))
         out, slopes = jvp(f, tuple(xs), seeds)
         ys, shape = tree.flatten(out)
         rows = []
@@ -172,5 +170,3 @@ def hvp(f: Callable[..., Any], primals: Any, tangents: Any) -> Any:
         return jvp(grad(f, allow_unused=True), (primals,), (tangents,))[1]
     every = tuple(range(len(primals)))
     return jvp(grad(f, every, allow_unused=True), primals, tangents)[1]
-
-

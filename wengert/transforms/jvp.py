@@ -88,7 +88,9 @@ def tangent(op: Any, xs: list[Any], dxs: list[Any], y: Any) -> Any:
         dy = op.push(xs, dxs, y)
     if dy is None:
         return None
-    if shape_of(dy) != shape_of(y) or getattr(dy, "mask", None) is not None and shape_of(dy.mask) != shape_of(y):
+    if shape_of(dy) != shape_of(y) or (
+        getattr(dy, "mask", None) is not None and shape_of(dy.mask) != shape_of(y)
+    ):
         dy = broadcast(densify(dy), shape_of(y))
     if dtype_of(dy) != dtype_of(y) and dtype_of(dy) is not None:
         dy = cast(densify(dy), y.dtype)
@@ -134,7 +136,9 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fals
             y = looked(y)
             if isinstance(y, Tensor) and y.level is level:
                 ys.append(y.data)
-                dys.append(np.zeros(shape_of(y.data), y.data.dtype) if y.node is None else densify(y.node))
+                dys.append(
+                    np.zeros(shape_of(y.data), y.data.dtype) if y.node is None else densify(y.node)
+                )
             else:
                 ys.append(y)
                 dys.append(np.zeros(shape_of(y), dtype_of(y) or float))
@@ -152,7 +156,11 @@ def dual(x: Any, dx: Any, level: Level) -> Tensor:
             operands=[("primal", x), ("tangent", dx)],
         )
     if not hasattr(dx, "mask") and dtype_of(dx) != dtype_of(x) and dtype_of(x) is not None:
-        dx = cast(dx, x.dtype) if is_inexact(dtype_of(dx)) or isinstance(dx, Tensor) else np.asarray(dx, x.dtype)
+        dx = (
+            cast(dx, x.dtype)
+            if is_inexact(dtype_of(dx)) or isinstance(dx, Tensor)
+            else np.asarray(dx, x.dtype)
+        )
     return make(x, dx, level, Dual)
 
 
@@ -178,5 +186,3 @@ def outward(y: Any, wrap: bool) -> Any:
 def lower(x: Any) -> Any:
     """aux without the level that has just been popped."""
     return tree.map(decay, x)
-
-

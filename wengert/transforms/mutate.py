@@ -226,7 +226,9 @@ def cast_to(z: Any, x: Tensor) -> Tensor:
     if z.dtype != x.dtype:
         if not np.can_cast(z.dtype, x.dtype, "same_kind"):
             raise UnsupportedError(
-                "x op= v", f"{z.dtype} does not fit into {x.dtype}", fix="x = x op v makes a new tensor"
+                "x op= v",
+                f"{z.dtype} does not fit into {x.dtype}",
+                fix="x = x op v makes a new tensor",
             )
         z = z.astype(x.dtype)
     return z

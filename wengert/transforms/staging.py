@@ -83,5 +83,3 @@ def stage(f: Callable[..., Any], *args: Any) -> Staged:
         tracer.restore()
     verify(tracer.graph)
     return Staged(tracer.graph, state, [t for t, _ in changed], out)
-
-

@@ -81,4 +81,4 @@ def writable(t: Tensor) -> np.ndarray[Any, Any]:
         d = d.copy(order="K")
     t.data = d
     t.store = generation(t) + 1
-    return d  # type: ignore[no-any-return]
+    return d

@@ -44,7 +44,6 @@ from ..trace import (
     line,
     make,
     method,
-    ndarray,
     recording,
     seq,
 )
@@ -79,7 +78,9 @@ class Tape(Level):
             else:
                 self.broke("computed under no_grad")
         if op.outputs > 1:
-            return tuple([make(v, self.pick(node, i, op.outputs, v), self) for i, v in enumerate(y)])
+            return tuple(
+                [make(v, self.pick(node, i, op.outputs, v), self) for i, v in enumerate(y)]
+            )
         return make(y, node, self)
 
     def pick(self, node: Node | None, i: int, n: int, y: Any) -> Node | None:
@@ -144,7 +145,9 @@ class Tape(Level):
         if isinstance(x, Tensor) and x.level is self:
             return value
         if isinstance(value, Tensor):
-            return make(value.data, value.node, value.level, Tensor if type(value) is View else type(value))
+            return make(
+                value.data, value.node, value.level, Tensor if type(value) is View else type(value)
+            )
         return own(value)
 
     def write(self, x: Tensor, path: tuple[Any, ...], v: Any) -> None:
@@ -236,7 +239,9 @@ def lifted(node: Any, level: Level) -> list[Any]:
     for name, value in zip(rule.names, node.res):
         if name == "xs":
             out.append(
-                tuple([make(v, parents[i], level) if i in parents else v for i, v in enumerate(value)])
+                tuple(
+                    [make(v, parents[i], level) if i in parents else v for i, v in enumerate(value)]
+                )
             )
             continue
         if name == "y" and rule.op.outputs > 1:
@@ -334,7 +339,7 @@ def sweep(
         sink(leaf, densify(cotangents.pop(leaf)))
 
 
-def pull_owned(rule: Rule, g: Any, res: Any) -> Any:
+def pull_owned(rule: Any, g: Any, res: Any) -> Any:
     return rule.owned(g, rule.live, *res)
 
 
@@ -535,10 +540,8 @@ def detach(self: Tensor) -> Tensor:
             t.level.broke("detach()")
         d = t.data
         return detach(d) if isinstance(d, Tensor) else make(d, None, EAGER)
-    return t.level.detach(t)  # type: ignore[attr-defined,no-any-return]
+    return t.level.detach(t)
 
 
 def describe_leaf(leaf: Leaf) -> str:
     return leaf.name or describe(leaf)
-
-

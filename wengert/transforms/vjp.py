@@ -25,7 +25,9 @@ __all__ = ["grad", "value_and_grad", "vjp"]
 class Recorded:
     """One run of f under a tape of its own: the output leaves, and the leaves they came from."""
 
-    def __init__(self, f: Callable[..., Any], xs: list[Any], build: Callable[[list[Any]], Any]) -> None:
+    def __init__(
+        self, f: Callable[..., Any], xs: list[Any], build: Callable[[list[Any]], Any]
+    ) -> None:
         self.wrap = any(isinstance(x, Tensor) for x in xs)
         self.xs = [own(inward(x)) for x in xs]
         with push(Tape) as level:
@@ -140,7 +142,9 @@ def check_inputs(what: str, xs: list[Any], paths: list[str]) -> None:
             continue
         if dtype_of(x) is None and not isinstance(x, int | list):
             raise DTypeError(
-                f"{what}(f)", f"an argument is not an array but {type(x).__name__}", operands=[("x" + p, x)]
+                f"{what}(f)",
+                f"an argument is not an array but {type(x).__name__}",
+                operands=[("x" + p, x)],
             )
         raise DTypeError(
             f"{what}(f)",
@@ -196,7 +200,9 @@ def value_and_grad(
         y, node = rec.split(out)
         name = getattr(f, "__name__", "f")
         if not hasattr(y, "shape") and not isinstance(y, int | float | complex):
-            raise NonScalarError(f"grad({name})", f"{name} returned {type(y).__name__}, not one number")
+            raise NonScalarError(
+                f"grad({name})", f"{name} returned {type(y).__name__}, not one number"
+            )
         if np.prod(shape_of(y)) != 1:
             raise NonScalarError(
                 f"grad({name})",
@@ -208,7 +214,7 @@ def value_and_grad(
             raise disconnected(f"grad({name})", f"the value of {name}", rec.level)
         gs = rec.pull([node], [ones_like(y) if node is not None else None], keep=False)
         if chosen("complex") == "torch":
-            gs = [np.conjugate(g) if dtype_of(g).kind == "c" else g for g in gs]
+            gs = [np.conjugate(g) if g.dtype.kind == "c" else g for g in gs]
         g = tree.unflatten(structure, [outward(densify(g), rec.wrap) for g in gs])
         value = outward(y, rec.wrap)
         return ((value, lower(aux)) if has_aux else value), (g[0] if one else g)

@@ -168,7 +168,11 @@ def _spread(axes: Any, structure: Any) -> list[int | None]:
     items = list(axes.values()) if isinstance(axes, dict) else list(axes)
     if len(items) != len(structure.children):
         raise ArgumentError("vmap(f)", f"axes {axes!r} do not match the structure {structure!r}")
-    return [a for item, child in zip(items, structure.children, strict=True) for a in _spread(item, child)]
+    return [
+        a
+        for item, child in zip(items, structure.children, strict=True)
+        for a in _spread(item, child)
+    ]
 
 
 def _lanes(xs: list[Any], axes: list[int | None], paths: list[str]) -> int:
