@@ -180,12 +180,21 @@ def inplace(op: Any, ufunc: Callable[..., Any]) -> Callable[[Any, Any], Any]:
             self.store = generation(self) + 1
             return self
         z = cast_to(op(self, other), self)
+        if not z.shape and one_lane(self).__class__ is ndarray:
+            z = boxed(z)
         self.data, self.node, self.level = z.data, z.node, z.level
         self.__class__ = type(z)
         self.store = generation(self) + 1
         return self
 
     return method
+
+
+def boxed(d: Any) -> Any:
+    """A number as an array of no axes, which has windows: NumPy's operators give a mere number."""
+    if not isinstance(d, Tensor):
+        return np.asarray(d) if isinstance(d, RAW) else d
+    return make(boxed(d.data), d.node, d.level, type(d))
 
 
 def updated(x: Tensor, op: Any, ufunc: Callable[..., Any], value: Any) -> Any:
