@@ -138,6 +138,10 @@ class Level:
     def primal(self, t: Tensor) -> Any:
         return t.data
 
+    def detach(self, t: Tensor) -> Any:
+        """The value of t without a derivative at any level."""
+        raise NotImplementedError
+
     def lane(self, t: Tensor, below: Any) -> Any:
         """What stands for t alone in an array of the level below."""
         return below
