@@ -129,3 +129,52 @@ def test_a_reshaped_window_on_a_cotangent_stored_in_another_order(close):
     turned = np.asfortranarray(square)
     close(jvp(reshaped, square, turned)[1], np.tensordot(want, square, 2))
     close(jvp(lambda x: reshaped(x * 1.0), turned, square)[1], np.tensordot(want, square, 2))
+
+
+def test_a_number_changed_in_place_still_has_windows(close):
+    """b *= 0.5 made a scalar of an array without axes, whose reshape is a copy."""
+
+    def f(x):
+        b = x.copy()
+        b *= 0.5
+        v = b.reshape(1, 1)
+        b[()] = b * b
+        return v
+
+    for x in (np.array(0.7), np.array(-3.0)):
+        close(f(wg.tensor(x)), f(x))
+        close(jvp(f, x, np.array(2.0)), ([[x * x / 4]], [[x]]))
+        close(jacrev(f)(x), [[x / 2]])
+        close(vmap(jacrev(f))(np.stack([x, x])), np.full((2, 1, 1), x / 2))
+
+
+def rooted(y):
+    return np.where(y > 0, np.sqrt(y), 0.0)
+
+
+def buffered(x):
+    b = wg.zeros(4)
+    b[...] = x
+    return np.sum(rooted(b))
+
+
+def test_a_structural_zero_goes_through_views_and_writes(close):
+    """The second sweep filled the zeros of the first one's windows, and 0 * nan is nan."""
+    x = np.array([4.0, -0.3, 0.0, 1.0])
+    with np.errstate(all="ignore"):
+        for f in (
+            buffered,
+            lambda x: np.sum(rooted(x.reshape(2, 2).T)[::-1]),
+            lambda x: np.sum(
+                np.where((x > 0).reshape(2, 2), np.sqrt(x).reshape(2, 2), 0.0).T[:, ::-1]
+            ),
+            lambda x: np.sum(np.sqrt(x)[:1]) + np.sqrt(x).reshape(2, 2).T[1:][0, 1:].sum(),
+        ):
+            close(grad(f)(x), [0.25, 0, 0, 0.5])
+            for h in (
+                hessian(f),
+                jacrev(grad(f)),
+                jacrev(jacfwd(f)),
+                lambda x, f=f: vmap(jacrev(grad(f)))(x[None])[0],
+            ):
+                close(h(x), np.diag([-1 / 32, 0, 0, -0.25]))
