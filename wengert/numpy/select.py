@@ -19,7 +19,6 @@ from .check import axis_of, castable, given, refuse
 from .reduce import sum
 from .shape import (
     FULL,
-    broadcast_arrays,
     broadcast_to,
     concatenate,
     moveaxis,
