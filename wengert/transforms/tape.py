@@ -1,8 +1,9 @@
 """Reverse mode: the tape behind `Tensor.backward()`, and the sweep that runs it backwards.
 
 Recording an operation makes one node, which holds its rule, its parents and the residuals the rule
-named. The sweep visits the nodes that the result depends on, youngest first: when a node's turn comes
-every path into it has been summed, so each runs once. It frees a node's residuals as it passes.
+named. The sweep visits the nodes that the result depends on, youngest first: when a node's turn
+comes every path into it has been summed, so each runs once. It frees a node's residuals as it
+passes.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ from ..trace import (
     line,
     make,
     method,
+    ndarray,
     recording,
     seq,
 )
-from ..types import RAW, dtype_of, is_inexact, shape_of
+from ..types import BOOL, RAW, dtype_of, is_inexact, shape_of
 from .conventions import chosen, guarded, kink_mask
 from .store import store_into
 
@@ -90,7 +92,7 @@ class Tape(Level):
         return Node(seq(), PICK, (node,), (n, i), node.code, node.lasti)
 
     def record(self, op: Any, xs: Any, values: Any, mask: int, nodes: Any, y: Any) -> Node | None:
-        if op is mul and any(dtype_of(v) == bool for v in values):
+        if op is mul and any(dtype_of(v) == BOOL for v in values):
             op = mul_mask
         if op.outputs == 1 and not is_inexact(dtype_of(y)):
             self.broke(f"{op!r} gives {dtype_of(y)}, which has no derivative")
@@ -191,7 +193,8 @@ def leaf_write(x: Tensor) -> LeafWriteError:
         f"in-place write to the leaf `{name}`",
         "after it the leaf would be a result, and its gradient lost",
         operands=[(name, x)],
-        fix=f"`with wg.no_grad():` for an optimizer's update; otherwise write to a copy: {name} = {name}.copy()",
+        fix="`with wg.no_grad():` for an optimizer's update; otherwise write to a copy: "
+        f"{name} = {name}.copy()",
     )
 
 
@@ -290,7 +293,9 @@ def sweep(
             if not keep:
                 node.res = None
                 node.parents = mark
-            if rule.owned is not None and getrefcount(g) <= SOLE and ours(g):
+            if g.__class__ is ndarray and rule.owned is None:
+                gs = rule.pull(g, *res)
+            elif rule.owned is not None and getrefcount(g) <= SOLE and ours(g):
                 gs = pull_owned(rule, g, res)
             elif g.__class__ in STRUCTURED:
                 gs = pull_structured(rule, g, res)
