@@ -5,7 +5,7 @@
      ├─ DTypeError         TypeError       WG102  a dtype that the operation cannot take
      ├─ AxisError          IndexError      WG103  an axis or an index outside the array
      ├─ ArgumentError      ValueError      WG104  an argument with a value that has no meaning
-     ├─ UnsupportedError   TypeError       WG105  a function or an argument without a derivative here
+     ├─ UnsupportedError   TypeError       WG105  a function or argument without a derivative here
      ├─ MatrixError        LinAlgError     WG106  a matrix that a decomposition cannot take
      ├─ NonScalarError     ValueError      WG201  backward from a value that is not one number
      ├─ FreedError         RuntimeError    WG202  a graph that an earlier backward used up
@@ -270,8 +270,8 @@ class MatrixError(WengertError, np.linalg.LinAlgError):
 class NonScalarError(WengertError, ValueError):
     """Backward from a value that is not one number.
 
-    A gradient is the derivative of one number. For an array, either reduce it to a loss or say which
-    weighted sum of its elements is meant, by passing the cotangent.
+    A gradient is the derivative of one number. For an array, either reduce it to a loss or say
+    which weighted sum of its elements is meant, by passing the cotangent.
 
         bad : (x * x).backward()
         good: (x * x).sum().backward()
@@ -284,10 +284,10 @@ class NonScalarError(WengertError, ValueError):
 class FreedError(WengertError, RuntimeError):
     """A graph that an earlier backward used up.
 
-    A backward sweep frees what the forward pass kept for it, as it goes. The usual cause of a second
-    sweep is a value from the previous step that is still connected to its graph (a hidden state, a
-    running loss): detach it. Only when two sweeps over one graph are meant, ask the first one to keep
-    it.
+    A backward sweep frees what the forward pass kept for it, as it goes. The usual cause of a
+    second sweep is a value from the previous step that is still connected to its graph (a hidden
+    state, a running loss): detach it. Only when two sweeps over one graph are meant, ask the first
+    one to keep it.
 
         bad : total = total + loss; total.backward()           # every step
         good: loss.backward(); total += loss.item()
@@ -338,8 +338,9 @@ class LeafWriteError(WengertError, RuntimeError):
 class LevelError(WengertError, RuntimeError):
     """A value used outside the transform that made it.
 
-    Inside `vmap` a value stands for many lanes and has no single number to branch on; a batched value
-    that outlives its `vmap` has no meaning. Use `wg.where`, or return the value from the function.
+    Inside `vmap` a value stands for many lanes and has no single number to branch on; a batched
+    value that outlives its `vmap` has no meaning. Use `wg.where`, or return the value from the
+    function.
     """
 
     code = "WG206"
@@ -348,8 +349,8 @@ class LevelError(WengertError, RuntimeError):
 class KinkError(WengertError, ArithmeticError):
     """A derivative asked for at a kink or a jump, under `wg.conventions(kinks="raise")`.
 
-    By default a subgradient is taken there, by the table in the documentation: 0 for abs at 0, halves
-    for the tie of a maximum.
+    By default a subgradient is taken there, by the table in the documentation: 0 for abs at 0,
+    halves for the tie of a maximum.
 
         bad : with wg.conventions(kinks="raise"): wg.grad(np.abs)(0.0)
         good: wg.grad(np.abs)(0.0)
@@ -369,7 +370,7 @@ class OptionError(WengertError, ValueError):
 
 
 class UnknownNameError(WengertError, LookupError):
-    """A recipe, optimizer, data set or code that does not exist; the message lists those that do."""
+    """A recipe, optimizer, data set or code that does not exist; the message lists what does."""
 
     code = "WG302"
 
@@ -384,8 +385,9 @@ class OutputError(WengertError, OSError):
 
 
 class MissingExtraError(WengertError, ImportError):
-    """An optional dependency that is not installed. The core needs NumPy alone; the message names the
-    extra: `pip install 'wengert[train]'`.
+    """An optional dependency that is not installed.
+
+    The core needs NumPy alone; the message names the extra: `pip install 'wengert[train]'`.
     """
 
     code = "WG304"
@@ -394,7 +396,7 @@ class MissingExtraError(WengertError, ImportError):
 class NonFiniteError(WengertError, ArithmeticError):
     """Training that left the finite numbers: the loss became nan or infinite.
 
-    The last good state is kept in the run folder. The usual cause is a learning rate that is too high.
+    The last good state is kept in the run folder. The usual cause is too high a learning rate.
     """
 
     code = "WG305"

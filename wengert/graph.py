@@ -1,4 +1,4 @@
-"""A traced program: typed SSA, printed so that a person can read it, verified, and run slowly as oracle.
+"""A traced program: typed SSA, printed for people to read, verified, and run slowly as oracle.
 
 in   %0: float64[3]
 %1: float64[3] = tanh(%0)
@@ -168,7 +168,7 @@ class Graph:
 
 
 def verify(graph: Graph) -> None:
-    """Raise ValueError unless every variable is defined once, before its use, and of the inferred type."""
+    """Raise ValueError unless every variable is defined once, before use, of the inferred type."""
     defined = {v.n for v in graph.inputs}
     for line in graph.lines:
         for x in line.inputs:

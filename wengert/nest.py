@@ -3,8 +3,8 @@
     out[o...] = combine over the other labels of body(load_0, load_1, ...)
 
 `loads[i]` names the label that runs along each axis of operand i; None is an axis of length 1, read
-at index 0. With body "mul" and combine "add" this is einsum; with another body, a fused kernel. Every
-backend reads this one structure, and `evaluate` is the slow, obvious reference for all of them.
+at index 0. With body "mul" and combine "add" this is einsum; with another body, a fused kernel.
+Every backend reads this one structure, and `evaluate` is the slow, obvious reference for them all.
 """
 
 from __future__ import annotations

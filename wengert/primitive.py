@@ -112,7 +112,9 @@ class Interned(type):
 
 
 class Primitive(metaclass=Interned):
-    """An operation as a value. The fields are its parameters; the methods are its rules, in this order:
+    """An operation as a value: its fields are its parameters, its methods are its rules.
+
+    The rules, in this order:
 
     impl(*arrays) -> array                  the value
     infer(*avals) -> Aval                   shape and dtype of the value
@@ -233,7 +235,10 @@ class Linear(Primitive):
 
 
 class Multilinear(Primitive):
-    """Linear in each argument alone: dy = sum_i y(x_1, .., dx_i, .., x_n). Give `vjp_a`, `vjp_b`."""
+    """Linear in each argument alone: dy = sum_i y(x_1, .., dx_i, .., x_n).
+
+    Give `vjp_a`, `vjp_b`.
+    """
 
     needs = ("impl", "infer", "vjp", "batch")
 
@@ -247,7 +252,7 @@ class Multilinear(Primitive):
 
 
 class General(Primitive):
-    """Anything else. Give `jvp(self, dx, ...)` and `vjp(self, g, ...)`, or one pair per argument."""
+    """Anything else. Give `jvp(self, dx, ...)` and `vjp(self, g, ...)`, or a pair per argument."""
 
     needs = ("impl", "infer", "jvp", "vjp", "batch")
 

@@ -1,10 +1,10 @@
 """Structural zeros: "no gradient here", carried instead of multiplied.
 
 The branch that `where` did not take, an index that was not read and a boolean factor send no
-gradient at all, which is not 0 times whatever stands there: 0 * inf is nan. A `Masked` cotangent has
-a mask, and outside it the value is anything. Elementwise rules run unchanged and hand the mask on; the
-first operation that is not elementwise fills the holes with zeros. An `At` cotangent is zero except
-where one indexing read.
+gradient at all, which is not 0 times whatever stands there: 0 * inf is nan. A `Masked` cotangent
+has a mask, and outside it the value is anything. Elementwise rules run unchanged and hand the mask
+on; the first operation that is not elementwise fills the holes with zeros. An `At` cotangent is
+zero except where one indexing read.
 """
 
 from __future__ import annotations

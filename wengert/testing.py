@@ -1,12 +1,12 @@
-"""The laws that every operation keeps, as functions: test your own operations and functions with them.
+"""The laws that every operation keeps, as functions that test your own operations and functions.
 
     check_grads(f, (x, y), order=2)     derivatives of any function, in both modes
     check_op(op, x, y)                  everything an operation promises
 
-The laws: `infer` agrees with `impl`; the tangent agrees with a central difference; <gy, J dx> equals
-<J^T gy, dx>; vmap is a stack of single calls, for every choice of batched arguments; the loop nest
-computes what `impl` computes; inputs are left alone and may be strided; float32 stays float32; and the
-same holds for the operation's own derivatives.
+The laws: `infer` agrees with `impl`; the tangent agrees with a central difference; <gy, J dx>
+equals <J^T gy, dx>; vmap is a stack of single calls, for every choice of batched arguments; the
+loop nest computes what `impl` computes; inputs are left alone and may be strided; float32 stays
+float32; and the same holds for the operation's own derivatives.
 """
 
 from __future__ import annotations

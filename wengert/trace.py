@@ -1,10 +1,10 @@
 """Tensors, levels, and `bind`: who interprets an operation.
 
-A *level* is one infinitesimal, or one batch axis. `grad`, `jvp` and `vmap` each push a level and pop
-it again; a `Tensor` belongs to one level and holds a value of the level below. Evaluating an
+A *level* is one infinitesimal, or one batch axis. `grad`, `jvp` and `vmap` each push a level and
+pop it again; a `Tensor` belongs to one level and holds a value of the level below. Evaluating an
 operation means asking the topmost level among its inputs (`bind`); that level deals with its own
-part, a tape node, a tangent or a batch axis, and evaluates the operation on what lies below, down to
-plain arrays. Perturbations are never confused, because each has a level of its own.
+part, a tape node, a tangent or a batch axis, and evaluates the operation on what lies below, down
+to plain arrays. Perturbations are never confused, because each has a level of its own.
 
     depth 0   arrays (or, while a function is being staged, graph variables)
     depth 1   the eager tape: always there, behind `requires_grad` and `.backward()`
@@ -291,8 +291,8 @@ class Tensor:
                 f"{to}(tensor)",
                 "a recorded value would lose its gradient without a word",
                 operands=[("tensor", self)],
-                fix="x.item() for the number alone; np.f(x) instead of math.f(x); and a buffer from "
-                "wg.zeros(n) instead of np.zeros(n) for `buffer[i] = x`",
+                fix="x.item() for the number alone; np.f(x) instead of math.f(x); and a buffer "
+                "from wg.zeros(n) instead of np.zeros(n) for `buffer[i] = x`",
             )
         return self.value()
 
@@ -392,7 +392,7 @@ def _unpickled(data: Any, leaf: bool, name: str | None) -> Tensor:
 
 
 class View(Tensor):
-    """A tensor that is a window on another: a path of indexings, reshapes and transposes into `root`.
+    """A tensor that is a window on another: a path of indexings, reshapes, transposes into `root`.
 
     Reading looks again when the root has been written since; writing writes the root through the
     path. A view of a value at a transform's level is a tensor of that level, with the same `store`.
@@ -460,7 +460,7 @@ def looked(x: Any) -> Any:
 
 
 def follow(root: Tensor, path: tuple[Any, ...]) -> Tensor:
-    """root[path], not sharing a buffer that is written in turns: a kept slice must not pin it all."""
+    """root[path], sharing no buffer that is written in turns: a kept slice must not pin it all."""
     t: Tensor = root
     for op in path:
         t = bind(op, t)

@@ -10,13 +10,16 @@ import numpy as np
 Shape = tuple[int, ...]
 Array = Any  # whatever can be computed on: ndarray, NumPy scalar, Python number, graph Var, Tensor
 DType = np.dtype[Any]
+BOOL = np.dtype(bool)
 
 RAW = (np.ndarray, np.generic, int, float, complex)  # bool is an int
 
 
 @dataclass(frozen=True, slots=True)
 class Aval:
-    """An abstract value: `shape` and `dtype`; `weak` for a Python number, whose dtype yields (NEP 50).
+    """An abstract value: `shape` and `dtype`.
+
+    `weak` marks a Python number, whose dtype yields (NEP 50).
 
     >>> Aval.of(np.ones((2, 3)))
     float64[2, 3]

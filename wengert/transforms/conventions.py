@@ -74,7 +74,7 @@ def kink_of(op: Any) -> tuple[str, Kink] | None:
 
 
 def kink_mask(op: Any, values: Any, y: Any) -> Any:
-    """Where a derivative must be nan; None if nowhere or not asked for. Raises if that was asked."""
+    """Where a derivative must be nan; None if nowhere or not asked for. Raises if asked to."""
     found = kink_of(op)
     if found is None:
         return None

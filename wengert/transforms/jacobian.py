@@ -23,7 +23,7 @@ __all__ = ["hessian", "hvp", "jacfwd", "jacobian", "jacrev"]
 
 
 def basis(n: int, sizes: list[int], k: int, shape: Shape, dtype: Any, level: Any) -> Masked:
-    """Part k of the n unit vectors, one a lane, as a structural seed: the zeros mean "not asked"."""
+    """Part k of the n unit vectors, one a lane, as a structural seed: zeros mean "not asked"."""
     e = np.zeros((n, sizes[k]), dtype)
     start = sum(sizes[:k])
     e[range(start, start + sizes[k]), range(sizes[k])] = 1

@@ -14,7 +14,7 @@ from ..ops.index import Write
 from ..primitive import Constant
 from ..structural import broadcast, cast, densify
 from ..trace import Level, Tensor, decay, looked, make, push
-from ..types import RAW, dtype_of, is_inexact, shape_of
+from ..types import BOOL, RAW, dtype_of, is_inexact, shape_of
 from .conventions import kink_mask, kinked_tangent
 from .store import store_above, store_into
 
@@ -80,7 +80,7 @@ def tangent(op: Any, xs: list[Any], dxs: list[Any], y: Any) -> Any:
     """dy = J dx for one operation, of y's shape and dtype."""
     if not is_inexact(dtype_of(y)):
         return None
-    if op is mul and any(dtype_of(x) == bool for x in xs):
+    if op is mul and any(dtype_of(x) == BOOL for x in xs):
         op = mul_mask
     if not op.diagonal:
         dxs = [densify(d) for d in dxs]

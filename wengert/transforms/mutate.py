@@ -1,9 +1,10 @@
 """Indexing, views and in-place writes, with NumPy's meaning and the right gradients.
 
-A view is a window `(root, path)`: reading through it looks again when the root has been written, and
-writing through it writes the root. A value that the tape keeps is never changed: a write to a buffer
-that anybody else holds copies it first (ownership is the reference count). So filling an array of n
-rows in a loop is O(n), and nobody is told that a tensor "was modified by an inplace operation".
+A view is a window `(root, path)`: reading through it looks again when the root has been written,
+and writing through it writes the root. A value that the tape keeps is never changed: a write to a
+buffer that anybody else holds copies it first (ownership is the reference count). So filling an
+array of n rows in a loop is O(n), and nobody is told that a tensor "was modified by an inplace
+operation".
 """
 
 from __future__ import annotations
@@ -165,7 +166,7 @@ def assign(x: Tensor, path: tuple[Any, ...], value: Any) -> None:
 
 
 def inplace(op: Any, ufunc: Callable[..., Any]) -> Callable[[Any, Any], Any]:
-    """x OP= o: into the root of a view; into its own buffer for a leaf under no_grad; else rebinding."""
+    """x OP= o: into a view's root; into a leaf's own buffer under no_grad; rebinding otherwise."""
 
     def method(self: Any, other: Any) -> Any:
         if lens(self) is not None:

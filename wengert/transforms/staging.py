@@ -1,8 +1,8 @@
 """Staging: run a function once on graph variables in place of arrays, and keep what it did.
 
-The variables stand below every tape, so that derivatives taken inside, and updates of tensors that the
-function closes over, are ordinary lines of the graph. Those tensors become inputs, and outputs where
-they are written.
+The variables stand below every tape, so that derivatives taken inside, and updates of tensors that
+the function closes over, are ordinary lines of the graph. Those tensors become inputs, and outputs
+where they are written.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Writing into values: in the buffer itself when nobody else holds it, in a copy otherwise.
 
-Ownership is the reference count: a residual that the tape keeps and a view that NumPy made raise it.
+Ownership is the reference count: a residual that the tape keeps raises it, and so does a view
+that NumPy made.
 """
 
 from __future__ import annotations

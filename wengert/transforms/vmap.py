@@ -133,7 +133,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
 
 def unbatch(y: Any, level: Any, axis: int | None = 0) -> Any:
-    """The result with its lanes along `axis`; a value that is the same in every lane is repeated."""
+    """The result with its lanes along `axis`; a value that all lanes share is repeated."""
     y = looked(y)
     if isinstance(y, Tensor) and y.level is level:
         y, batched = y.data, y.node is not None
