@@ -49,13 +49,15 @@ def ones(n: int, dtype: Any) -> Any:
 
 
 def rows(g: Any) -> Any:
-    """The sum over rows, the cotangent of a bias: as a product with ones, which BLAS does faster."""
+    """The sum over rows, the cotangent of a bias, as a product with ones: BLAS does it faster."""
     return np.dot(ones(len(g), g.dtype), g) if g.__class__ is ndarray else g.sum(axis=0)
 
 
 @op
 class MatMul(Multilinear):
-    """Matrix product:  y[.., i, j] = sum_k a[.., i, k] b[.., k, j];  a 1-d operand is a row or a column.
+    """Matrix product:  y[.., i, j] = sum_k a[.., i, k] b[.., k, j].
+
+    A 1-d operand is a row or a column.
 
     ga = gy b^T,  gb = a^T gy, each summed over the batch axes that were broadcast.
     """
@@ -269,7 +271,7 @@ LABELS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" + "".join(
 
 
 def contract(labels: list[str], out: str, xs: list[Array]) -> Array:
-    """einsum of any number of operands, as a sequence of sums, transposes and two-operand products."""
+    """einsum of any number of operands, as a sequence of sums, transposes and products of two."""
     labels, xs = list(labels), list(xs)
     for k, (ls, x) in enumerate(zip(labels, xs)):
         if len(ls) != len(shape_of(x)):

@@ -1,4 +1,4 @@
-"""Compositions kept as one operation for speed and accuracy, each held against its parts by the laws."""
+"""Compositions kept as one operation for speed and accuracy; the laws hold each to its parts."""
 
 from __future__ import annotations
 
@@ -325,7 +325,7 @@ class SquaredNorm(General):
 
 
 class Length:
-    """Remembers, in the `store` of a tensor, what it is the length of: |x|^2 is smooth where |x| is not."""
+    """What a tensor is the length of, kept in its `store`: |x|^2 is smooth where |x| is not."""
 
     __slots__ = ("norm", "x")
 
@@ -356,7 +356,8 @@ def unit_rule(d: Array, a: Array, b: Array, y: Array) -> Any:
     return d / b
 
 
-# x / |x| with 0 / 0 = 0 in value; its own derivative at 0 divides by zero, which says that there is none.
+# x / |x| with 0 / 0 = 0 in value; its own derivative at 0 divides by zero, which says that there is
+# none.
 unit_vector = OPS["div"].__class__(
     "unit_vector",
     lambda a, b: np.divide(

@@ -21,16 +21,15 @@ Index = tuple[Any, ...]
 def is_basic(index: Index) -> bool:
     """Whether NumPy would return a view: integers, slices, None and Ellipsis alone."""
     for i in index:
-        if i.__class__ is not int and i.__class__ is not slice:
-            if isinstance(i, bool | np.bool) or not (
-                i is None or i is Ellipsis or isinstance(i, int | np.integer)
-            ):
-                return False
+        if i.__class__ is int or i.__class__ is slice or i is None or i is Ellipsis:
+            continue
+        if isinstance(i, bool | np.bool) or not isinstance(i, int | np.integer):
+            return False
     return True
 
 
 def normal_index(index: Index) -> Index:
-    """Lists as arrays, so that a later change to the user's list does not show; True, which is not 1."""
+    """Lists, and True, which is not 1, as arrays: later changes to the user's list do not show."""
     return tuple([as_index(i) if isinstance(i, list | bool | np.bool) else i for i in index])
 
 
@@ -147,8 +146,11 @@ def window(buffer: Array, path: tuple[Any, ...]) -> tuple[Array, Index]:
 
 
 def put(buffer: Array, path: tuple[Any, ...], v: Any) -> None:
-    """buffer[path] = v, in place. A buffer stored in another order than the one that the path was made
-    for has no such window where the path reshapes, and is written number by number."""
+    """buffer[path] = v, in place.
+
+    A buffer stored in another order than the one that the path was made for has no such window
+    where the path reshapes, and is written number by number.
+    """
     part, index = window(buffer, path)
     if len(path) == 1 or part.size == 0 or np.may_share_memory(part, buffer):
         part[index] = v
@@ -186,7 +188,7 @@ def batch_path(path: tuple[Any, ...], lanes: int) -> tuple[Any, ...]:
 
 
 def align_value(x: Array, v: Array, d: int | None, path: tuple[Any, ...]) -> Array:
-    """v, batched, with ones after its batch axis, so that it broadcasts into x[path] lane by lane."""
+    """v, batched, with ones after its batch axis, to broadcast into x[path] lane by lane."""
     if d is None:
         return v
     hole = walk(np.broadcast_to(np.zeros(()), shape_of(x)), batch_path(path, shape_of(x)[0]))
@@ -359,7 +361,7 @@ def filled(template: Index, indices: Any) -> Index:
 
 
 def batch_indices(template: Index, idx: Any, dims: Any, lanes: int | None) -> Any:
-    """(template, indices, permutation-of-result or None) of an index that differs from lane to lane.
+    """(template, indices, permutation of the result or None) of an index that differs by lane.
 
     `lanes` is the number of lanes if the indexed array is batched as well, else None.
     """
@@ -405,7 +407,7 @@ def explicit(template: Index, ndim: int) -> Index:
 
 @op
 class Gather(Linear):
-    """y = x[template], the holes filled by index operands: indexing by traced or batched integers."""
+    """y = x[template], index operands in the holes: indexing by traced or batched integers."""
 
     template: Index
     variadic = True
@@ -447,7 +449,7 @@ class Gather(Linear):
 
 @op
 class ScatterAdd(Linear):
-    """y = 0 of `shape`;  y[template] += x, the holes filled by index operands. Transpose of Gather."""
+    """y = 0 of `shape`;  y[template] += x, index operands in the holes. Transpose of Gather."""
 
     template: Index
     shape: Shape

@@ -165,7 +165,10 @@ class Reshape(Linear):
 
 @op
 class Transpose(Linear):
-    """Permute the axes:  y[i_p(0), i_p(1), ..] = x[i_0, i_1, ..].  Its transpose permutes them back."""
+    """Permute the axes:  y[i_p(0), i_p(1), ..] = x[i_0, i_1, ..].
+
+    Its transpose permutes them back.
+    """
 
     perm: tuple[int, ...]
     view = True

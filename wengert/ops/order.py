@@ -1,4 +1,4 @@
-"""Reductions that choose: max and min; and the integer-valued argmax, argsort, which have no derivative.
+"""Reductions that choose: max and min; and the integer argmax, argsort, which have no derivative.
 
 Where several elements tie, they share the cotangent equally: the average of the one-sided choices.
 """
@@ -28,7 +28,7 @@ class Extreme(General):
     keepdims: bool
 
     def _share(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """(mask of the chosen elements, how many tie), with the reduced axes kept. A nan chooses all."""
+        """(mask of the chosen elements, how many tie), reduced axes kept. A nan chooses all."""
         y = y if self.keepdims else Reshape(keep(shape_of(x), self.axes))(y)
         mask = OPS["logical_not"](OPS[self.beaten](x, y))
         return mask, Sum(self.axes, True)(OPS["where"](mask, 1.0, 0.0)).astype(y.dtype)

@@ -1,9 +1,10 @@
 """The fast road: plain eager work on tensors of one level, generated from one template per arity.
 
-It does what `bind` does for the eager tape and nothing else: compute, make a tensor, record a node that
-keeps what the rule names. Any case it does not know goes to `bind`: other levels, no_grad or a trace in
-progress (`trace.MODES`), operands that are neither tensors nor Python numbers. Every line of a template
-is paid for on every operation of every eager program; bench/eager.py says what each is worth.
+It does what `bind` does for the eager tape and nothing else: compute, make a tensor, record a node
+that keeps what the rule names. Any case it does not know goes to `bind`: other levels, no_grad or a
+trace in progress (`trace.MODES`), operands that are neither tensors nor Python numbers. Every line
+of a template is paid for on every operation of every eager program; bench/eager.py says what each
+is worth.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def method(x):
     else:
         fr = getframe({depth}); co = fr.f_code
         if co.co_filename in LIBRARY: fr = user_frame(fr); co = fr.f_code
-        n = t.node = new(Node); n.seq = seq(); n.rule = R1; n.parents = (p,); n.res = ({keep}); n.code = co; n.lasti = fr.f_lasti
+        n = t.node = new(Node); n.seq = seq(); n.rule = R1; n.parents = (p,)
+        n.res = ({keep}); n.code = co; n.lasti = fr.f_lasti
     return t
 """
 
@@ -65,12 +67,17 @@ def method(s, o):
     if p is not None:
         fr = getframe(1); co = fr.f_code
         if co.co_filename in LIBRARY: fr = user_frame(fr); co = fr.f_code
-        if q is None: n = t.node = new(Node); n.seq = seq(); n.rule = RS; n.parents = (p,); n.res = ({keep_s}); n.code = co; n.lasti = fr.f_lasti
-        else: n = t.node = new(Node); n.seq = seq(); n.rule = R3; n.parents = {parents}; n.res = ({keep_both}); n.code = co; n.lasti = fr.f_lasti
+        if q is None:
+            n = t.node = new(Node); n.seq = seq(); n.rule = RS; n.parents = (p,)
+            n.res = ({keep_s}); n.code = co; n.lasti = fr.f_lasti
+        else:
+            n = t.node = new(Node); n.seq = seq(); n.rule = R3; n.parents = {parents}
+            n.res = ({keep_both}); n.code = co; n.lasti = fr.f_lasti
     elif q is not None:
         fr = getframe(1); co = fr.f_code
         if co.co_filename in LIBRARY: fr = user_frame(fr); co = fr.f_code
-        n = t.node = new(Node); n.seq = seq(); n.rule = RO; n.parents = (q,); n.res = ({keep_o}); n.code = co; n.lasti = fr.f_lasti
+        n = t.node = new(Node); n.seq = seq(); n.rule = RO; n.parents = (q,)
+        n.res = ({keep_o}); n.code = co; n.lasti = fr.f_lasti
     else: t.node = None
     return t
 """
@@ -186,9 +193,15 @@ def method(s, o, fr):
         return t
     co = fr.f_code
     if co.co_filename in LIBRARY: fr = user_frame(fr); co = fr.f_code
-    if q is None: n = t.node = new(Node); n.seq = seq(); n.rule = RS; n.parents = (p,); n.res = ({keep_s}({s}.shape, {s}d),); n.code = co; n.lasti = fr.f_lasti
-    elif p is None: n = t.node = new(Node); n.seq = seq(); n.rule = RO; n.parents = (q,); n.res = ({keep_o}({o}.shape, {o}d),); n.code = co; n.lasti = fr.f_lasti
-    else: n = t.node = new(Node); n.seq = seq(); n.rule = R3; n.parents = {parents}; n.res = ({keep_both}(a.shape, ad), (b.shape, bd)); n.code = co; n.lasti = fr.f_lasti
+    if q is None:
+        n = t.node = new(Node); n.seq = seq(); n.rule = RS; n.parents = (p,)
+        n.res = ({keep_s}({s}.shape, {s}d),); n.code = co; n.lasti = fr.f_lasti
+    elif p is None:
+        n = t.node = new(Node); n.seq = seq(); n.rule = RO; n.parents = (q,)
+        n.res = ({keep_o}({o}.shape, {o}d),); n.code = co; n.lasti = fr.f_lasti
+    else:
+        n = t.node = new(Node); n.seq = seq(); n.rule = R3; n.parents = {parents}
+        n.res = ({keep_both}(a.shape, ad), (b.shape, bd)); n.code = co; n.lasti = fr.f_lasti
     return t
 """
 
@@ -200,7 +213,7 @@ def method(s, o, fr):
         return bind(op, {first}, {second})
     {s} = s.data; {o} = o
     ad = a.dtype; bd = b.dtype
-    if ({s}.__class__ is not ndarray or ad.kind not in "fc" or ad is not bd and bd.kind not in "fc"):
+    if {s}.__class__ is not ndarray or ad.kind not in "fc" or ad is not bd and bd.kind not in "fc":
         return bind(op, {first}, {second})
     try: y = a {symbol} b
     except ValueError as error: raise op.refusal(({first}, {second}), error) from error
@@ -238,12 +251,17 @@ def method(s, o):
     if p is not None:
         fr = getframe(1); co = fr.f_code
         if co.co_filename in LIBRARY: fr = user_frame(fr); co = fr.f_code
-        if q is None: n = t.node = new(Node); n.seq = seq(); n.rule = R1; n.parents = (p,); n.res = (b,); n.code = co; n.lasti = fr.f_lasti
-        else: n = t.node = new(Node); n.seq = seq(); n.rule = R3; n.parents = (p, q); n.res = (a, b); n.code = co; n.lasti = fr.f_lasti
+        if q is None:
+            n = t.node = new(Node); n.seq = seq(); n.rule = R1; n.parents = (p,)
+            n.res = (b,); n.code = co; n.lasti = fr.f_lasti
+        else:
+            n = t.node = new(Node); n.seq = seq(); n.rule = R3; n.parents = (p, q)
+            n.res = (a, b); n.code = co; n.lasti = fr.f_lasti
     elif q is not None:
         fr = getframe(1); co = fr.f_code
         if co.co_filename in LIBRARY: fr = user_frame(fr); co = fr.f_code
-        n = t.node = new(Node); n.seq = seq(); n.rule = R2; n.parents = (q,); n.res = (a,); n.code = co; n.lasti = fr.f_lasti
+        n = t.node = new(Node); n.seq = seq(); n.rule = R2; n.parents = (q,)
+        n.res = (a,); n.code = co; n.lasti = fr.f_lasti
     else: t.node = None
     return t
 """
@@ -361,12 +379,12 @@ INT64 = np.dtype(np.int64)
 
 
 def cross_entropy(logits: Any, labels: Any) -> Any:
-    """Mean cross-entropy of logits [.., k] with integer labels [..]:  mean_i(logsumexp(a_i) - a_i[b_i]).
+    """Mean cross-entropy of logits [.., k] with integer labels [..].
 
-    Its gradient is (softmax(logits) - onehot(labels)) / n.
+    y = mean_i(logsumexp(a_i) - a_i[b_i]);  its gradient is (softmax(logits) - onehot(labels)) / n.
 
     Raises:
-        ShapeError, DTypeError, AxisError: labels of another shape, not integers, or not in 0 .. k - 1.
+        ShapeError, DTypeError, AxisError: labels of another shape, not integers, or outside [0, k).
 
     >>> round(float(cross_entropy(np.zeros((2, 10)), np.array([3, 7]))), 6)
     2.302585
@@ -438,7 +456,9 @@ def one(op: Any, x: Any, frame: Any) -> Any:
     else:
         rule = op.rules.get(1) or op.rule(1)
         frame = user_frame(frame) if frame.f_code.co_filename in LIBRARY else frame
-        t.node = Node(seq(), rule, (p,), _FAST_NAMES[rule.names](a, op), frame.f_code, frame.f_lasti)
+        t.node = Node(
+            seq(), rule, (p,), _FAST_NAMES[rule.names](a, op), frame.f_code, frame.f_lasti
+        )
     return t
 
 
