@@ -29,6 +29,9 @@ from ..trace import OPS
 from ..types import Array
 from . import accurate, slopes
 
+# A table kept by hand, one line an operation where it fits, so that rules can be compared.
+# fmt: off
+
 LN2, LN10 = math.log(2.0), math.log(10.0)
 FLOAT = np.dtype(float)
 E = Elementwise
@@ -277,6 +280,7 @@ def real_part(d: Array) -> Array:
     return real(d) if d.dtype.kind == "c" else d
 
 
+# fmt: on
 # ------------------------------------------------------------------ constants to the tape
 
 

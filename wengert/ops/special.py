@@ -26,6 +26,9 @@ from .elementwise import eq, exp, hypot, log, logical_and, logical_not, pow, whe
 from .special_lines import SCIPY, Special, family, named, refused
 from .special_values import Lazy
 
+# A table kept by hand, one line an operation where it fits, so that rules can be compared.
+# fmt: off
+
 ROOT_PI = math.sqrt(math.pi)
 
 
@@ -55,7 +58,7 @@ def of_scipy(ufunc: Any) -> Any:
 gamma = S(
     "gamma", lambda d, x, y: d * (y * digamma(x)), at=HALF_LINE, complex=True,
     doc="the integral of t^(x-1) e^-t over t > 0",
-)  # fmt: skip
+)
 rgamma = S(
     "rgamma", lambda d, x, y: -d * (y * digamma(x)), at=HALF_LINE, complex=True, doc="1 / gamma(x)"
 )
@@ -63,15 +66,15 @@ gammaln = S("gammaln", lambda d, x: d * digamma(x), at=HALF_LINE, doc="log |gamm
 loggamma = S(
     "loggamma", lambda d, x: d * digamma(right_half(x)), at=HALF_LINE, complex=True,
     doc="log gamma(x), the principal branch; nan for real x < 0",
-)  # fmt: skip
+)
 digamma = S(
     "psi", lambda d, x: d * polygamma(1, x), ufunc=("psi", "digamma"), at=HALF_LINE, complex=True,
     doc="gamma'(x) / gamma(x)",
-)  # fmt: skip
+)
 polygamma = S(
     "polygamma", refused("n, the order"), lambda d, a, b: d * polygamma(a + 1, b),
     f=values.polygamma, ufunc=(), at=([1, 2, 3], (0.4, 3.6)), doc="the n-th derivative of digamma",
-)  # fmt: skip
+)
 
 
 def right_half(x: Array) -> Array:
@@ -89,7 +92,7 @@ def psi_gap(n: int) -> Special:
             lambda d, a, b: d * psi_gap(n + 1)(a, b),
             lambda d, a, b: d * (polygamma(n + 1, a + b)),
             f=named(f"psi_gap_{n}", lambda a, b: V.psi_gap(n, a, b)), ufunc=(),
-        )  # fmt: skip
+        )
     return _gaps[n]
 
 
@@ -97,20 +100,20 @@ gap = psi_gap(0)
 beta = S(
     "beta", lambda d, a, b, y: -d * (y * gap(a, b)), lambda d, a, b, y: -d * (y * gap(b, a)),
     doc="gamma(a) gamma(b) / gamma(a + b)",
-)  # fmt: skip
+)
 betaln = S(
     "betaln", lambda d, a, b: -d * gap(a, b), lambda d, a, b: -d * gap(b, a), doc="log |beta(a, b)|"
 )
 poch = S(
     "poch", lambda d, a, b, y: d * (y * gap(a, b)), lambda d, a, b, y: d * (y * digamma(a + b)),
     doc="gamma(a + b) / gamma(a), the rising factorial",
-)  # fmt: skip
+)
 binom = S(
     "binom",
     lambda d, a, b, y: d * (y * gap(a - b + 1, b)),
     lambda d, a, b, y: d * (y * gap(b + 1, a - 2 * b)),
     at=((4.2, 7.4), (0.4, 3.1)), doc="the binomial coefficient of real a, b",
-)  # fmt: skip
+)
 
 
 def gamma_pdf_x(d: Array, a: Array, b: Array, y: Array) -> Array:
@@ -130,7 +133,7 @@ def beta_pdf_x(d: Array, a: Array, b: Array, c: Array, y: Array) -> Array:
 gamma_pdf = S(
     "gamma_pdf", lambda d, a, b, y: d * (y * (log(b) - digamma(a))), gamma_pdf_x,
     f=values.gamma_pdf, ufunc=(), doc="b^(a-1) e^-b / gamma(a)",
-)  # fmt: skip
+)
 beta_pdf = S(
     "beta_pdf",
     lambda d, a, b, c, y: d * (y * (gap(a, b) + log(c))),
@@ -138,22 +141,22 @@ beta_pdf = S(
     beta_pdf_x,
     f=values.beta_pdf, ufunc=(), at=((0.4, 3.6), (0.4, 3.6), (0.1, 0.8)),
     doc="c^(a-1) (1 - c)^(b-1) / beta(a, b)",
-)  # fmt: skip
+)
 gammainc = S(
     "gammainc", lambda d, a, b: d * gammainc_1(a, b), lambda d, a, b: d * gamma_pdf(a, b),
     doc="the integral of gamma_pdf(a, t) over 0 < t < b",
-)  # fmt: skip
+)
 gammaincc = S(
     "gammaincc", lambda d, a, b: -d * gammainc_1(a, b), lambda d, a, b: -d * gamma_pdf(a, b),
     doc="1 - gammainc(a, b)",
-)  # fmt: skip
+)
 gammainc_1 = S(
     "gammainc_1",
     lambda d, a, b: d * gammainc_2(a, b),
     lambda d, a, b: d * (gamma_pdf(a, b) * (log(b) - digamma(a))),
     f=named("gammainc_1", lambda a, b: V.gammainc_a(1, a, b)), ufunc=(), at=([1, 2, 3], (0.3, 2.7)),
     doc="the derivative of gammainc in a",
-)  # fmt: skip
+)
 
 
 def gammainc_2_b(d: Array, a: Array, b: Array) -> Array:
@@ -165,24 +168,24 @@ gammainc_2 = S(
     "gammainc_2", refused("a", "gammainc is differentiated in a twice at most"), gammainc_2_b,
     f=named("gammainc_2", lambda a, b: V.gammainc_a(2, a, b)), ufunc=(), at=([1, 2, 3], (0.3, 2.7)),
     doc="the second derivative of gammainc in a",
-)  # fmt: skip
+)
 betainc = S(
     "betainc", refused("a"), refused("b"), lambda d, a, b, c: d * beta_pdf(a, b, c),
     at=([1, 2, 3], [2, 3, 1], (0.1, 0.8)), doc="the integral of beta_pdf(a, b, t) over 0 < t < c",
-)  # fmt: skip
+)
 betaincc = S(
     "betaincc", refused("a"), refused("b"), lambda d, a, b, c: -d * beta_pdf(a, b, c),
     at=([1, 2, 3], [2, 3, 1], (0.1, 0.8)), doc="1 - betainc(a, b, c)",
-)  # fmt: skip
+)
 zeta = S(
     "zeta", refused("x, the exponent"), lambda d, a, b: d * (-a * zeta(a + 1, b)),
     ufunc=("zeta", "_zeta"), at=([2, 3, 5], (0.4, 3.6)), doc="the sum of (b + k)^-a over k >= 0",
-)  # fmt: skip
+)
 
 riemann_zeta = S(
     "riemann_zeta", refused("x, the exponent"), f=Lazy("zeta"), ufunc=("_riemann_zeta",),
     at=([2, 3, 5],), doc="the sum of k^-x over k > 0",
-)  # fmt: skip
+)
 
 # ------------------------------------------------------------------ the error function's family
 
@@ -230,7 +233,7 @@ dawsn_n = family("dawsn", V.dawsn_n, at=((-3.6, 3.4),))
 dawsn = S(
     "dawsn", lambda d, x: d * dawsn_n(1)(x), at=((-3.6, 3.4),),
     doc="e^(-x^2) times the integral of e^(t^2) over 0 < t < x",
-)  # fmt: skip
+)
 
 # ------------------------------------------------------------------ Bessel functions
 
@@ -239,20 +242,20 @@ BESSEL: Any = (ORDERS, (0.4, 6.6))
 jv = S(
     "jv", ORDER, lambda d, a, b: d * ((jv(a - 1, b) - jv(a + 1, b)) * 0.5),
     ufunc=("jv", "jn"), at=BESSEL, complex=True, doc="the Bessel function J of order a",
-)  # fmt: skip
+)
 yv = S(
     "yv", ORDER, lambda d, a, b: d * ((yv(a - 1, b) - yv(a + 1, b)) * 0.5), at=BESSEL, complex=True,
     doc="the Bessel function Y of order a",
-)  # fmt: skip
+)
 iv = S(
     "iv", ORDER, lambda d, a, b: d * ((iv(a - 1, b) + iv(a + 1, b)) * 0.5), at=BESSEL, complex=True,
     doc="the modified Bessel function I of order a",
-)  # fmt: skip
+)
 kv = S(
     "kv", ORDER, lambda d, a, b: d * ((kv(a - 1, b) + kv(a + 1, b)) * -0.5), at=BESSEL,
     complex=True,
     doc="the modified Bessel function K of order a",
-)  # fmt: skip
+)
 ive_n = family("ive", V.ive_n, ORDER, at=BESSEL)
 kve_n = family("kve", V.kve_n, ORDER, at=BESSEL)
 ive = S("ive", ORDER, lambda d, a, b: d * ive_n(1)(a, b), at=BESSEL, doc="e^-|b| iv(a, b)")
@@ -278,7 +281,7 @@ logit = S("logit", lambda d, x: d * logit_1(x), at=((0.1, 0.9),), doc="log(x / (
 logit_1 = S(
     "logit_1", lambda d, x, y: d * ((2 * x - 1) * y * y),
     f=named("logit_1", V.real(lambda x: 1 / (x * (1 - x)))), ufunc=(), at=((0.1, 0.9),),
-)  # fmt: skip
+)
 
 
 def both_zero(a: Array, b: Array) -> Array:
@@ -294,20 +297,20 @@ xlogy = S(
     "xlogy", lambda d, b: d * log(b),
     lambda d, a, b: masked(d * over(a, b), logical_not(both_zero(a, b))),
     doc="a log b, and 0 for a = 0",
-)  # fmt: skip
+)
 xlog1py = S(
     "xlog1py", lambda d, b: d * e.log1p(b),
     lambda d, a, b: masked(d * over(a, 1 + b), logical_not(both_zero(a, 1 + b))),
     doc="a log(1 + b), and 0 for a = 0",
-)  # fmt: skip
+)
 one_plus_log = S(
     "one_plus_log", lambda d, a: d / a, lambda d, b: -d / b, f=integrals.one_plus_log, ufunc=(),
     doc="1 + log(a / b)",
-)  # fmt: skip
+)
 log_ratio = S(
     "log_ratio", lambda d, a: d / a, lambda d, b: -d / b, f=integrals.log_ratio, ufunc=(),
     doc="log(a / b)",
-)  # fmt: skip
+)
 entr = S(
     "entr",
     lambda d, x: -d * one_plus_log(x, 1.0),
@@ -328,22 +331,22 @@ one_minus_ratio = S(
 rel_entr = S(
     "rel_entr", lambda d, a, b: d * one_plus_log(a, b),
     lambda d, a, b: masked(-d * over(a, b), logical_not(both_zero(a, b))), doc="a log(a / b)",
-)  # fmt: skip
+)
 kl_div = S(
     "kl_div", lambda d, a, b: d * log_ratio(a, b), lambda d, a, b: d * one_minus_ratio(a, b),
     doc="a log(a / b) - a + b",
-)  # fmt: skip
+)
 
 # ------------------------------------------------------------------ integrals
 
 exp1 = S(
     "exp1", lambda d, x: d * (-exp(-x) / x), at=HALF_LINE, complex=True,
     doc="the integral of e^-t / t over t > x",
-)  # fmt: skip
+)
 expi = S(
     "expi", lambda d, x: d * (exp(x) / x), at=HALF_LINE, complex=True,
     doc="the principal value of the integral of e^t / t over t < x",
-)  # fmt: skip
+)
 ellipk_n = family("ellipk", integrals.ellipk_n, at=((-2.2, 0.9),))
 ellipe_n = family("ellipe", integrals.ellipe_n, at=((-2.2, 0.9),))
 ellipkm1_n = family("ellipkm1", integrals.ellipkm1_n, at=((0.1, 2.2),))
@@ -377,36 +380,36 @@ def boxcox_b(d: Array, a: Array, b: Array) -> Array:
 boxcox = S(
     "boxcox", lambda d, a, b: d * pow(a, b - 1), boxcox_b, at=((0.4, 2.6), (-0.8, 1.7)),
     doc="(a^b - 1) / b, and log a for b = 0",
-)  # fmt: skip
+)
 inv_boxcox = S(
     "inv_boxcox",
     lambda d, a, b, y: d * (y / (1 + a * b)),
     lambda d, a, b, y: -d * (y * e.square(a) * log_moment_n(0)(a * b)),
     at=((0.1, 1.6), (-0.4, 1.7)), doc="(1 + a b)^(1/b), and e^a for b = 0",
-)  # fmt: skip
+)
 inv_boxcox1p = S(
     "inv_boxcox1p",
     lambda d, a, b, y: d * ((1 + y) / (1 + a * b)),
     lambda d, a, b, y: -d * ((1 + y) * e.square(a) * log_moment_n(0)(a * b)),
     at=((0.1, 1.6), (-0.4, 1.7)), doc="inv_boxcox(a, b) - 1",
-)  # fmt: skip
+)
 boxcox1p = S(
     "boxcox1p",
     lambda d, a, b: d * exp((b - 1) * e.log1p(a)),
     lambda d, a, b: d * (e.square(e.log1p(a)) * exprel_n(1)(b * e.log1p(a))),
     at=((-0.4, 1.6), (-0.8, 1.7)), doc="boxcox(1 + a, b)",
-)  # fmt: skip
+)
 cosine = S(
     "cosine", lambda d, a, b: d * (e.square(cosine(b, a)) / hypot(a, b)),
     lambda d, a, b: -d * (cosine(a, b) * cosine(b, a) / hypot(a, b)),
     f=named("cosine", lambda a, b: a / np.hypot(a, b)), ufunc=(), doc="a / hypot(a, b)",
-)  # fmt: skip
+)
 huber = S(
     "huber",
     lambda d, a, b: masked(d * (e.abs(b) - a), e.gt(e.abs(b), a)),
     lambda d, a, b: d * e.clip(b, -a, a),
     at=((0.9, 1.2), (-0.6, 0.6)), doc="b^2 / 2 where |b| <= a, and a (|b| - a/2) beyond",
-)  # fmt: skip
+)
 
 
 def pseudo_huber_a(d: Array, a: Array, b: Array) -> Array:
@@ -418,7 +421,7 @@ def pseudo_huber_a(d: Array, a: Array, b: Array) -> Array:
 pseudo_huber = S(
     "pseudo_huber", pseudo_huber_a, lambda d, a, b: d * (a * cosine(b, a)),
     doc="a^2 (sqrt(1 + (b/a)^2) - 1)",
-)  # fmt: skip
+)
 
 # ------------------------------------------------------------------ Lambert's W
 
@@ -454,4 +457,5 @@ SCIPY |= {
     "erf": e.erf, "erfc": e.erfc, "ndtr": e.normal_cdf, "expit": e.sigmoid,
     "log_expit": e.log_sigmoid, "expm1": e.expm1, "log1p": e.log1p, "exp2": e.exp2, "cbrt": e.cbrt,
     "kn": kv, "yn": yv,
-}  # fmt: skip
+}
+# fmt: on
