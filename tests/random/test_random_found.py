@@ -80,7 +80,7 @@ def written(x):
 
 
 def test_a_view_is_looked_at_again_at_every_level(close):
-    """A view of a transform's value, returned or written elsewhere, was what it had been at first."""
+    """A view of a transform's value, returned or written elsewhere, was as it was made."""
     for f in (window, written):
         y = f(square)
         close(f(wg.tensor(square)), y)
