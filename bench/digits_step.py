@@ -5,8 +5,8 @@ backward and the optimizer's step. PyTorch runs it in its usual form (nn.Sequent
 F.cross_entropy, torch.optim), with each of the implementations that its optimizers offer. Both
 sides start from the same weights and must arrive at the same loss before they are timed.
 
-They take turns in two ways: epoch by epoch (40 steps back to back, as a training loop runs them), and
-step by step, where each step finds the caches as the other engine left them.
+They take turns in two ways: epoch by epoch (40 steps back to back, as a training loop runs them),
+and step by step, where each step finds the caches as the other engine left them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Are the derivatives right? The same probes put to wengert and to whichever peers are installed.
 
-Each row is a derivative in float64 whose true value is known in closed form. A cell shows what an engine
-answers, with `ok` when it is right to 1e-12 relative (or exactly, where the truth is 0).
+Each row is a derivative in float64 whose true value is known in closed form. A cell shows what an
+engine answers, with `ok` when it is right to 1e-12 relative (or exactly, where the truth is 0).
 
     python bench/probes.py
 """
@@ -25,15 +25,24 @@ def probes() -> list[Probe]:
     return [
         ("expm1'(-40)", math.exp(-40), lambda m, x: m.expm1(x), "grad", -40.0),
         ("tanh'(20)", 1 / math.cosh(20) ** 2, lambda m, x: m.tanh(x), "grad", 20.0),
-        ("where(x > 0, sqrt x, 0)' at 0", 0.0, lambda m, x: m.where(x > 0, m.sqrt(x), 0 * x), "grad", 0.0),
+        (
+            "where(x > 0, sqrt x, 0)' at 0", 0.0,
+            lambda m, x: m.where(x > 0, m.sqrt(x), 0 * x), "grad", 0.0,
+        ),
         ("grad |x| at 0", np.zeros(3), lambda m, x: m.linalg.norm(x), "grad", np.zeros(3)),
-        ("grad prod [0, 0, 2]", np.zeros(3), lambda m, x: m.prod(x), "grad", np.array([0.0, 0.0, 2.0])),
+        (
+            "grad prod [0, 0, 2]", np.zeros(3),
+            lambda m, x: m.prod(x), "grad", np.array([0.0, 0.0, 2.0]),
+        ),
         (
             "Hessian prod [0, 0, 2]", np.array([[0, 2.0, 0], [2, 0, 0], [0, 0, 0]]),
             lambda m, x: m.prod(x), "hessian", np.array([0.0, 0.0, 2.0]),
         ),
         ("sinc''(0)", -math.pi**2 / 3, lambda m, x: m.sinc(x), "hessian", 0.0),
-        ("Hessian |x|^2 at 0", 2 * np.eye(2), lambda m, x: m.linalg.norm(x) ** 2, "hessian", np.zeros(2)),
+        (
+            "Hessian |x|^2 at 0", 2 * np.eye(2),
+            lambda m, x: m.linalg.norm(x) ** 2, "hessian", np.zeros(2),
+        ),
         (
             "grad of V diag(w) V^T, eigh(I)", np.diag([1.0, 2.0]),
             lambda m, x: m.sum(rebuilt(m, x) * diagonal(m)), "grad", np.eye(2),

@@ -1,4 +1,6 @@
-"""The checker is itself checked: a rule that is a little wrong must fail, and so must each broken law."""
+"""The checker is itself checked: a slightly wrong rule must fail, and so must each broken law."""
+
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -45,7 +47,7 @@ def test_a_wrong_second_derivative_fails():
 class Wrong(Linear):
     axes: tuple
 
-    examples = [(((0,),), (2, 3))]
+    examples: ClassVar[Any] = [(((0,),), (2, 3))]
 
     def impl(self, x):
         return np.add.reduce(x, axis=self.axes)

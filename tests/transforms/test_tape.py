@@ -169,8 +169,12 @@ def test_backward_from_several_threads(x, close):
 
 def test_every_node_knows_the_users_line(p):
     first = line((p * 2.0).node)
-    for y in (p * 2.0, np.sin(p), np.sum(p), p.mean(), p[1:], p.T, p @ p, 1.0 - p, p**3, np.where(p > 0, p, 0.0),
-              np.concatenate([p, p]), np.linalg.norm(p), wg.softmax(p), p + np.ones((2, 3)), np.var(p)):  # fmt: skip
+    results = (
+        p * 2.0, np.sin(p), np.sum(p), p.mean(), p[1:], p.T, p @ p, 1.0 - p, p**3,
+        np.where(p > 0, p, 0.0), np.concatenate([p, p]), np.linalg.norm(p), wg.softmax(p),
+        p + np.ones((2, 3)), np.var(p),
+    )  # fmt: skip
+    for y in results:
         assert "test_tape.py" in line(y.node), y.grad_fn
         assert "test_every_node_knows_the_users_line" in line(y.node)
     assert line((p * 2.0).node) != first
@@ -339,10 +343,11 @@ def test_what_explain_says():
 
 def test_errors_are_the_builtins_that_users_catch(p):
     for error, builtin in [
-        (wg.errors.ShapeError, ValueError), (wg.errors.DTypeError, TypeError), (wg.errors.AxisError, IndexError),
-        (wg.errors.FreedError, RuntimeError), (wg.errors.TapeExitError, TypeError),
-        (wg.errors.OutputError, OSError), (wg.errors.MissingExtraError, ImportError),
-        (wg.errors.UnknownNameError, LookupError), (wg.errors.NonFiniteError, ArithmeticError),
+        (wg.errors.ShapeError, ValueError), (wg.errors.DTypeError, TypeError),
+        (wg.errors.AxisError, IndexError), (wg.errors.FreedError, RuntimeError),
+        (wg.errors.TapeExitError, TypeError), (wg.errors.OutputError, OSError),
+        (wg.errors.MissingExtraError, ImportError), (wg.errors.UnknownNameError, LookupError),
+        (wg.errors.NonFiniteError, ArithmeticError),
     ]:  # fmt: skip
         assert issubclass(error, builtin)
         assert issubclass(error, wg.WengertError)

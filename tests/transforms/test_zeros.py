@@ -99,7 +99,7 @@ def test_the_hessian_of_a_norm_at_the_origin(close):
     for f in (lambda x: np.linalg.norm(x) ** 2, lambda x: np.square(np.linalg.norm(x))):
         for h in (hessian(f), jacrev(grad(f)), jacfwd(jacfwd(f)), jacrev(jacfwd(f))):
             close(h(np.zeros(3)), 2 * np.eye(3))
-        close(hessian(lambda x: f(x - 1) * 3)(np.ones(2)), 6 * np.eye(2))
+        close(hessian(lambda x, f=f: f(x - 1) * 3)(np.ones(2)), 6 * np.eye(2))
         close(grad(f)(np.array([3.0, 4.0])), [6.0, 8.0])
     rows = hessian(lambda m: np.sum(np.linalg.norm(m, axis=1) ** 2))(np.zeros((2, 2)))
     close(rows.reshape(4, 4), 2 * np.eye(4))
