@@ -151,7 +151,10 @@ def dlpack(
     dl_device: Any = None,
     copy: Any = None,
 ) -> Any:
-    """A copy of the numbers, for another library; a recorded tensor refuses."""
+    """The numbers for another library: a copy, or with copy=False a read-only window.
+
+    A recorded tensor refuses.
+    """
     if self.recorded():
         raise TapeExitError(
             "x.__dlpack__()",
@@ -159,10 +162,13 @@ def dlpack(
             operands=[("x", self)],
             fix="x.detach()",
         )
-    if copy is False:
-        raise BufferError("the buffer of a tensor is its own: only a copy is handed out")
-    a = np.array(self.value())
-    return a.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device)
+    a = np.asarray(self.value())
+    if copy is not False:
+        a = a.copy()
+    else:  # a window that cannot be written; a later write to the tensor copies first
+        a = a.view()
+        a.flags.writeable = False
+    return a.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=False)
 
 
 @method("__dlpack_device__")

@@ -10,7 +10,8 @@ from numpy.linalg._linalg import EighResult, EigResult, QRResult, SlogdetResult,
 
 from ..errors import ArgumentError, MatrixError, ShapeError, UnsupportedError
 from ..ops import elementwise as e
-from ..ops.contract import expand, matmul, swap
+from ..ops.contract import expand, swap
+from ..ops.contract import matmul as product
 from ..ops.fused import Norm, length
 from ..ops.linalg import QR, Cholesky, Det, Inv, PNorm, SlogDet, Solve
 from ..ops.matrix import concrete, ct
@@ -363,13 +364,13 @@ def matrix_power(a: Any, n: Any) -> Any:
     if n < 0:
         a, n = inv(a), -n
     if n == 3:
-        return bind(matmul, bind(matmul, a, a), a)
+        return bind(product, bind(product, a, a), a)
     power = y = None
     while n > 0:
-        power = a if power is None else bind(matmul, power, power)
+        power = a if power is None else bind(product, power, power)
         n, bit = divmod(n, 2)
         if bit:
-            y = power if y is None else bind(matmul, y, power)
+            y = power if y is None else bind(product, y, power)
     return y
 
 
@@ -453,8 +454,9 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
 
 
 @implements(np.linalg.matmul)
-def _matmul(x1: Any, x2: Any, /) -> Any:
-    return bind(matmul, tensor(x1), tensor(x2))
+def matmul(x1: Any, x2: Any, /) -> Any:
+    """Matrix product of the last two axes."""
+    return bind(product, tensor(x1), tensor(x2))
 
 
 @implements(np.linalg.tensordot)
