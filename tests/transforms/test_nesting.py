@@ -106,7 +106,7 @@ def test_perturbations_are_not_confused(outer, inner, close):
 
 
 def test_a_transform_that_returns_a_closure_does_not_confuse(close):
-    """The curried case of Manzyuk et al. 2019: s u f x = f (x + u), its u-derivative applied twice."""
+    """The curried case of Manzyuk et al. 2019: s u f x = f (x + u), with ds/du applied twice."""
 
     def shift(u):
         return lambda f: lambda x: f(x + u)
