@@ -178,3 +178,12 @@ def test_a_structural_zero_goes_through_views_and_writes(close):
                 lambda x, f=f: vmap(jacrev(grad(f)))(x[None])[0],
             ):
                 close(h(x), np.diag([-1 / 32, 0, 0, -0.25]))
+
+
+def test_long_rows_that_are_read_twice_add_up(close):
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((4, 10, 20)), rng.standard_normal((2, 3, 10, 20))
+    i = np.array([[0, -1, 3], [1, 1, 0]])
+    want = np.zeros_like(x)
+    np.add.at(want, i, w)
+    close(grad(lambda x: np.sum(x[i] * w))(x), want)

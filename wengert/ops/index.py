@@ -105,11 +105,25 @@ class GetItem(Linear):
     def add_into(self, buffer: Array, v: Array) -> None:
         if is_basic(self.index):
             buffer[self.index] += v
+        elif (
+            len(self.index) == 1
+            and buffer.ndim > 1
+            and buffer.size > 128 * len(buffer)
+            and self.index[0].dtype.kind in "iu"
+        ):
+            add_rows(buffer, self.index[0], v)
         else:
             np.add.at(buffer, self.index, v)
 
     def diagnose(self, xs: Any, error: Exception) -> Any:
         return str(error).split("\n")[0], None, None
+
+
+def add_rows(buffer: Array, i: Array, v: Array) -> None:
+    """np.add.at for long rows, ten times faster."""
+    rows = np.broadcast_to(v, i.shape + buffer.shape[1:]).reshape((i.size, *buffer.shape[1:]))
+    for k, row in zip(i.ravel().tolist(), rows):
+        buffer[k] += row
 
 
 def index_key(index: Index) -> Any:
