@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("mpmath")
 pytest.importorskip("scipy.special")
+import wengert as wg
 from wengert.trace import OPS
 
 DOCS = str(Path(__file__).parents[2] / "docs")
@@ -102,3 +103,64 @@ def test_every_law_on_the_page(make):
     for op in make.operations().values():
         name = make.name_of(op)
         assert make.measuring.laws(name) == measured[name]["laws"], name
+
+
+# ------------------------------------------------------------------ docs/numpy.md
+
+
+@pytest.fixture(scope="module")
+def numpy_page(path):
+    module = importlib.import_module("make_numpy")
+    if tuple(map(int, np.__version__.split(".")[:2])) < module.OLDEST:
+        pytest.skip("the page is written with a younger NumPy: its staleness was not looked at")
+    return module
+
+
+def test_the_list_of_functions_is_not_stale(numpy_page, monkeypatch):
+    assert not numpy_page.stale(), "python docs/make_numpy.py"
+    text = numpy_page.render()
+    for g in (*numpy_page.table.FUNCTIONS, *numpy_page.table.BY_VALUE, *numpy_page.ufuncs()):
+        assert f"`{numpy_page.name_of(g)}`" in text or f"`np.{g.__name__}`" in text
+    monkeypatch.setitem(numpy_page.table.FUNCTIONS, np.save, lambda x: x)
+    assert numpy_page.functions()
+    monkeypatch.undo()
+    monkeypatch.delitem(numpy_page.table.FUNCTIONS, np.sinc)
+    assert numpy_page.main("--check") == 1
+
+
+def test_which_functions_keep_gradients(numpy_page, monkeypatch):
+    """Each has a case whose result is recorded."""
+    monkeypatch.syspath_prepend(str(Path(DOCS).parent / "tests" / "numpy"))
+    for letter in "abcd":
+        importlib.import_module(f"numpy_cases_{letter}")
+    checks = importlib.import_module("numpy_checks")
+    table = numpy_page.table
+    asked, recorded = set(), {}
+
+    class Spy(dict):
+        def get(self, key, default=None):
+            asked.add(key)
+            return dict.get(self, key, default)
+
+    monkeypatch.setattr(table, "FUNCTIONS", Spy(table.FUNCTIONS))
+    for c in checks.CASES:
+        asked.clear()
+        xs = [wg.tensor(x, requires_grad=x.dtype.kind in "fc") for x in map(np.asarray, c.xs)]
+        y, _ = checks.quiet(c.f, *xs)
+        seen = any(isinstance(v, wg.Tensor) and v.recorded() for v in checks.leaves(y))
+        for g in asked:
+            recorded.setdefault(g, []).append(seen)
+    for g, seen in recorded.items():
+        if g in table.FUNCTIONS and g.__module__ == "numpy" and numpy_page.keeps(g):
+            assert any(seen), g.__name__
+
+
+def test_which_functions_have_no_derivative(numpy_page):
+    t = wg.tensor(np.arange(9.0).reshape(3, 3), requires_grad=True) * 1.0
+    more = {"argpartition": (1,), "isclose": (t,)}
+    listed = [g for g in numpy_page.table.FUNCTIONS if not numpy_page.keeps(g)]
+    assert {g.__name__ for g in listed} == numpy_page.NONE
+    for g in listed:
+        y = g(t, *more.get(g.__name__, ()))
+        for v in y if isinstance(y, tuple) else (y,):
+            assert not (isinstance(v, wg.Tensor) and v.recorded()), g.__name__
