@@ -65,7 +65,9 @@ move("squeeze", lambda m, x: m.squeeze(x), lambda pick, x: ())
 move("flip", lambda m, x, a: m.flip(x, a), or_flat)
 move("roll", lambda m, x, k, a: m.roll(x, k, a), axis_and(1, -2, 0))
 move("repeat", lambda m, x, k, a: m.repeat(x, k, a), axis_and(1, 2))
-move("tile", lambda m, x, k: m.tile(x, k), lambda pick, x: (pick((2, (2, 1), (1, 2))),))
+move(
+    "tile", lambda m, x, k: m.tile(x, k), lambda pick, x: (pick((2, (2, 1), (1, 2))),), numpys=False
+)
 move("diagonal", lambda m, x: m.diagonal(x), lambda pick, x: () if x.ndim == 2 else None)
 move("rot90", lambda m, x: m.rot90(x), lambda pick, x: () if x.ndim == 2 else None)
 move("take", lambda m, x, i, a: m.take(x, i, axis=a), lambda pick, x: taking(pick, x))
