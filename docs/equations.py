@@ -101,6 +101,7 @@ EQUATIONS: dict[str, str] = {
     "isnan": "x is nan",
     "isinf": "x is infinite",
     "isfinite": "x is neither nan nor infinite",
+    "nextafter": "the number after a on the way to b",
     "signbit": "the sign of x is minus",
     "heaviside": "0 for a < 0, b at 0, 1 for a > 0",
     "bitwise_and": "the bits in both",
