@@ -254,6 +254,7 @@ clip = E(
     lambda d, a, b, c: masked(d, logical_and(lt(a, b), le(b, c))),
     lambda d, a, b, c: masked(d, logical_not(le(maximum(a, b), c))),
 )
+nextafter = E("nextafter", np.nextafter, same, None)
 copysign = E("copysign", np.copysign, lambda d, a, b: d * (sign(a) * copysign(1.0, b)), None)
 
 # ------------------------------------------------------------------ complex parts
