@@ -33,8 +33,15 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
         a = np.array(data, dtype=dtype)
         if a.dtype.kind not in "fciub" and a.dtype.kind != "V":
             raise DTypeError("tensor(data)", f"numbers are needed, not {a.dtype}")
-        t = make(a, None, trace.EAGER)
+        t = buffer(a)
     return t.requires_grad_() if requires_grad else t
+
+
+def buffer(a: np.ndarray[Any, Any]) -> Tensor:
+    """A tensor that is an array and not a result: one of no axes may be changed in place."""
+    t = make(a, None, trace.EAGER)
+    t.store = 0
+    return t
 
 
 def _shape(shape: tuple[Any, ...]) -> Any:
@@ -49,14 +56,14 @@ def zeros(*shape: Any, dtype: Any = float) -> Tensor:
     >>> z
     tensor([0., 5., 0.])
     """
-    return make(np.zeros(_shape(shape), dtype), None, trace.EAGER)
+    return buffer(np.zeros(_shape(shape), dtype))
 
 
 def ones(*shape: Any, dtype: Any = float) -> Tensor:
     """A tensor of ones."""
-    return make(np.ones(_shape(shape), dtype), None, trace.EAGER)
+    return buffer(np.ones(_shape(shape), dtype))
 
 
 def full(shape: Any, value: float, dtype: Any = None) -> Tensor:
     """A tensor of one value."""
-    return make(np.full(shape, value, dtype), None, trace.EAGER)
+    return buffer(np.full(shape, value, dtype))

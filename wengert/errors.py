@@ -123,16 +123,25 @@ def _short(path: str) -> str:
     return path if relative.startswith("..") else relative
 
 
-def asker() -> tuple[str, str]:
-    """(the call in the user's own code that asked for an array, where it stands)."""
+def asker() -> tuple[str, str, str]:
+    """(what in the user's own code asked for an array, what to write instead, where it stands)."""
     inner = frame = user_frame(sys._getframe(2))
     while f"{os.sep}site-packages{os.sep}" in frame.f_code.co_filename and frame.f_back:
         inner, frame = frame, frame.f_back
+    at = place(frame.f_code, frame.f_lasti)
+    fix = (
+        "the same function from numpy on the tensor itself, or "
+        "x.detach().numpy() if no gradient is wanted through here"
+    )
     if inner is not frame:
-        name = f"{inner.f_globals.get('__name__', '')}.{inner.f_code.co_name}"
-    else:
-        name = source_of(frame.f_code, frame.f_lasti).partition("(")[0] or "np.asarray"
-    return f"{name}(tensor)", place(frame.f_code, frame.f_lasti)
+        return f"{inner.f_globals.get('__name__', '')}.{inner.f_code.co_name}(tensor)", fix, at
+    text = source_of(frame.f_code, frame.f_lasti)
+    name, call, inside = text.partition("(")
+    if name.endswith("]") and not call:
+        return f"{name} = tensor", "a buffer from wg.zeros(n) in place of np.zeros(n)", at
+    if inside.startswith("["):
+        return f"{name}([tensor, ...])", "np.stack([...]) of tensors keeps their gradients", at
+    return f"{name or 'np.asarray'}(tensor)", fix, at
 
 
 def describe(x: Any) -> str:
@@ -313,7 +322,9 @@ class TapeExitError(WengertError, TypeError):
     """A recorded value about to leave the tape.
 
     Code that asks for a plain array or a Python number would lose the gradient without a word.
-    Use the same function from numpy, or say that the gradient is not wanted.
+    Use the same function from numpy, or say that the gradient is not wanted. NumPy hides the
+    message of an assignment into a plain array behind its own, "setting an array element with a
+    sequence".
 
         bad : math.sin(x)            np.asarray(x)            buffer[i] = x   (buffer from np.zeros)
         good: np.sin(x)              x.detach().numpy()       buffer = wg.zeros(n); buffer[i] = x

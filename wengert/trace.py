@@ -8,7 +8,7 @@ to plain arrays. Perturbations are never confused, because each has a level of i
 
     depth 0   arrays (or, while a function is being staged, graph variables)
     depth 1   the eager tape: always there, behind `requires_grad` and `.backward()`
-    depth 2k  the k-th transform in progress
+    depth 2k    a transform in progress; a later one is deeper
     depth 2k+1  the eager tape of values that live at that transform
 
 This file imports no operation. The floors above give `Tensor` its operators through `method`.
@@ -30,6 +30,7 @@ from .errors import LevelError, TapeExitError, asker, describe, place, user_fram
 from .types import RAW, Shape
 
 getframe, getrefcount, new, ndarray = sys._getframe, sys.getrefcount, object.__new__, np.ndarray
+number = count(1).__next__  # of levels, in every thread: a later one is deeper
 seq = count(0, -1).__next__  # decreasing, so that a heap pops the youngest node first
 HERE = threading.local()  # .stack of levels, .quiet depth, .trace in progress
 OPS: dict[str, Any] = {}  # the registry: an elementwise op, or the class of a parametrised one
@@ -169,7 +170,7 @@ class push:
 
     def __enter__(self) -> Any:
         levels = stack()
-        self.level = self.cls(2 * len(levels) + 2, *self.args)
+        self.level = self.cls(2 * number(), *self.args)
         levels.append(self.level)
         return self.level
 
@@ -186,7 +187,7 @@ class Tensor:
 
     `data` is the array, or a tensor of the level below; `node` is read by `level` alone: the tape
     node, the tangent, or the batch axis. `store` counts the writes to a root, or is the
-    `(root, path, generation)` of a view, or says what the value is the length of.
+    (root, path, ..) of a view, or says what the value is the length of.
     """
 
     __slots__ = ("__weakref__", "data", "level", "node", "store")
@@ -314,13 +315,12 @@ class Tensor:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         if self.recorded():
-            name, at = asker()
+            name, fix, at = asker()
             raise TapeExitError(
                 name,
                 "asked for a plain array of a recorded tensor, which would lose its gradient",
                 operands=[("tensor", self)],
-                fix="the same function from numpy on the tensor itself, or "
-                "x.detach().numpy() if no gradient is wanted through here",
+                fix=fix,
                 at=at,
             )
         a = np.asarray(self.value())
@@ -347,6 +347,11 @@ class Tensor:
 
     def __reduce__(self) -> Any:
         """Pickled by value: a leaf stays a leaf, a result loses its graph."""
+        if self.level is not EAGER and self.recorded():
+            raise TapeExitError(
+                "pickle(tensor)", "a value inside a transform would lose its derivative",
+                operands=[("tensor", self)], fix="x.detach()",
+            )  # fmt: skip
         leaf = type(self.node) is Leaf
         return _unpickled, (np.asarray(self.value()), leaf, self.name if leaf else None)
 
@@ -428,8 +433,8 @@ def generation(t: Tensor) -> int:
     return store if store.__class__ is int else 0
 
 
-def lens(t: Tensor) -> tuple[Tensor, tuple[Any, ...], int] | None:
-    """The (root, path, generation) of a view; None for anything else."""
+def lens(t: Tensor) -> tuple[Tensor, tuple[Any, ...], int, bool] | None:
+    """The (root, path, generation, made under no_grad) of a view; None for anything else."""
     try:
         store = t.store
     except AttributeError:
@@ -441,13 +446,17 @@ def fresh(t: Tensor) -> Tensor:
     """Look again if t is a view and its root has been written since."""
     window = lens(t)
     if window is not None:
-        root, path, seen = window
+        root, path, seen, quiet = window
         now = generation(root)
         if now != seen:
-            look = follow(root, path)
+            if MODES or quiet:  # recorded or not as it was when the view was made
+                with no_grad() if quiet else enable_grad():
+                    look = follow(root, path)
+            else:
+                look = follow(root, path)
             t.data, t.node, t.level = look.data, look.node, look.level
             t.__class__ = View if type(look) is Tensor else type(look)
-            t.store = (root, path, now)
+            t.store = (root, path, now, quiet)
     return t
 
 
@@ -557,7 +566,7 @@ class no_grad(ContextDecorator):
     __module__ = "wengert"
 
     def __enter__(self) -> None:
-        self._set(2 * len(stack()) + 1)
+        self._set(2 * number() - 1)
 
     def _set(self, quiet: int) -> None:
         olds = HERE.__dict__.setdefault("quiets", [])

@@ -303,6 +303,22 @@ def test_writing_into_a_plain_array_is_refused(p):
     assert buffer.tolist() == [0, 0, 0]
 
 
+def test_the_way_out_fits_what_was_asked(p):
+    with pytest.raises(wg.errors.TapeExitError, match=r"np\.stack"):
+        np.array([p[0], p[1]])
+    with pytest.raises(wg.errors.TapeExitError, match=r"same function from numpy"):
+        np.asarray(p)
+    w = wg.tensor([1.0, -20.0], requires_grad=True)
+    (w * w).sum().backward()
+    g = w.grad
+    w.grad[0] = 0.0
+    np.clip(w.grad, -1, 1, out=w.grad)
+    assert w.grad.tolist() == [0.0, -1.0]
+    assert w.grad is g
+    (w * 3.0).sum().backward()
+    assert w.grad.tolist() == [3.0, 2.0]
+
+
 def test_a_library_that_asks_for_an_array_is_named(p):
     scipy = pytest.importorskip("scipy.linalg", reason="SciPy is the library that asks")
     with pytest.raises(wg.errors.TapeExitError, match=r"scipy\.linalg.*expm"):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import trace
 from ..errors import ArgumentError, ShapeError, UnsupportedError
 from ..ops import elementwise as e
 from ..ops.linear import astype as cast
@@ -35,7 +36,7 @@ T.__contains__ = lambda x, v: bool(reduce.any(e.eq(x, v)))
 
 def _duplicate(x: Tensor) -> Tensor:
     """copy.copy and deepcopy: a leaf becomes another leaf, a result is copied with its gradient."""
-    if x.is_leaf:
+    if x.is_leaf and x.level is trace.EAGER:
         y = x.detach().copy()
         return y.requires_grad_() if x.requires_grad else y
     return x.copy()

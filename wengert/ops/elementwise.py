@@ -51,7 +51,7 @@ div = E("div", np.true_divide, lambda d, b: d / b, lambda d, b, y: d * -(y / b))
 square = E("square", np.square, lambda d, x: d * (2 * x))
 reciprocal = E("reciprocal", np.reciprocal, lambda d, y: -(d * y) * y)
 sqrt = E("sqrt", np.sqrt, lambda d, y: d * 0.5 / y)
-root = E("root", np.sqrt, lambda d, y: masked(d * 0.5 / y, ne(y, 0)))  # 0 at 0, for lengths
+root = E("root", np.sqrt, lambda d, y: d * unit_vector(0.5, y))  # 0 at 0, and no second derivative
 cbrt = E("cbrt", np.cbrt, lambda d, x: d * dcbrt(x))
 dcbrt = E("dcbrt", slopes.dcbrt, lambda d, x, y: d * (y * (-2 / 3) / x))
 remainder = E("remainder", np.remainder, same, lambda d, a, b: -d * floor_divide(a, b))
@@ -269,12 +269,25 @@ imag = E(
 )
 
 
+def _unit(a: Array, b: Array) -> Array:
+    """a / b, and 0 / 0 = 0."""
+    y = np.zeros(np.broadcast_shapes(np.shape(a), np.shape(b)), np.result_type(a, b))
+    return np.divide(a, b, out=y, where=np.not_equal(b, 0))[()]
+
+
+# x / |x| with 0 / 0 = 0. Its own derivative at 0 divides by zero, which says that there is none.
+unit_vector = E("unit_vector", _unit, lambda d, b: d / b, lambda d, b, y: d * -(y / b))
+abs2 = E(
+    "abs2", lambda x: np.square(np.abs(x)),
+    lambda d, x: d * (2 * conj(x)), push=lambda d, x: real_part(d * (2 * conj(x))),
+)
+
+
 def phase(x: Array) -> Array:
     """conj(x) / |x|, and 0 at 0: the sign of a real number."""
     if x.dtype.kind != "c":
         return sign(x)
-    size = abs(x)
-    return conj(x) / where(eq(size, 0), 1.0, size).astype(size.dtype)
+    return conj(unit_vector(x, abs(x)))
 
 
 def real_part(d: Array) -> Array:

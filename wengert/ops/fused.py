@@ -11,7 +11,7 @@ from ..structural import broadcast
 from ..trace import OPS, Tensor, bind, looked, make
 from ..types import Array, Aval, Shape, shape_of
 from .contract import affine
-from .elementwise import conj, eq, exp, where
+from .elementwise import abs, abs2, conj, eq, exp, unit_vector, where
 from .linear import Reshape, Sum, after, drop, keep
 
 __all__ = [
@@ -329,13 +329,13 @@ class Length:
 
     __slots__ = ("norm", "x")
 
-    def __init__(self, norm: Norm, x: Tensor) -> None:
+    def __init__(self, norm: Any, x: Tensor) -> None:
         x = looked(x)
         self.norm = norm
         self.x = make(x.data, x.node, x.level, type(x))  # as it is now, whatever is written later
 
 
-def length(norm: Norm, x: Any) -> Any:
+def length(norm: Any, x: Any) -> Any:
     """norm(x), which remembers x."""
     y = bind(norm, x)
     if isinstance(y, Tensor) and y.recorded():
@@ -346,26 +346,12 @@ def length(norm: Norm, x: Any) -> Any:
 def squared(y: Tensor) -> Any:
     """y^2 if y is the length of something, by way of that; None for any other tensor."""
     known = getattr(y, "store", None)
-    if known.__class__ is not Length:
-        return None
-    n = known.norm
-    return bind(SquaredNorm(n.axes, n.keepdims, n.whole), known.x)
-
-
-def unit_rule(d: Array, a: Array, b: Array, y: Array) -> Any:
-    return d / b
-
-
-# x / |x| with 0 / 0 = 0 in value; its own derivative at 0 divides by zero, which says that there is
-# none.
-unit_vector = OPS["div"].__class__(
-    "unit_vector",
-    lambda a, b: np.divide(
-        a,
-        b,
-        out=np.zeros(np.broadcast_shapes(a.shape, b.shape), np.result_type(a, b)),
-        where=b != 0,
-    ),
-    unit_rule,
-    lambda d, b, y: d * -(y / b),
-)
+    if known.__class__ is Length:
+        n = known.norm
+        if n is abs:
+            return bind(abs2, known.x)
+        return bind(SquaredNorm(n.axes, n.keepdims, n.whole), known.x)
+    node = y.node if y.__class__ is Tensor else None
+    if node is not None and node.rule is not None and node.rule.op is abs and node.res:
+        return bind(abs2, make(node.res[0], node.parents[0], y.level))
+    return None

@@ -71,7 +71,7 @@ def both_zero(op: Any, xs: Any, y: Array) -> Array:
 
 
 KINKS: dict[str, Kink] = {
-    "abs": Kink("x = 0", "0", zero),
+    "abs": Kink("x = 0", "0, at every order; abs(x)**2 is smooth", zero),
     "relu": Kink("x = 0", "0", zero),
     "sign": Kink("x = 0", "0, as everywhere", zero),
     "maximum": Kink("a = b", "1/2 to each", tie),
@@ -80,7 +80,7 @@ KINKS: dict[str, Kink] = {
     "fmin": Kink("a = b", "1/2 to each", tie),
     "clip": Kink("x at a bound", "1 to x, 0 to the bound", bound),
     "hypot": Kink("a = b = 0", "0", origin),
-    "root": Kink("x = 0 (std of equal numbers)", "0", origin),
+    "root": Kink("x = 0 (std of equal numbers)", "0; the second derivative is nan", origin),
     "arctan2": Kink("a = b = 0", "nan", both_zero),
     "copysign": Kink("x = 0", "0", zero),
     "floor": Kink("x an integer", "0, as everywhere", jump),

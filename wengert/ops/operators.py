@@ -11,7 +11,7 @@ from ..primitive import UFUNCS, Elementwise
 from ..trace import OPS, Tensor, bind
 from . import elementwise as e
 from .contract import matmul
-from .fused import squared
+from .fused import Length, squared
 from .road import binary, matmul_method, matmul_raw, unary
 from .special import of_scipy
 
@@ -51,6 +51,17 @@ def general(op: Any, reflected: bool = False) -> Callable[[Any, Any], Any]:
 _square = unary(e.square)
 
 
+_abs = unary(e.abs, 2)
+
+
+def absolute(x: Any) -> Any:
+    """|x|; inside a transform it remembers x, as a length does."""
+    y = _abs(x)
+    if y.__class__ is not Tensor and isinstance(y, Tensor):
+        y.store = Length(e.abs, x)
+    return y
+
+
 def square(self: Any) -> Any:
     y = squared(self)
     return _square(self) if y is None else y
@@ -76,8 +87,8 @@ def unequal(self: Any, other: Any) -> Any:
 
 T: Any = Tensor
 T.__neg__ = unary(e.neg)
-T.__pos__ = lambda x: x
-T.__abs__ = unary(e.abs)
+T.__pos__ = unary(e.positive)
+T.__abs__ = absolute
 T.__matmul__ = matmul_method()
 T.__rmatmul__ = lambda b, a: matmul_raw(a, b, 2)
 T.__pow__, T.__rpow__ = power, general(e.pow, reflected=True)
@@ -113,6 +124,8 @@ class Roads(dict[Any, Callable[..., Any]]):
     def build(self, ufunc: Any, op: Any) -> Callable[..., Any]:
         if op is e.square:
             return square
+        if op is e.abs:
+            return absolute
         if isinstance(op, Elementwise) and len(op.args) == 1 and op.rules[1] is not None:
             return unary(op, 2)
         if op is matmul:

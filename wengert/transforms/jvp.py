@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from .. import trace, tree
-from ..errors import ShapeError
+from ..errors import DTypeError, ShapeError
 from ..ops.elementwise import mul, mul_mask
 from ..ops.index import Write
 from ..primitive import Constant
 from ..structural import broadcast, cast, densify
-from ..trace import Level, Tensor, decay, looked, make, push
+from ..trace import SOLE, Level, Tensor, decay, getrefcount, looked, make, push
 from ..types import BOOL, RAW, dtype_of, is_inexact, shape_of
 from .conventions import kink_mask, kinked_tangent
 from .store import store_above, store_into
@@ -56,6 +56,8 @@ class JVP(Level):
         dv = None
         if isinstance(v, Tensor) and v.level is self:
             dv, v = v.node, v.data
+        if not is_inexact(x.data.dtype):
+            dv = None
         store_into(x, path, v)
         if x.node is None and dv is None:
             return
@@ -142,8 +144,8 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fals
             else:
                 ys.append(y)
                 dys.append(np.zeros(shape_of(y), dtype_of(y) or float))
-    value = tree.unflatten(shape, [outward(y, wrap) for y in ys])
-    slope = tree.unflatten(shape, [outward(y, wrap) for y in dys])
+    value = tree.unflatten(shape, handed_out(ys, wrap))
+    slope = tree.unflatten(shape, handed_out(dys, wrap))
     return (value, slope, lower(aux)) if has_aux else (value, slope)
 
 
@@ -155,6 +157,12 @@ def dual(x: Any, dx: Any, level: Level) -> Tensor:
             "a tangent has the shape of its primal",
             operands=[("primal", x), ("tangent", dx)],
         )
+    if is_complex(dx) and not is_complex(x):
+        raise DTypeError(
+            "jvp(f, primals, tangents)",
+            "the tangent of a real number is real",
+            operands=[("primal", x), ("tangent", dx)],
+        )
     if not hasattr(dx, "mask") and dtype_of(dx) != dtype_of(x) and dtype_of(x) is not None:
         dx = (
             cast(dx, x.dtype)
@@ -162,6 +170,10 @@ def dual(x: Any, dx: Any, level: Level) -> Tensor:
             else np.asarray(dx, x.dtype)
         )
     return make(x, dx, level, Dual)
+
+
+def is_complex(x: Any) -> bool:
+    return getattr(dtype_of(x), "kind", "f") == "c"
 
 
 def inward(x: Any, tangent: bool = False) -> Any:
@@ -183,6 +195,25 @@ def outward(y: Any, wrap: bool) -> Any:
     return y[()] if y.__class__ is np.ndarray and y.ndim == 0 else y
 
 
+def handed_out(ys: list[Any], wrap: bool) -> list[Any]:
+    """A transform's results: tensors if tensors came in; else arrays that nobody else holds.
+
+    A result may be a residual, the caller's own array, or another of the results; writing to it
+    must not reach them.
+    """
+    out = []
+    while ys:
+        y = ys.pop()
+        if not wrap and y.__class__ is np.ndarray and y.ndim:
+            if getrefcount(y) > SOLE or y.base is not None or not y.flags.writeable:
+                y = y.copy()
+        else:
+            y = outward(y, wrap)
+        out.append(y)
+    return out[::-1]
+
+
 def lower(x: Any) -> Any:
     """aux without the level that has just been popped."""
-    return tree.map(decay, x)
+    leaves, structure = tree.flatten(x)
+    return tree.unflatten(structure, handed_out([decay(v) for v in leaves], wrap=False))

@@ -61,7 +61,8 @@ def view(x: Tensor, op: Any, frame: Any) -> Tensor:
         t.data = t.data.copy("K")  # the root is written in turns: do not pin its buffer
     v = new(View if type(t) is Tensor else type(t))
     v.data, v.node, v.level = t.data, t.node, t.level
-    v.store = (root, (*path, op), seen)
+    quiet = bool(trace.MODES) and not recording(root.level)
+    v.store = (root, (*path, op), seen, quiet if window is None else quiet or window[3])
     return v
 
 
@@ -172,6 +173,8 @@ def inplace(op: Any, ufunc: Callable[..., Any]) -> Callable[[Any, Any], Any]:
         if lens(self) is not None:
             assign(self, (ELLIPSIS,), cast_to(op(fresh(self), other), self))
             return self
+        if is_scalar(self):
+            return op(self, other)
         if type(self.node) is Leaf and isinstance(self.level, Tape):
             if recording(self.level):
                 raise leaf_write(self)
@@ -183,12 +186,22 @@ def inplace(op: Any, ufunc: Callable[..., Any]) -> Callable[[Any, Any], Any]:
         z = cast_to(op(self, other), self)
         if not z.shape and one_lane(self).__class__ is ndarray:
             z = boxed(z)
-        self.data, self.node, self.level = z.data, z.node, z.level
-        self.__class__ = type(z)
+        if self.node is not None and z.level is self.level and not recording(self.level):
+            self.data = z.data  # under no_grad the value changes and its place on the tape stays
+        else:
+            self.data, self.node, self.level = z.data, z.node, z.level
+            self.__class__ = type(z)
         self.store = generation(self) + 1
         return self
 
     return method
+
+
+def is_scalar(x: Tensor) -> bool:
+    """Whether NumPy would have a scalar here, which cannot change: what a reduction or an indexing
+    gives. A tensor of no axes that was made as a buffer has been given a `store`."""
+    made = getattr(x, "store", None).__class__ is int
+    return not x.shape and type(x.node) is not Leaf and not made
 
 
 def boxed(d: Any) -> Any:

@@ -24,7 +24,7 @@ class Tracer:
 
     def __init__(self) -> None:
         self.graph = Graph()
-        self.touched: dict[int, tuple[Tensor, Any, Var, Any]] = {}
+        self.touched: dict[int, tuple[Tensor, Any, Var, Any, Any]] = {}
 
     def lift(self, t: Tensor) -> None:
         """First touch of an outside tensor: its array becomes an input of the graph."""
@@ -32,16 +32,14 @@ class Tracer:
             return
         v = self.graph.input(Aval.of(t.data))
         gradient = t.node.grad if type(t.node) is Leaf else None
-        self.touched[id(t)] = (t, t.data, v, gradient)
+        self.touched[id(t)] = (t, t.data, v, gradient, t.node)
         t.data = v
 
     def restore(self) -> None:
-        for t, data, _, gradient in self.touched.values():
-            t.data = data
-            if type(t.node) is Leaf:
-                t.node.grad = gradient
-            elif t.node is not None:
-                t.node = None
+        for t, data, _, gradient, node in self.touched.values():
+            t.data, t.node = data, node
+            if type(node) is Leaf:
+                node.grad = gradient
 
 
 class Staged:
@@ -74,7 +72,7 @@ def stage(f: Callable[..., Any], *args: Any) -> Staged:
         ys, out = tree.flatten(f(*tree.unflatten(structure, ts)))
         ys = [y.look() if type(y) is View else y for y in ys]
         results = [y.data if isinstance(y, Tensor) else y for y in ys]
-        changed = [(t, t.data) for t, _, v, _ in tracer.touched.values() if t.data is not v]
+        changed = [(t, t.data) for t, _, v, *_ in tracer.touched.values() if t.data is not v]
         tracer.graph.outputs = results + [d for _, d in changed]
         state = [t for t, *_ in tracer.touched.values()]
     finally:

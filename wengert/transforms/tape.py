@@ -156,6 +156,9 @@ class Tape(Level):
         vnode = None
         if isinstance(v, Tensor) and v.level is self:
             vnode, v = v.node, v.data
+        if vnode is not None and not is_inexact(x.data.dtype):
+            self.broke(f"written into an array of {x.data.dtype}, which has no derivative")
+            vnode = None
         node = x.node
         quiet = not recording(self)
         if type(node) is Leaf:
@@ -368,8 +371,13 @@ def pull_structured(rule: Rule, g: Any, res: Any) -> Any:
 
 
 def accumulate(leaf: Leaf, g: Any) -> None:
-    g = paired(g)
-    leaf.grad = g if leaf.grad is None else leaf.grad + g
+    g, c = paired(g), leaf.grad
+    if c is None:
+        leaf.grad = g
+    elif isinstance(c, Tensor) and c.node is None and not isinstance(g, Tensor):
+        c.data = c.data + g
+    else:
+        leaf.grad = c + g
 
 
 def paired(g: Any) -> Any:
@@ -418,7 +426,7 @@ def backward(
     """
     t = self.look() if type(self) is View else self
     level = t.level
-    if not isinstance(level, Tape):
+    if not isinstance(level, Tape) or not level.depth & 1:
         raise LevelError(
             f"backward() of a value inside a {type(level).__name__.lower()}",
             "its graph lies outside the transform",
@@ -435,6 +443,11 @@ def backward(
                 fix="reduce it first, t.sum().backward() or t.mean().backward(), or pass the "
                 "cotangent, t.backward(gradient=...)",
             )
+        if t.dtype.kind == "c":
+            raise NonScalarError(
+                "backward()", "a gradient is the derivative of one real number",
+                operands=[("tensor", t)], fix="np.abs(t), np.real(t), or t.backward(gradient=...)",
+            )  # fmt: skip
         g = ones_like(t.data)
     else:
         g = cotangent_of(gradient, t, level)
@@ -520,7 +533,10 @@ def get_grad(self: Tensor) -> Tensor | None:
     if type(node) is not Leaf or node.grad is None:
         return None
     g = node.grad
-    return g if isinstance(g, Tensor) else make(g, None, self.level)
+    if not isinstance(g, Tensor):  # one tensor for each leaf, so that a write to it stays
+        g = node.grad = make(g, None, self.level)
+        g.store = 0
+    return g
 
 
 def set_grad(self: Tensor, value: Any) -> None:

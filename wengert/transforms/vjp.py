@@ -16,7 +16,7 @@ from ..structural import cast, densify
 from ..trace import Leaf, Level, Node, Tensor, decay, getframe, looked, make, push, seq
 from ..types import dtype_of, is_inexact, shape_of
 from .conventions import chosen
-from .jvp import inward, lower, outward
+from .jvp import handed_out, inward, is_complex, lower
 from .tape import Tape, disconnected, ones_like, sweep
 
 __all__ = ["grad", "value_and_grad", "vjp"]
@@ -112,9 +112,9 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         checked = [fitting(g, v) for g, v in zip(gs, values)]
         got = run.pull(list(nodes), checked, keep=True)
         wrap = run.wrap or any(isinstance(g, Tensor) for g in gs)
-        return tree.unflatten(structure, [outward(g, wrap) for g in got])
+        return tree.unflatten(structure, handed_out(got, wrap))
 
-    value = tree.unflatten(shape, [outward(v, run.wrap) for v in values])
+    value = tree.unflatten(shape, handed_out(list(values), run.wrap))
     return (value, pullback, lower(aux)) if has_aux else (value, pullback)
 
 
@@ -126,6 +126,12 @@ def fitting(g: Any, value: Any) -> Any:
         raise ShapeError(
             "pullback(cotangent)",
             "a cotangent has the shape of its value",
+            operands=[("value", value), ("cotangent", g)],
+        )
+    if is_complex(g) and not is_complex(value):
+        raise DTypeError(
+            "pullback(cotangent)",
+            "the cotangent of a real number is real",
             operands=[("value", value), ("cotangent", g)],
         )
     return g if dtype_of(g) == dtype_of(value) or dtype_of(value) is None else cast(g, value.dtype)
@@ -186,6 +192,8 @@ def value_and_grad(
         if nums and not -len(args) <= min(nums) <= max(nums) < len(args):
             raise NonScalarError("grad(f, argnums)", f"{nums} of {len(args)} positional arguments")
         places = [n % len(args) for n in nums]
+        if len(set(places)) != len(places):
+            raise NonScalarError("grad(f, argnums)", f"{nums} names an argument twice")
         xs, structure = tree.flatten(tuple(args[n] for n in places))
         check_inputs("grad", xs, paths_of(structure, one))
 
@@ -210,13 +218,20 @@ def value_and_grad(
                 operands=[("value", y)],
                 fix="np.sum or np.mean of it; or wg.jacobian for all the derivatives",
             )
+        if getattr(y, "dtype", None) is not None and y.dtype.kind == "c":
+            raise NonScalarError(
+                f"grad({name})",
+                "a gradient is the derivative of one real number",
+                operands=[("value", y)],
+                fix="np.abs, np.real or np.imag of it; or wg.vjp for a complex cotangent",
+            )
         if node is None and not allow_unused:
             raise disconnected(f"grad({name})", f"the value of {name}", rec.level)
         gs = rec.pull([node], [ones_like(y) if node is not None else None], keep=False)
         if chosen("complex") == "torch":
             gs = [np.conjugate(g) if g.dtype.kind == "c" else g for g in gs]
-        g = tree.unflatten(structure, [outward(densify(g), rec.wrap) for g in gs])
-        value = outward(y, rec.wrap)
+        g = tree.unflatten(structure, handed_out([densify(g) for g in gs], rec.wrap))
+        (value,) = handed_out([y], rec.wrap)
         return ((value, lower(aux)) if has_aux else value), (g[0] if one else g)
 
     return both

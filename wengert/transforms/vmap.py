@@ -14,7 +14,7 @@ from ..ops.index import align_value, batch_path
 from ..ops.linear import Broadcast, moveaxis
 from ..trace import Level, Tensor, branch_error, looked, make, push
 from ..types import Shape, shape_of
-from .jvp import eager, inward, outward
+from .jvp import eager, handed_out, inward
 from .store import store_into
 
 __all__ = ["vmap"]
@@ -127,7 +127,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             ys, shape = tree.flatten(f(*args_, **kwargs_))
             outs = _spread(out_axes, shape)
             ys = [unbatch(y, level, a) for y, a in zip(ys, outs)]
-        return tree.unflatten(shape, [outward(y, wrap) for y in ys])
+        return tree.unflatten(shape, handed_out(ys, wrap))
 
     return mapped
 
