@@ -1,7 +1,7 @@
 """The table of the README: the same small gradients, imports and sizes, in every engine installed.
 
-Functions are written once and run on each engine's own arrays; the engines take turns, each call is timed
-alone, and the median stands. JAX is shown as written and under `jax.jit`.
+Functions are written once and run on each engine's own arrays; the engines take turns, each call is
+timed alone, and the median stands. JAX is shown as written and under `jax.jit`.
 
     python bench/peers.py
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import statistics
 import subprocess
 import sys
@@ -79,8 +80,9 @@ def medians(calls: dict[str, Callable[[], Any]], seconds: float = 4.0) -> dict[s
 def importing(name: str) -> float:
     """The shortest of five fresh imports, in seconds."""
     code = f"import time; t = time.perf_counter(); import {name}; print(time.perf_counter() - t)"
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     runs = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
         for _ in range(5)
     ]
     return min(float(r.stdout) for r in runs)

@@ -22,7 +22,6 @@ from ..errors import (
     LevelError,
     NonScalarError,
     ShapeError,
-    describe,
     place,
     user_frame,
     verbatim,
@@ -206,18 +205,6 @@ trace.EAGER = EAGER = Tape(1)
 
 
 # ------------------------------------------------------------------ the sweep
-
-
-class Freed:
-    """Takes the parents' place in a node whose residuals a sweep has used."""
-
-    __slots__ = ("at",)
-
-    def __init__(self, at: str) -> None:
-        self.at = at
-
-    def __iter__(self) -> Any:
-        return iter(())
 
 
 class _Sweep:
@@ -562,7 +549,3 @@ def detach(self: Tensor) -> Tensor:
         d = t.data
         return detach(d) if isinstance(d, Tensor) else make(d, None, EAGER)
     return t.level.detach(t)
-
-
-def describe_leaf(leaf: Leaf) -> str:
-    return leaf.name or describe(leaf)
