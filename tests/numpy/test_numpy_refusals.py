@@ -170,3 +170,25 @@ def test_the_tape_knows_the_line_whichever_way_it_was_called(t):
     ]
     for call in calls:
         assert HERE in repr(call().grad_fn), call().grad_fn
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda t: np.save("never-written", t),
+        lambda t: np.lib.stride_tricks.sliding_window_view(t, 2, axis=1),
+    ],
+)
+def test_a_function_that_only_sounds_alike_is_not_named(t, call):
+    with pytest.raises(UnsupportedError) as error:
+        call(t)
+    at_least_four_parts(error, "fix: x.detach().numpy() passes the value")
+    assert "has one" not in str(error.value)
+
+
+def test_a_variant_of_the_same_name_is_named():
+    from wengert.numpy.table import nearest
+
+    assert nearest("nanmedian", ["nanmean", "median", "nanmedians"]) == "nanmedians"
+    assert nearest("polyfit", ["polyint", "solve"]) is None
+    assert nearest("save", ["solve", "wave"]) is None

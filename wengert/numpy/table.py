@@ -1,13 +1,13 @@
 """How NumPy asks: `np.f(tensor)` arrives here, and finds wengert's function of the same name.
 
-`implements(np.f)` enters a function in the table. A NumPy function that is not in it refuses, and
-names the nearest thing that works: an array silently taken out of a tensor would lose its gradient.
+`implements(np.f)` enters a function in the table. A NumPy function that is not in it refuses: an
+array silently taken out of a tensor would lose its gradient.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -88,13 +88,19 @@ def array_function(self: Tensor, func: Any, types: Any, args: Any, kwargs: Any) 
             raise fault from error
     name = f"{func.__module__}.{func.__name__}"
     known = {g.__name__: g for g in (*FUNCTIONS, *BY_VALUE)}
-    near = difflib.get_close_matches(func.__name__, known, 1, 0.5)
+    near = nearest(func.__name__, known)
     raise UnsupportedError(
         f"{name}(tensor)",
         "it has no derivative here",
-        fix=(f"np.{near[0]} has one; " if near else "")
+        fix=(f"np.{near} has one; " if near else "")
         + "x.detach().numpy() passes the value without a gradient",
     )
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is a variant of this one, if any; likeness alone would mislead."""
+    relatives = [k for k in known if k[:4] == name[:4]]
+    return next(iter(difflib.get_close_matches(name, relatives, 1, 0.9)), None)
 
 
 def array_ufunc(self: Tensor, ufunc: Any, how: str, *xs: Any, **kwargs: Any) -> Any:
@@ -147,11 +153,11 @@ def general(ufunc: Any, how: str, xs: Any, kwargs: dict[str, Any]) -> Any:
         known = {u.__name__: f"np.{u.__name__}" for u in UFUNCS}
         if not hasattr(np, ufunc.__name__):
             known = {"_lambertw": "wengert.numpy.special.lambertw"}
-        near = difflib.get_close_matches(ufunc.__name__, known, 1, 0.7)
+        near = nearest(ufunc.__name__, known)
         raise UnsupportedError(
             f"{ufunc.__name__}(tensor)",
             "this ufunc has no derivative here",
-            fix=(f"{known[near[0]]} has one; " if near else "")
+            fix=(f"{known[near]} has one; " if near else "")
             + "x.detach().numpy() passes the value without a gradient",
         )
     if isinstance(y, tuple) and (out is not None or where is not True):
