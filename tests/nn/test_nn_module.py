@@ -5,7 +5,7 @@ import pytest
 
 import wengert as wg
 from wengert import nn, tree
-from wengert.errors import ShapeError, UnknownNameError
+from wengert.errors import DTypeError, ShapeError, UnknownNameError
 from wengert.nn import functional as F
 
 
@@ -224,3 +224,35 @@ def test_watch_sees_every_call_and_stops():
         model(np.ones((1, 2), np.float32))
     model(np.ones((1, 2), np.float32))
     assert seen == [("Linear", (1, 3)), ("ReLU", (1, 3)), ("Sequential", (1, 3))]
+
+
+@pytest.mark.parametrize("value", [np.ones((2, 2)), 1.0, [1.0, 2.0]])
+def test_a_parameter_is_not_replaced_by_what_cannot_be_trained(value):
+    model = nn.Linear(2, 2, rng=0)
+    before = model.weight
+    with pytest.raises(DTypeError, match="'weight' would no longer be trained") as caught:
+        model.weight = value
+    text = str(caught.value)
+    word = "array" if isinstance(value, np.ndarray) else "value"
+    assert f"Linear.weight = {word}" in text
+    assert f"fix: m.weight = nn.Parameter({word})" in text
+    assert "test_nn_module.py" in text
+    assert model.weight is before
+    assert [n for n, _ in model.named_parameters()] == ["weight", "bias"]
+
+
+def test_a_parameter_is_replaced_by_another_or_by_none_or_by_a_module():
+    model = nn.Linear(2, 2, rng=0)
+    model.weight = nn.Parameter(np.ones((2, 2)))
+    model.bias = None
+    assert [n for n, _ in model.named_parameters()] == ["weight"]
+    model.bias = nn.Parameter(np.ones(2))
+    assert len(model.parameters()) == 2
+    model.bias = nn.Linear(1, 1, rng=0)
+    assert [n for n, _ in model.named_parameters()] == ["weight", "bias.weight", "bias.bias"]
+
+
+def test_a_module_of_plain_arrays_takes_arrays():
+    arrays = tree.map(lambda p: p.numpy(), nn.Linear(2, 2, rng=0))
+    arrays.weight = np.zeros((2, 2))
+    assert arrays.weight.sum() == 0

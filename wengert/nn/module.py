@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wengert import tree
 from wengert.create import tensor
-from wengert.errors import ShapeError, UnknownNameError, verbatim
+from wengert.errors import DTypeError, ShapeError, UnknownNameError, verbatim
 from wengert.trace import Tensor, no_grad
 
 __all__ = ["Module", "Parameter", "watch"]
@@ -56,7 +56,8 @@ class Module:
 
     Assigning to an attribute is all it takes: a tensor that requires a gradient is a parameter, any
     other tensor is a buffer (saved, not trained), and modules are found wherever they stand, also
-    inside lists, tuples and dicts. Parameters learn their path, such as `encoder.0.weight`, which
+    inside lists, tuples and dicts. A parameter's place is taken by a tensor, a module or None; an
+    array there is refused, as it would not be trained. Parameters learn their path, such as `encoder.0.weight`, which
     is what messages and pictures call them.
 
     A module is a pytree whose leaves are its parameters, so `wg.grad` of a function of a module is
@@ -100,6 +101,8 @@ class Module:
             self._trained[name] = None
             _call(value, name)
         elif name in self._trained and not isinstance(value, Tensor):
+            if isinstance(self.__dict__.get(name), Tensor) and not _replaces(value):
+                raise _untrained(type(self).__name__, name, self.__dict__[name], value)
             del self._trained[name]
         object.__setattr__(self, name, value)
         for path, module in _modules(name, value):
@@ -232,6 +235,21 @@ def _call(p: Any, path: str) -> None:
     known = p.name or ""
     if known != path and not known.endswith("." + path):
         p.name = path
+
+
+def _replaces(value: Any) -> bool:
+    """Whether a value that is no tensor may take a parameter's place."""
+    return value is None or isinstance(value, Module)
+
+
+def _untrained(kind: str, name: str, parameter: Tensor, value: Any) -> DTypeError:
+    word = "array" if isinstance(value, np.ndarray) else "value"
+    return DTypeError(
+        f"{kind}.{name} = {word}",
+        f"the parameter {name!r} would no longer be trained",
+        operands=[(name, parameter, "the parameter"), (word, value)],
+        fix=f"m.{name} = nn.Parameter({word})",
+    )
 
 
 def _modules(name: str, value: Any) -> Iterator[tuple[str, Module]]:
