@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 import wengert as wg
+from wengert import nn
 from wengert.errors import OptionError
 from wengert.optim import SGD, Adam, AdamW
 
-BAD = [float("nan"), float("inf"), -0.1, "fast", None]
+BAD = [float("nan"), float("inf"), -0.1, "fast", "0.1", None]
 
 
 def leaf(*shape, dtype=np.float64):
@@ -121,3 +122,13 @@ def test_learning_rate_zero_moves_nothing(cls):
     p.sum().backward()
     optimizer.step()
     np.testing.assert_array_equal(p.numpy(), np.ones(2))
+
+
+@pytest.mark.parametrize("cls", [SGD, Adam, AdamW])
+def test_a_model_is_not_its_parameters(cls):
+    model = nn.Sequential(nn.Linear(2, 2, rng=0))
+    with pytest.raises(OptionError, match="not the model") as caught:
+        cls(model, 0.1)
+    text = str(caught.value)
+    assert f"fix: {cls.__name__}(model.parameters(), ...)" in text
+    assert "test_optim_options.py" in text

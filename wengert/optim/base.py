@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wengert.errors import OptionError, verbatim
+from wengert.nn.module import Module
 from wengert.trace import Tensor, no_grad
 from wengert.transforms.store import writable
 
@@ -39,7 +40,7 @@ def check(
           at:  ...
     """
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, str | bytes) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if low <= number < below:
@@ -95,7 +96,7 @@ class Optimizer:
         lr: the learning rate; may be set between steps, `optimizer.lr = 0.01`.
 
     Raises:
-        OptionError: no parameters, something that is not a leaf with `requires_grad`, or a learning
+        OptionError: no parameters, a module in their place, something that is not a leaf with `requires_grad`, or a learning
             rate that is negative, infinite or nan.
     """
 
@@ -103,6 +104,13 @@ class Optimizer:
 
     def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
         self._owner = type(self).__name__
+        if isinstance(parameters, Module):
+            raise OptionError(
+                f"{self._owner}(model)",
+                "an optimizer takes the parameters of a model, not the model",
+                operands=[("model", verbatim(type(parameters).__name__))],
+                fix=f"{self._owner}(model.parameters(), ...)",
+            )
         self.parameters = list(parameters)
         self.lr = lr
         if not self.parameters:
