@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from . import trace
-from .errors import DTypeError
+from .errors import ArgumentError, DTypeError, ShapeError, verbatim
 from .trace import Tensor, make
+from .types import Shape, shape_of
 
 
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
@@ -21,6 +22,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
 
     Raises:
         DTypeError: requires_grad of integers or booleans.
+        ShapeError: nested lists whose rows differ in length.
 
     >>> tensor([[1.0, 2.0], [3.0, 4.0]])
     tensor([[1., 2.],
@@ -30,7 +32,11 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
         t = data.copy() if dtype is None else data.astype(dtype).copy()
         t = t.detach() if requires_grad and t.level is trace.EAGER else t
     else:
-        a = np.array(data, dtype=dtype)
+        try:
+            a = np.array(data, dtype=dtype)
+        except ValueError as error:
+            nested_shape(data, "data")
+            raise ArgumentError("tensor(data, dtype)", str(error).rstrip(".")) from error
         if a.dtype.kind not in "fciub" and a.dtype.kind != "V":
             raise DTypeError("tensor(data)", f"numbers are needed, not {a.dtype}")
         t = buffer(a)
@@ -42,6 +48,25 @@ def buffer(a: np.ndarray[Any, Any]) -> Tensor:
     t = make(a, None, trace.EAGER)
     t.store = 0
     return t
+
+
+def nested_shape(x: Any, path: str) -> Shape:
+    """The shape of nested lists; rows that differ are refused by their places."""
+    if not isinstance(x, list | tuple):
+        return shape_of(x)
+    shapes = [nested_shape(v, f"{path}[{i}]") for i, v in enumerate(x)]
+    for i, s in enumerate(shapes):
+        if s != shapes[0]:
+            raise ShapeError(
+                "tensor(data)",
+                "rows of different shapes do not make an array",
+                operands=[
+                    (f"{path}[0]", verbatim(f"shape {list(shapes[0])}")),
+                    (f"{path}[{i}]", verbatim(f"shape {list(s)}")),
+                ],
+                fix="fill the short rows up, or keep a list with a tensor for each row",
+            )
+    return (len(x), *shapes[0]) if shapes else (0,)
 
 
 def _shape(shape: tuple[Any, ...]) -> Any:

@@ -161,3 +161,27 @@ def test_the_package_is_typed_and_small():
     root = Path(wg.__file__).parent
     assert (root / "py.typed").exists()
     assert sum(p.stat().st_size for p in root.rglob("*") if p.suffix in (".py", ".npz")) < 1_500_000
+
+
+@pytest.mark.parametrize(
+    ("data", "places"),
+    [
+        ([[1.0, 2.0], [3.0]], ["data[0] : shape [2]", "data[1] : shape [1]"]),
+        ([[1.0, 2.0], 3.0], ["data[0] : shape [2]", "data[1] : shape []"]),
+        (
+            [[[1.0], [2.0]], [[3.0], [4.0, 5.0]]],
+            ["data[1][0] : shape [1]", "data[1][1] : shape [2]"],
+        ),
+        ([np.ones(2), np.ones(3)], ["data[0] : shape [2]", "data[1] : shape [3]"]),
+    ],
+)
+def test_ragged_lists_make_no_tensor(data, places):
+    with pytest.raises(errors.ShapeError, match="rows of different shapes") as caught:
+        wg.tensor(data)
+    for part in (*places, "fix: ", "test_small_rooms.py"):
+        assert part in str(caught.value)
+
+
+def test_words_make_no_tensor():
+    with pytest.raises(errors.ArgumentError, match="could not convert string to float"):
+        wg.tensor(["one"], dtype=float)
