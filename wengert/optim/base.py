@@ -96,8 +96,8 @@ class Optimizer:
         lr: the learning rate; may be set between steps, `optimizer.lr = 0.01`.
 
     Raises:
-        OptionError: no parameters, a module in their place, something that is not a leaf with `requires_grad`, or a learning
-            rate that is negative, infinite or nan.
+        OptionError: no parameters, a module in their place, something that is not a leaf with
+            `requires_grad`, or a learning rate that is negative, infinite, nan or no number.
     """
 
     states = 0
