@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import wengert as wg
-from wengert import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp, vmap
+from wengert import grad, hessian, hvp, jacobian, jvp, nn, value_and_grad, vjp, vmap
 
 
 @dataclass
@@ -187,6 +187,59 @@ def test_vmap_refuses_by_name():
         vmap(lambda a: a, out_axes=None)(np.ones(2))
     with pytest.raises(wg.errors.LevelError, match="mask"):
         vmap(lambda a: a[a > 0])(np.ones((2, 3)))
+
+
+def test_vmap_matches_axes_by_key(close):
+    d = {"u": np.arange(6.0).reshape(2, 3), "k": np.arange(3.0)}
+    f = lambda d: d["u"] * d["k"]
+    want = d["u"] * d["k"]
+    close(vmap(f, in_axes=({"k": None, "u": 0},))(d), want)
+    close(vmap(f, in_axes={"k": None, "u": 0})(d), want)  # the axes of the single argument
+    close(vmap(f, in_axes=[{"k": None, "u": 0}])(d), want)
+    close(vmap(lambda a, b: a @ b, in_axes=[0, None])(d["u"], d["k"]), d["u"] @ d["k"])
+    g = vmap(lambda a: {"a": a, "s": a.sum()}, out_axes={"s": 0, "a": 1})(d["u"])
+    close(g["a"], d["u"].T)
+    close(g["s"], d["u"].sum(1))
+    model = nn.Linear(3, 2, rng=0)
+    models = wg.tree.map(lambda p: np.stack([p.numpy()] * 2), model)
+    got = vmap(lambda m, x: m(x), in_axes=({"bias": 0, "weight": 0}, 0))(models, d["u"])
+    close(got, model(d["u"]).numpy())
+
+
+@pytest.mark.parametrize(
+    ("axes", "words"),
+    [
+        (({"u": 0},), ["argument 0: missing 'k'", "fix: {'u': 0, 'k': 0} for argument 0"]),
+        (({"u": 0, "k": None, "v": 0},), ["argument 0: unknown 'v'"]),
+        ({"u": 0, "v": 0}, ["missing 'k'; unknown 'v'"]),
+        (((0, None),), ["do not match the structure of argument 0"]),
+        (({"u": {"x": 0}, "k": None},), ["do not match the structure of argument 0['u']"]),
+        ("u", ["in_axes is an int"]),
+    ],
+)
+def test_vmap_refuses_axes_of_another_structure(axes, words):
+    with pytest.raises(wg.errors.ArgumentError) as error:
+        vmap(lambda d: d["u"] * d["k"], in_axes=axes)({"u": np.ones((2, 3)), "k": np.ones(3)})
+    for word in words:
+        assert word in text(error)
+
+
+def test_vmap_refuses_axes_of_results():
+    for axis in (2, -3):
+        with pytest.raises(wg.errors.ArgumentError, match=f"axis {axis} does not exist") as error:
+            vmap(lambda a: {"y": a}, out_axes=axis)(np.ones((2, 3)))
+        assert "result['y'] : float64[2, 3]" in text(error)
+    with pytest.raises(wg.errors.ArgumentError, match="of result: missing 'y'"):
+        vmap(lambda a: {"y": a}, out_axes={"z": 0})(np.ones((2, 3)))
+
+
+def test_vmap_names_arguments_by_their_place():
+    with pytest.raises(wg.errors.ArgumentError, match=r"argument 0: 2, argument 1\['b'\]: 3"):
+        vmap(lambda a, d: a + d["b"])(np.ones(2), {"b": np.ones(3)})
+    with pytest.raises(wg.errors.ArgumentError, match="argument 0: 2, argument b: 3"):
+        vmap(lambda a, b: a + b)(np.ones(2), b=np.ones(3))
+    with pytest.raises(wg.errors.ArgumentError, match="argument 1 : float64"):
+        vmap(lambda a, b: a + b, in_axes=(0, 1))(np.ones(2), np.ones(2))
 
 
 # ------------------------------------------------------------------ what grad refuses, by its text

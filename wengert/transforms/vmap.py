@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..errors import ArgumentError
+from ..errors import ArgumentError, verbatim
 from ..ops.index import align_value, batch_path
 from ..ops.linear import Broadcast, moveaxis
 from ..trace import Level, Tensor, branch_error, looked, make, push
@@ -95,12 +95,14 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
 
     Args:
         f: a function of pytrees of arrays.
-        in_axes: the batch axis of every argument: one int, or a tuple with an int or None (the
-            argument is the same in every lane) per argument, or pytrees of those.
-        out_axes: where the batch axis goes in the results.
+        in_axes: the batch axis of every argument: one int, or a tuple or list with an int or None
+            (the argument is the same in every lane) per argument, or pytrees of those. Dicts are
+            matched by their keys; one that stands alone is that of the single argument.
+        out_axes: where the batch axis goes in the results, in the same manner.
 
     Raises:
-        ArgumentError: the batch axes have different lengths, or an axis does not exist.
+        ArgumentError: the batch axes have different lengths, an axis does not exist, or the axes
+            have another structure than the values.
         LevelError: f branches on a value that differs from lane to lane.
 
     >>> import numpy as np
@@ -114,7 +116,7 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         axes = _axes(in_axes, args, structure, len(tree.leaves(kwargs)))
         wrap = any(isinstance(x, Tensor) for x in leaves)
         leaves = [inward(x) for x in leaves]
-        n = _lanes(leaves, axes, tree.paths(structure))
+        n = _lanes(leaves, axes, _names(structure))
         with push(VMap, n) as level:
             lanes = []
             for x, a in zip(leaves, axes):
@@ -125,14 +127,15 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
                     lanes.append(make(x, 0, level, Batched))
             args_, kwargs_ = tree.unflatten(structure, lanes)
             ys, shape = tree.flatten(f(*args_, **kwargs_))
-            outs = _spread(out_axes, shape)
-            ys = [unbatch(y, level, a) for y, a in zip(ys, outs)]
+            outs = _spread("out_axes", out_axes, shape, "result")
+            names = tree.paths(shape, "result")
+            ys = [unbatch(y, level, a, p) for y, a, p in zip(ys, outs, names)]
         return tree.unflatten(shape, handed_out(ys, wrap))
 
     return mapped
 
 
-def unbatch(y: Any, level: Any, axis: int | None = 0) -> Any:
+def unbatch(y: Any, level: Any, axis: int | None = 0, path: str = "result") -> Any:
     """The result with its lanes along `axis`; a value that all lanes share is repeated."""
     y = looked(y)
     if isinstance(y, Tensor) and y.level is level:
@@ -145,34 +148,86 @@ def unbatch(y: Any, level: Any, axis: int | None = 0) -> Any:
         return y
     if not batched:
         y = Broadcast((level.n, *shape_of(y)))(np.asarray(y) if not hasattr(y, "dtype") else y)
-    return moveaxis(y, 0, axis % len(shape_of(y)))
+    rank = len(shape_of(y))
+    if not -rank <= axis < rank:
+        raise ArgumentError(
+            "vmap(f, out_axes)",
+            f"axis {axis} does not exist",
+            operands=[(path, y, "with the lanes in front")],
+        )
+    return moveaxis(y, 0, axis % rank)
 
 
 def _axes(in_axes: Any, args: Any, structure: Any, n_kwargs: int) -> list[int | None]:
-    if isinstance(in_axes, tuple):
+    if isinstance(in_axes, dict) and len(args) == 1:
+        in_axes = (in_axes,)
+    if isinstance(in_axes, tuple | list):
         if len(in_axes) != len(args):
             raise ArgumentError(
                 "vmap(f, in_axes)", f"in_axes has {len(in_axes)} entries for {len(args)} arguments"
             )
         out: list[int | None] = []
-        for a, arg in zip(in_axes, args, strict=True):
-            out += _spread(a, tree.flatten(arg)[1])
+        for i, (a, arg) in enumerate(zip(in_axes, args, strict=True)):
+            out += _spread("in_axes", a, tree.flatten(arg)[1], f"argument {i}")
         return out + [0] * n_kwargs
-    return [in_axes] * structure.size
+    if in_axes is None or isinstance(in_axes, int | np.integer):
+        return [in_axes] * structure.size
+    raise ArgumentError(
+        "vmap(f, in_axes)",
+        f"in_axes is an int, or has one entry for each of {len(args)} arguments",
+        operands=[("in_axes", in_axes)],
+    )
 
 
-def _spread(axes: Any, structure: Any) -> list[int | None]:
+def _names(structure: Any) -> list[str]:
+    """The path of every leaf of (args, kwargs), in the words of the caller."""
+    args, kwargs = structure.children
+    out = []
+    for i, child in enumerate(args.children):
+        out += tree.paths(child, f"argument {i}")
+    for key, child in zip(kwargs.aux, kwargs.children, strict=True):
+        out += tree.paths(child, f"argument {key}")
+    return out
+
+
+def _spread(what: str, axes: Any, structure: Any, path: str) -> list[int | None]:
     """One axis for each leaf, out of an int, None, or a tree that is a prefix of the structure."""
-    if axes is None or isinstance(axes, int):
+    if axes is None or isinstance(axes, int | np.integer):
         return [axes] * structure.size
-    items = list(axes.values()) if isinstance(axes, dict) else list(axes)
-    if len(items) != len(structure.children):
-        raise ArgumentError("vmap(f)", f"axes {axes!r} do not match the structure {structure!r}")
+    keys = structure.aux if structure.kind is dict else [k.strip("[].") for k in structure.keys]
+    if isinstance(axes, dict) and structure.kind not in (list, tuple, None):
+        _same_keys(what, axes, keys, path)
+        items = [axes[k] for k in keys]
+    elif isinstance(axes, tuple | list) and structure.kind not in (dict, None):
+        items = list(axes)
+    else:
+        items = None
+    if items is None or len(items) != len(structure.children):
+        raise ArgumentError(
+            f"vmap(f, {what})",
+            f"the axes do not match the structure of {path}",
+            operands=[("axes", axes), (path, verbatim(structure))],
+        )
     return [
         a
-        for item, child in zip(items, structure.children, strict=True)
-        for a in _spread(item, child)
+        for item, child, key in zip(items, structure.children, structure.keys, strict=True)
+        for a in _spread(what, item, child, path + key)
     ]
+
+
+def _same_keys(what: str, axes: dict[Any, Any], keys: Any, path: str) -> None:
+    missing = [k for k in keys if k not in axes]
+    unknown = [k for k in axes if k not in keys]
+    if missing or unknown:
+        faults = [f"{word} {', '.join(map(repr, ks))}" for word, ks in
+                  (("missing", missing), ("unknown", unknown)) if ks]  # fmt: skip
+        whole = "{" + ", ".join(f"{k!r}: {axes.get(k, 0)!r}" for k in keys) + "}"
+        raise ArgumentError(
+            f"vmap(f, {what})",
+            f"the keys of the axes are not those of {path}: {'; '.join(faults)}",
+            operands=[("axes", axes), (path, verbatim(f"keys {', '.join(map(repr, keys))}"))],
+            fix=f"{whole} for {path}",
+        )
 
 
 def _lanes(xs: list[Any], axes: list[int | None], paths: list[str]) -> int:
@@ -182,12 +237,12 @@ def _lanes(xs: list[Any], axes: list[int | None], paths: list[str]) -> int:
             s = shape_of(x)
             if not -len(s) <= a < len(s):
                 raise ArgumentError(
-                    "vmap(f, in_axes)", f"axis {a} does not exist", operands=[("argument " + p, x)]
+                    "vmap(f, in_axes)", f"axis {a} does not exist", operands=[(p, x)]
                 )
             sizes[p] = s[a]
     if not sizes:
         raise ArgumentError("vmap(f, in_axes)", "no argument has a batch axis")
     if len(set(sizes.values())) > 1:
-        text = ", ".join(f"argument{p}: {n}" for p, n in sizes.items())
+        text = ", ".join(f"{p}: {n}" for p, n in sizes.items())
         raise ArgumentError("vmap(f)", f"batch axes of different lengths: {text}")
     return next(iter(sizes.values()))
