@@ -9,11 +9,12 @@
 A rule names what it needs and gets that and no more: the parameters after the first are looked up
 among the argument names, `y` for the output, `x_shape` and `x_dtype` for what an argument was like.
 Those names are what the tape keeps, so `lambda d, y: d * y` keeps the output and nothing else.
-An operation that lacks a rule is refused when it registers.
+An operation that lacks a rule is refused when it registers, and so is one whose name another has.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
@@ -369,8 +370,33 @@ def op(given: C) -> C:
                 raise TypeError(
                     f"{cls.__name__}: a rule may ask for {sorted(legal)}, not {wants - legal}"
                 )
-    OPS[cls.__name__] = made
+    register(cls.__name__, made, cls.__module__)
     return made
+
+
+def register(name: str, made: Any, home: str) -> None:
+    """Enter an operation under its name. Only the module that entered it may do so again."""
+    known = OPS.get(name)
+    if known is not None:
+        other = getattr(known, "home", known.__module__)
+        if (other, kind_of(known)) != (home, kind_of(made)):
+            raise TypeError(
+                f"two operations are called {name!r}: the {kind_of(known)} of {other}, and the "
+                f"{kind_of(made)} of {home}; give the second another name"
+            )
+    OPS[name] = made
+
+
+def kind_of(made: Any) -> str:
+    return "class" if isinstance(made, type) else type(made).__name__
+
+
+def caller() -> str:
+    """The module that is making an operation, for one whose class does not say."""
+    frame = sys._getframe(1)
+    while frame.f_back and (frame.f_code.co_name == "__init__" or frame.f_globals is globals()):
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", "__main__"))
 
 
 _NAMES = {1: ("x",), 2: ("a", "b"), 3: ("a", "b", "c")}
@@ -416,7 +442,8 @@ class Elementwise(Primitive):
                 names, pull = compose({i: partials[i] for i in live}, live, 1)  # type: ignore[misc]
                 rule = Rule(self, live, names, pull, diagonal=True)
             self.rules[mask] = rule
-        OPS[name] = self
+        self.home = caller()
+        register(name, self, self.home)
         if isinstance(f, np.ufunc):
             UFUNCS.setdefault(f, self)
 

@@ -123,3 +123,34 @@ def test_check_grads_catches_a_function_with_a_wrong_derivative():
     wrong = Elementwise("test_exp", np.exp, lambda d, y: d * y * 1.001)
     with pytest.raises(LawBroken, match="central difference"):
         check_grads(lambda a: wrong(a) * 2.0, (x,))
+
+
+def test_a_name_belongs_to_one_operation():
+    known = OPS["cos"]
+    with pytest.raises(
+        TypeError, match=r"called 'cos': the Elementwise of wengert\.ops\.el.*_checker"
+    ):
+        Elementwise("cos", np.cos, lambda d, x: d * x)
+    assert OPS["cos"] is known
+    space = {"__doc__": "y = sum x", "__annotations__": {"axes": tuple}}
+    with pytest.raises(TypeError, match=r"called 'Sum': the class of wengert\.ops\.lin.*_checker"):
+        op(type("Sum", (Wrong,), space))
+    assert OPS["Sum"] is Sum
+    op(type("test_sin", (Wrong,), space))
+    with pytest.raises(TypeError, match="called 'test_sin': the class of"):
+        Elementwise("test_sin", np.sin, lambda d, x: d * x)
+
+
+def test_a_module_may_register_its_operations_again():
+    first, second = broken(), broken()
+    assert OPS["Wrong"] is second is not first
+    Elementwise("test_sin", np.sin, lambda d, x: d * OPS["cos"](x))
+    again = Elementwise("test_sin", np.sin, lambda d, x: d * OPS["cos"](x))
+    assert OPS["test_sin"] is again
+
+
+def test_cosine_is_zero_at_the_origin_also_beside_the_special_functions():
+    from wengert.ops import elementwise, special
+
+    assert OPS["cosine"] is elementwise.cosine is special.cosine
+    assert special.cosine(np.zeros(1), np.zeros(1)).tolist() == [0.0]

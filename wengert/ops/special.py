@@ -22,7 +22,7 @@ from ..types import Array
 from . import elementwise as e
 from . import special_integrals as integrals
 from . import special_values as values
-from .elementwise import eq, exp, hypot, log, logical_and, logical_not, pow, where
+from .elementwise import cosine, eq, exp, hypot, log, logical_and, logical_not, pow, where
 from .special_lines import SCIPY, Special, family, named, refused
 from .special_values import Lazy
 
@@ -398,11 +398,6 @@ boxcox1p = S(
     lambda d, a, b: d * exp((b - 1) * e.log1p(a)),
     lambda d, a, b: d * (e.square(e.log1p(a)) * exprel_n(1)(b * e.log1p(a))),
     at=((-0.4, 1.6), (-0.8, 1.7)), doc="boxcox(1 + a, b)",
-)
-cosine = S(
-    "cosine", lambda d, a, b: d * (e.square(cosine(b, a)) / hypot(a, b)),
-    lambda d, a, b: -d * (cosine(a, b) * cosine(b, a) / hypot(a, b)),
-    f=named("cosine", lambda a, b: a / np.hypot(a, b)), ufunc=(), doc="a / hypot(a, b)",
 )
 huber = S(
     "huber",
