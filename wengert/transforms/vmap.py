@@ -171,7 +171,7 @@ def _axes(in_axes: Any, args: Any, structure: Any, n_kwargs: int) -> list[int | 
             out += _spread("in_axes", a, tree.flatten(arg)[1], f"argument {i}")
         return out + [0] * n_kwargs
     if in_axes is None or isinstance(in_axes, int | np.integer):
-        return [in_axes] * structure.size
+        return [None if in_axes is None else int(in_axes)] * structure.size
     raise ArgumentError(
         "vmap(f, in_axes)",
         f"in_axes is an int, or has one entry for each of {len(args)} arguments",
@@ -193,7 +193,7 @@ def _names(structure: Any) -> list[str]:
 def _spread(what: str, axes: Any, structure: Any, path: str) -> list[int | None]:
     """One axis for each leaf, out of an int, None, or a tree that is a prefix of the structure."""
     if axes is None or isinstance(axes, int | np.integer):
-        return [axes] * structure.size
+        return [None if axes is None else int(axes)] * structure.size
     keys = structure.aux if structure.kind is dict else [k.strip("[].") for k in structure.keys]
     if isinstance(axes, dict) and structure.kind not in (list, tuple, None):
         _same_keys(what, axes, keys, path)
