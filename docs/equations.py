@@ -19,6 +19,7 @@ EQUATIONS: dict[str, str] = {
     "square": "x^2",
     "reciprocal": "1 / x",
     "sqrt": "√x",
+    "abs2": "|x|^2",
     "root": "√x, for lengths: the subgradient 0 at 0",
     "cbrt": "x^(1/3)",
     "dcbrt": "x^(-2/3) / 3",
