@@ -9,8 +9,17 @@ order is wanted, so it is written with operators and with operations of this tab
 
 Every formula is chosen to be right to a few ulps over the whole range, at every order: tanh' is
 1/cosh^2, not 1 - tanh^2, which is 0 from x = 19.1 on. Where a derivative is not itself an operation
-of NumPy it gets a line of its own (`sech2`, `lorentz`, `gauss`), so that the next order is as
-accurate; tests/ops/test_accuracy.py measures two orders in ulps.
+of NumPy it gets a line of its own, so that the next order is as accurate;
+tests/ops/test_accuracy.py measures two orders in ulps. Those lines are
+
+    share(a, b)  = e^a / (e^a + e^b)         share2: the same in base 2
+    cosine(a, b) = a / sqrt(a^2 + b^2)       turn(a, b)  = b / (a^2 + b^2)
+    lorentz(x)   = 1 / sqrt(1 - x^2)         lorentz2(x) = 1 / (1 - x^2)
+    cauchy(x)    = 1 / (1 + x^2)             sech2(x)    = 1 / cosh^2 x
+    gauss(x)     = e^(-x^2)                  by_cosh2(a, b) = a / cosh^2 b
+    unit_vector(a, b) = a / b, 0 / 0 = 0     abs2(x)     = |x|^2
+    root(x)      = sqrt x, with slope 0 at 0
+    dcbrt, dsigmoid, dsilu, dgelu, dsinc     the derivatives of the functions that they name
 
 Kinks take the subgradient of smallest norm that is symmetric: abs'(0) = relu'(0) = 0, ties of
 maximum and minimum share the cotangent equally, clip passes it on at its bounds.
@@ -158,6 +167,7 @@ turn = E(
 
 
 def over(x: Array, a: Array, b: Array) -> Array:
+    """x / hypot(a, b): a quotient of squares is taken as a product of these, which do not overflow."""
     return x / hypot(a, b)
 
 
