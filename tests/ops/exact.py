@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from mpmath import mp, mpf
@@ -69,6 +70,7 @@ def sinc(n):
 
 UNARY: dict[str, tuple[Any, Any, Any]] = {
     "abs": (abs, sg, lambda x: mpf(0)),
+    "abs2": (lambda x: x * x, lambda x: 2 * x, lambda x: mpf(2)),
     "arccos": (
         mp.acos,
         lambda x: -1 / mp.sqrt((1 - x) * (1 + x)),
@@ -278,6 +280,7 @@ BINARY: dict[str, Any] = {
     "minimum": lesser,
     "mul": lambda a, b: (a * b, b, a, 0, 1, 0),
     "mul_mask": lambda a, b: (a * b, b, a, 0, 1, 0),
+    "nextafter": lambda a, b: (mpf(math.nextafter(float(a), float(b))), 1, 0, 0, 0, 0),
     "pow": power,
     "remainder": lambda a, b: (a - b * mp.floor(a / b), 1, -mp.floor(a / b), 0, 0, 0),
     "share": share,

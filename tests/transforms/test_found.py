@@ -135,7 +135,7 @@ def test_in_place_on_a_result_under_no_grad(close):
         close(w.grad, [9.0, 18.0])
 
 
-# ------------------------------------------------------------------ copies, integers, threads, stages
+# ------------------------------------------------------------------ copies, integers, threads
 
 
 @dataclasses.dataclass

@@ -167,7 +167,7 @@ turn = E(
 
 
 def over(x: Array, a: Array, b: Array) -> Array:
-    """x / hypot(a, b): a quotient of squares is taken as a product of these, which do not overflow."""
+    """x / hypot(a, b): a quotient of squares is the product of two of these, without overflow."""
     return x / hypot(a, b)
 
 
