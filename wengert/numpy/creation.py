@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import trace
+from ..create import buffer
 from ..errors import ArgumentError, TapeExitError
-from ..trace import Tensor, make, method
+from ..trace import Tensor, method
 from .check import castable
 from .grid import linspace as between
 from .shape import FUNCTIONS_LIKE
@@ -23,7 +23,7 @@ def _cpu(what: str, device: Any) -> None:
 
 def fresh(a: Any) -> Tensor:
     """A tensor around an array that nobody else has."""
-    return make(a, None, trace.EAGER)
+    return buffer(a)
 
 
 def asarray(

@@ -18,7 +18,7 @@ from .table import finish, plain, tensor
 
 T: Any = Tensor
 T.sum, T.max, T.min, T.mean = reduce.sum, reduce.max, reduce.min, reduce.mean
-T.copy = lambda x, order="C": bind(e.copy, x)
+T.copy = lambda x, order="C": own_buffer(bind(e.copy, x))
 for _f in (
     reduce.prod, reduce.var, reduce.std, reduce.cumsum, reduce.argmax, reduce.argmin,
     reduce.any, reduce.all, order.cumprod,
@@ -32,6 +32,13 @@ T.real = property(lambda x: e.real(x) if x.dtype.kind == "c" else x)
 T.imag = property(lambda x: e.imag(x))
 T.__copy__ = T.__deepcopy__ = lambda x, memo=None: _duplicate(x)
 T.__contains__ = lambda x, v: bool(reduce.any(e.eq(x, v)))
+
+
+def own_buffer(y: Tensor) -> Tensor:
+    """A copy is an array even without axes, and may be changed in place."""
+    if not y.shape:
+        y.store = 0
+    return y
 
 
 def _duplicate(x: Tensor) -> Tensor:
