@@ -59,6 +59,20 @@ def test_the_three_choices(name, close):
     assert wg.trace.MODES == 0
 
 
+def test_equal_numbers_in_a_sort(close):
+    def f(x):
+        return np.sort(x)[1]
+
+    x = np.array([2.0, 1.0, 1.0])
+    close(grad(f)(x), [0.0, 0.0, 1.0])
+    with wg.conventions(kinks="raise"):
+        with pytest.raises(wg.errors.KinkError, match="equal numbers"):
+            grad(f)(x)
+        with pytest.raises(wg.errors.KinkError, match="equal numbers"):
+            jvp(f, x, np.ones(3))
+        close(grad(f)(np.array([2.0, 1.0, 0.0])), [0.0, 1.0, 0.0])
+
+
 def test_away_from_kinks_nothing_changes(close):
     x = np.array([0.3, 1.7])
     for name, (f, _, _) in AT_KINKS.items():

@@ -10,6 +10,7 @@ import numpy as np
 from ..create import buffer
 from ..errors import ArgumentError, TapeExitError
 from ..trace import Tensor, method
+from ..transforms.store import writable
 from .check import castable
 from .grid import linspace as between
 from .shape import FUNCTIONS_LIKE
@@ -151,7 +152,7 @@ def dlpack(
     dl_device: Any = None,
     copy: Any = None,
 ) -> Any:
-    """The numbers for another library: a copy, or with copy=False a read-only window.
+    """The numbers for another library: a copy, or with copy=False a window or the buffer itself.
 
     A recorded tensor refuses.
     """
@@ -165,9 +166,12 @@ def dlpack(
     a = np.asarray(self.value())
     if copy is not False:
         a = a.copy()
-    else:  # a window that cannot be written; a later write to the tensor copies first
-        a = a.view()
+    elif max_version is not None and tuple(max_version) >= (1, 0):
+        a = a.view()  # a window that cannot be written; a later write to the tensor copies first
         a.flags.writeable = False
+    else:  # that protocol has no read-only windows: the buffer is given away, the tensor has a copy
+        a = writable(self)
+        self.data = a.copy("K")
     return a.__dlpack__(stream=stream, max_version=max_version, dl_device=dl_device, copy=False)
 
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..structural import broadcast
+from ..trace import Tensor
 from ..types import Array, shape_of
 from . import elementwise as e
 from .linear import Reshape, Sum, keep
@@ -62,6 +65,16 @@ def several(op: Any, xs: Any, y: Array) -> Array:
     return e.gt(count, 1)
 
 
+def equals(op: Any, xs: Any, y: Array) -> Array:
+    """Neighbours in the sorted order that are equal: which of them comes first is a convention."""
+    x = np.sort(value_of(xs[0]), op.axis)
+    return np.diff(x, axis=op.axis) == 0
+
+
+def value_of(x: Any) -> Any:
+    return x.value() if isinstance(x, Tensor) else x
+
+
 def origin(op: Any, xs: Any, y: Array) -> Array:
     return e.eq(y, 0)
 
@@ -93,5 +106,6 @@ KINKS: dict[str, Kink] = {
     "heaviside": Kink("x = 0", "0, as everywhere", zero),
     "Max": Kink("several elements are largest", "shared equally among them", several),
     "Min": Kink("several elements are smallest", "shared equally among them", several),
+    "ArgSort": Kink("equal numbers, in sort", "each has the gradient of its own place", equals),
     "Norm": Kink("x = 0", "0; the second derivative is nan there", origin),
 }

@@ -94,6 +94,8 @@ class Tape(Level):
         if op is mul and any(dtype_of(v) == BOOL for v in values):
             op = mul_mask
         if op.outputs == 1 and not is_inexact(dtype_of(y)):
+            if trace.MODES:
+                kink_mask(op, values, y)  # may refuse: the order of equal numbers
             self.broke(f"{op!r} gives {dtype_of(y)}, which has no derivative")
             return None
         rule = op.rule(mask)
