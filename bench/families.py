@@ -53,7 +53,7 @@ class Timed:
     def ratio(self, other: str) -> tuple[float, float] | None:
         if other not in self.times:
             return None
-        return tuple(a / b for a, b in zip(self.times["wengert"], self.times[other]))  # type: ignore
+        return tuple(a / b for a, b in zip(self.times["wengert"], self.times[other]))  # type: ignore  # two entries for two
 
     @property
     def slower(self) -> str:

@@ -19,23 +19,22 @@ import json
 import math
 import re
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE))
-import equations  # noqa: E402  beside this file
-import measuring  # noqa: E402
+import wengert as wg
+from wengert.ops import elementwise
+from wengert.ops.kinks import KINKS
+from wengert.ops.special_lines import SCIPY
+from wengert.primitive import UFUNCS, Constant, General, Linear, Multilinear
+from wengert.trace import OPS
 
-import wengert as wg  # noqa: E402
-from wengert.ops import elementwise  # noqa: E402
-from wengert.ops.kinks import KINKS  # noqa: E402
-from wengert.ops.special_lines import SCIPY  # noqa: E402
-from wengert.primitive import UFUNCS, Constant, General, Linear, Multilinear  # noqa: E402
-from wengert.trace import OPS  # noqa: E402
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE))  # for the tests, which load this file from elsewhere
+import equations  # noqa: E402  stands beside this file, which is on the path from here on
+import measuring  # noqa: E402  likewise
 
 PAGE, FIGURES = HERE / "derivatives.md", HERE / "measured.json"
 PACKAGE = str(Path(wg.__file__).parent)
@@ -497,101 +496,7 @@ def paragraph(module: str) -> str:
     return f"{text}\n\nSource: [wengert/ops/{module}.py](../wengert/ops/{module}.py)."
 
 
-TOP = textwrap.dedent("""\
-    # The derivative table
-
-    *Written by `python docs/make_derivatives.py` from the registry of operations; a test fails when
-    it is stale. {count} operations: {tables} lines of tables, where the derivative acts point by
-    point, and {classes} classes with parameters (axes, shapes, indices), of which {constant} in all
-    have no derivative.*
-
-    ## How to read it
-
-    An operation is y = f(x), or f(a, b), f(a, b, c). Its rule is the map d ↦ (∂y/∂x) d, and what
-    stands here is its source: d is a tangent on the way forward and a cotangent on the way back,
-    and every other name is an argument, the value y, or another operation of this page. That is
-    why derivatives of every order exist: a rule is a program of operations which have rules.
-    A few helpers occur: `masked(d, m)` is d where m holds and *no gradient* elsewhere (a structural
-    zero: 0 even against inf or nan), `times(d, m)` is the product, structural for a mask of
-    booleans, `phase(x)` is conj(x) / |x| and 0 at 0, `over` is a quotient, and `dsinc(x, n)` is
-    `sinc_n`. A name that ends in `_n` is a family, one operation for each n, made when a higher
-    order asks for it; so `psi_gap_0` is `psi_gap_n` for n = 0.
-
-    Classes of operations are described by their docstrings: dx is a tangent, gy the cotangent of y,
-    gx that of x, and cotangents pair as Re Σ g dx, without conjugation.
-
-    **Ulps.** The columns y, y′, y″ hold the worst error in units in the last place of the exact
-    result that was found for the value, the first and the second derivative, over all arguments,
-    in forward and reverse mode (special functions: forward).
-    Figures above 2 for a value or above 4 for a derivative are bold, and explained
-    [below](#above-the-bound). † some are ulps of the terms of a sum, not of the sum, which has
-    roots; ‡ ulps of the envelope of an oscillation.
-    ¹ No derivative; the value is NumPy's. ² The derivative is a choice between d and nothing.
-    ³ No reference in mpmath: held by the laws alone, to 1e-6 of central differences and, reverse
-    against forward, to 1e-10; so are all classes. ⁴ Measured in the derivatives of the operations
-    whose rules name it.
-
-    **Checked.** Which laws are run: F forward, R reverse, FF, FR, RF, RR one over the other (FR is
-    forward over reverse), V vmap over every choice of batched arguments; *all* means these seven.
-    A number is the highest order to which derivatives in every mixture of modes were compared with
-    differences; ℂ says that complex operands are among them. All operations: float32 stays
-    float32, strided and reversed operands give the same, nothing is written into an operand, and
-    the shape and dtype announced are those of the value.
-
-    ## What is measured where
-
-    | what | where | how |
-    |---|---|---|
-    | the elementwise table | `tests/ops/test_accuracy.py` | {points} points of each kind, mpmath |
-    | special functions | `tests/ops/test_special.py` | over the domain, next to ends and roots |
-    | every operation | `tests/laws/` | the laws of `wengert.testing` at its examples, to order 2 |
-    | to order 3 | `tests/docs/test_derivatives.py`, slow | the same at its first example |
-    | linear algebra | `tests/ops/test_linalg.py` | closed forms, repeated spectra, NumPy's bits |
-    | Fourier transforms | `tests/ops/test_fft.py` | NumPy's bits, differences to order 3 |
-    | kinks | `tests/transforms/test_conventions.py` | each row below, with each convention |
-
-    The three kinds of points of the elementwise table: every magnitude from the least subnormal to
-    the largest double; 60 octaves around 1; ordinary size. The figures on this page come from
-    `docs/measured.json`, which `--measure` writes.
-
-    ## Conventions
-
-    Where a function has a kink or a jump, one subgradient is taken by default: the symmetric one
-    of least norm. `wg.conventions` chooses otherwise, for whatever is recorded inside:
-
-    ```python
-    wg.grad(np.abs)(0.0)  # 0.0
-    with wg.conventions(kinks="nan"):
-        wg.grad(np.abs)(0.0)  # nan
-    with wg.conventions(kinks="raise"):
-        wg.grad(np.abs)(0.0)  # KinkError, with the place
-    with wg.conventions(complex="torch"):  # or "jax": the gradient of a real function of complex
-        wg.grad(lambda z: abs(z) ** 2)(1 + 1j)  # numbers is, or is not, conjugate
-    ```
-
-    | operation | where | derivative |
-    |---|---|---|
-    {kinks}
-
-    ## Above the bound
-
-    Values are held to 2 ulp and derivatives to 4, in float64. These figures exceed that; each is
-    held to a bound of its own by the tests. "first, b" is ∂y/∂b, "second, ab" is ∂²y/∂a∂b.
-
-    | operation | derivative | ulps | at | reason |
-    |---|---|--:|---|---|
-    {above}
-
-    ## In ulps of the terms
-
-    Next to a root of a sum its terms cancel, and one rounding of a term is many ulps of the sum;
-    in a tail a factor becomes subnormal before the product does. These are held in ulps of the
-    largest term (†), to the bounds above where no other is given.
-
-    | operation | derivative | ulps | at | reason |
-    |---|---|--:|---|---|
-    {terms}
-    """)
+TOP = (HERE / "derivatives_top.txt").read_text()  # with places for the figures
 
 
 def render() -> str:

@@ -186,7 +186,7 @@ class WengertError(Exception):
             wide = max(len(o[0]) for o in operands)
             for name, value, *note in operands:
                 text = value if isinstance(value, _Verbatim) else describe(value)
-                lines.append(f"    {name:<{wide}} : {text}{'   ' if note else ''}{''.join(note)}")
+                lines.append(f"    {name:<{wide}} : {text}   {''.join(note)}".rstrip())
         if fix:
             lines.append(f"  fix: {fix}")
         if self.at:

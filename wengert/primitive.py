@@ -467,7 +467,7 @@ class Elementwise(Primitive):
                 return Primitive.__call__(self, *xs)
         try:
             return self.f(*xs)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise self.refusal(xs, error) from error
 
     def infer(self, *avals: Aval) -> Aval:

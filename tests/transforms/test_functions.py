@@ -322,7 +322,7 @@ a23, a43, a2, a3 = np.ones((2, 3)), np.ones((4, 3)), np.ones(2), np.ones(3)
     (lambda a, b: a + b, ["add(a, b): shapes do not broadcast", "axis -2 is 2", "axis -2 is 4"]),
     (lambda a, b: np.concatenate([a, b], 1),
      ["Concatenate(x0, x1)", "float64[2, 3]", "float64[4, 3]"]),
-    (lambda a, b: np.where(a > 0, a, b), ["where(", "float64[2, 3]", "float64[4, 3]"]),
+    (lambda a, b: np.where(a > 0, a, b), ["do not broadcast", "axis -2 is 2", "axis -2 is 4"]),
     (lambda a, b: np.einsum("ij,ij->i", a, b), ["'i' is 2", "4", "float64[4, 3]"]),
     (lambda a, b: np.maximum(a, b), ["maximum(a, b)"]),
     (lambda a, b: wg.ops.contract.affine(a, b, np.ones(3)), ["affine(a, b, c): inner dimensions"]),
@@ -407,3 +407,13 @@ def test_cross_entropy_of_infinite_logits():
 
 def test_the_modulus_of_complex_numbers_to_second_order():
     wg.testing.check_grads(lambda z: np.sum(np.abs(z)), (np.array([1 + 2j, -0.5j]),), order=2)
+
+
+def test_a_dtype_that_an_operation_cannot_take(x):
+    z = wg.tensor(x + 1j, requires_grad=True)
+    with pytest.raises(wg.errors.DTypeError) as e:
+        wg.gelu(z)
+    assert "gelu(x)" in text(e)
+    assert "complex128[3]" in text(e)
+    with pytest.raises(wg.errors.DTypeError):
+        np.sinc(z).backward(gradient=np.ones(3, complex))

@@ -30,7 +30,8 @@ def method(x):
         if x.__class__ is View and not trace.MODES: return method(x.look())
         return bind(op, x)
     a = x.data
-    y = f(a) if a.__class__ is ndarray else op(a)
+    try: y = f(a) if a.__class__ is ndarray else op(a)
+    except (ValueError, TypeError) as error: raise op.refusal((x,), error) from error
     t = new(Tensor); t.data = y; t.level = x.level
     p = x.node
     if p is None: t.node = None
