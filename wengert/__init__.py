@@ -9,7 +9,7 @@ wg.grad(energy)(np.ones(3))
 """
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 from . import errors, numpy, ops, trace, transforms, tree
 from .create import full, ones, tensor, zeros
@@ -69,15 +69,62 @@ __all__ = [
     "zeros",
 ]
 
-_LATER = ("data", "nn", "optim", "testing", "train", "viz")
+_LATER = (
+    "amp",
+    "autograd",
+    "data",
+    "nn",
+    "numeric",
+    "optim",
+    "random",
+    "sklearn",
+    "symbolic",
+    "testing",
+    "train",
+    "viz",
+)
+_HOMES = {  # where a name is found once somebody asks for it
+    "transforms.hooks": ("Handle", "inference_mode", "saved_tensors_hooks", "save_on_disk"),
+    "transforms.custom": ("custom_jvp", "custom_vjp", "external", "stop_gradient"),
+    "transforms.linearize": ("linear_transpose", "linearize"),
+    "transforms.gradient_tape": ("GradientTape", "Variable", "custom_gradient"),
+    "transforms.collective": ("pmean", "psum"),
+    "transforms.checkpoint": ("checkpoint", "checkpoint_sequential"),
+    "transforms.budget": ("memory_budget",),
+    "transforms.control": ("cond", "fori_loop", "map", "scan", "switch", "while_loop"),
+    "transforms.implicit": ("custom_fixed_point", "custom_linear_solve", "custom_root"),
+    "transforms.argmin": ("argmin", "quadratic_program", "ridge"),
+    "transforms.ode": ("odeint",),
+    "transforms.taylor": ("jet",),
+    "transforms.curvature": (
+        "batch_jacobian",
+        "fisher_product",
+        "gauss_newton_product",
+        "hessian_diagonal",
+        "laplacian",
+        "per_sample_grad",
+        "vhp",
+    ),
+    "transforms.estimators": ("reparameterized", "score_function", "straight_through"),
+    "transforms.unroll": ("maml", "unroll"),
+    "transforms.debug": ("debug",),
+    "transforms.memory": ("explain_memory",),
+    "comparison": ("compare",),
+    "nn.stateless": ("functional_call",),
+}
+_NAMES = {name: home for home, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> ModuleType:
-    """wg.nn, wg.optim and the others on the upper floors, imported when they are first used."""
+def __getattr__(name: str) -> Any:
+    """Rooms that are opened when somebody first asks for them: `wg.nn`, `wg.checkpoint`."""
     if name in _LATER:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _NAMES:
+        made = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+        globals()[name] = made
+        return made
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *_LATER])
+    return sorted([*__all__, *_LATER, *_NAMES])

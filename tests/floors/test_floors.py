@@ -8,23 +8,31 @@ import wengert
 ROOT = Path(wengert.__file__).parent
 FLOORS = [
     # errors may be read by everybody; on each floor a file may import those before it
-    ["version", "errors", "extras", "types", "tree"],
+    ["version", "errors", "extras", "types", "tree", "random"],
     ["nest", "owned", "trace"],
     ["structural", "primitive", "graph"],
     [
         "ops.accurate", "ops.slopes", "ops.linear", "ops.index", "ops.elementwise", "ops.contract",
         "ops.order", "ops.scan", "ops.matrix", "ops.linalg", "ops.spectral", "ops.singular",
         "ops.fft", "ops.special_values", "ops.special_integrals", "ops.special_lines",
-        "ops.special", "ops.random", "ops.fused", "ops.road", "ops.kinks", "ops.operators", "ops",
+        "ops.special", "ops.fused", "ops.conv", "ops.conv_kernels", "ops.pool", "ops.norm",
+        "ops.embedding", "ops.attention", "ops.losses", "ops.ctc", "ops.spatial", "ops.road",
+        "ops.kinks", "ops.operators", "ops",
     ],
     [
         "transforms.store", "transforms.conventions", "transforms.tape", "transforms.mutate",
         "transforms.jvp", "transforms.vmap", "transforms.vjp", "transforms.jacobian",
-        "transforms.staging", "transforms", "create",
+        "transforms.staging", "create", "transforms.hooks", "transforms.custom",
+        "transforms.linearize", "transforms.function", "transforms.collective",
+        "transforms.gradient_tape", "transforms.replay", "transforms.checkpoint",
+        "transforms.budget", "transforms.control", "transforms.implicit", "transforms.argmin",
+        "transforms.ode", "transforms.series", "transforms.taylor", "transforms.curvature",
+        "transforms.estimators", "transforms.unroll", "transforms.memory", "transforms.debug",
+        "transforms",
     ],
     ["compile"],
-    ["numpy", "numeric", "symbolic"],
-    ["nn", "optim", "amp", "data", "train", "parallel"],
+    ["numpy", "autograd", "numeric", "symbolic", "comparison"],
+    ["nn", "optim", "amp", "data", "train", "sklearn", "parallel"],
     ["testing", "viz", "studio", "cli", "__main__", ""],
 ]  # fmt: skip
 
