@@ -56,12 +56,12 @@ def seed(n: Any) -> None:
     set_state(generator(n).bit_generator.state)
 
 
-def get_state() -> dict[str, Any]:
+def get_state() -> Any:
     """Where the default stream stands; `set_state` goes back there."""
-    return dict(default().bit_generator.state)
+    return default().bit_generator.state
 
 
-def set_state(state: dict[str, Any]) -> None:
+def set_state(state: Any) -> None:
     """Put the default stream where `get_state` found it."""
     default().bit_generator.state = state
 
