@@ -1,7 +1,7 @@
 """Optimizers: they read `p.grad` and write `p` in place."""
 
 from .adam import Adam, AdamW
-from .base import Optimizer
+from .base import Group, Optimizer
 from .sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+__all__ = ["SGD", "Adam", "AdamW", "Group", "Optimizer"]

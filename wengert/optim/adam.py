@@ -8,9 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from wengert.trace import Tensor
-
-from .base import Flat, Optimizer, check
+from .base import Flat, Group, Optimizer, check
 
 __all__ = ["Adam", "AdamW"]
 
@@ -29,6 +27,7 @@ class Adam(Optimizer):
         betas: how much of the two running means to keep, each in [0, 1).
         eps: keeps the quotient finite where v is 0; at least 0.
         weight_decay: the strength of the penalty weight_decay / 2 * |p|^2, at least 0.
+        amsgrad: divide by the largest v^ so far (Reddi, Kale, Kumar 2018).
 
     Raises:
         OptionError: a hyperparameter out of its range.
@@ -46,36 +45,45 @@ class Adam(Optimizer):
         D. Kingma, J. Ba (2015), Adam: A Method for Stochastic Optimization, arXiv:1412.6980.
     """
 
-    states = 2
+    names = ("mean", "square")
     decoupled: ClassVar[bool] = False
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Iterable[Any],
         lr: float = 1e-3,
         *,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
     ) -> None:
-        name = type(self).__name__
-        self.betas = (
-            check(name, "beta1", betas[0], below=1.0, fix="betas=(0.9, 0.999)"),
-            check(name, "beta2", betas[1], below=1.0, fix="betas=(0.9, 0.999)"),
+        super().__init__(
+            parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad
         )
-        self.eps = check(name, "eps", eps, fix="eps=1e-8")
-        self.weight_decay = check(name, "weight_decay", weight_decay, fix="weight_decay=0.01")
-        super().__init__(parameters, lr)
 
-    @property
-    def reads_values(self) -> bool:
-        return self.weight_decay != 0
+    def checked(self, options: dict[str, Any]) -> dict[str, Any]:
+        o = super().checked(options)
+        name, fix = self._owner, "betas=(0.9, 0.999)"
+        o["betas"] = (
+            check(name, "beta1", o["betas"][0], below=1.0, fix=fix),
+            check(name, "beta2", o["betas"][1], below=1.0, fix=fix),
+        )
+        o["eps"] = check(name, "eps", o["eps"], fix="eps=1e-8")
+        o["weight_decay"] = check(name, "weight_decay", o["weight_decay"], fix="weight_decay=0.01")
+        return o
 
-    def update(self, t: int, g: Flat, p: Flat, scratch: Flat, *states: Any) -> None:
-        m, v = states
-        beta1, beta2 = self.betas
-        if self.weight_decay and not self.decoupled:
-            p *= self.weight_decay
+    def remembers(self, group: Group) -> tuple[str, ...]:
+        return ("mean", "square", "largest") if group.amsgrad else ("mean", "square")
+
+    def reads_values(self, group: Group) -> bool:
+        return bool(group.weight_decay)
+
+    def update(self, o: Group, t: int, g: Flat, p: Flat, scratch: Flat, *states: Any) -> None:
+        m, v = states[:2]
+        beta1, beta2 = o.betas
+        if o.weight_decay and not self.decoupled:
+            p *= o.weight_decay
             g += p
         # the rows hold m / (1 - beta1) and v / (1 - beta2): two passes over memory fewer
         m *= beta1
@@ -83,14 +91,16 @@ class Adam(Optimizer):
         v *= beta2
         g *= g
         v += g
+        if o.amsgrad:
+            v = np.maximum(states[2], v, out=states[2])
         # m^ / (sqrt(v^) + eps), with both sides of the quotient over `root`
         root = math.sqrt((1 - beta2) / (1 - beta2**t))
         np.sqrt(v, out=scratch)
-        scratch += self.eps / root
+        scratch += o.eps / root
         np.divide(m, scratch, out=g)
-        g *= self.lr * (1 - beta1) / (1 - beta1**t) / root
-        if self.weight_decay and self.decoupled:
-            p *= self.lr * self.weight_decay
+        g *= o.lr * (1 - beta1) / (1 - beta1**t) / root
+        if o.weight_decay and self.decoupled:
+            p *= o.lr * o.weight_decay
             g += p
 
 
@@ -107,6 +117,7 @@ class AdamW(Adam):
         betas: how much of the two running means to keep, each in [0, 1).
         eps: keeps the quotient finite where v is 0; at least 0.
         weight_decay: the relative shrinking per unit of learning rate, at least 0.
+        amsgrad: divide by the largest v^ so far.
 
     Raises:
         OptionError: a hyperparameter out of its range.
@@ -128,11 +139,14 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Iterable[Any],
         lr: float = 1e-3,
         *,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        amsgrad: bool = False,
     ) -> None:
-        super().__init__(parameters, lr, betas=betas, eps=eps, weight_decay=weight_decay)
+        super().__init__(
+            parameters, lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad
+        )

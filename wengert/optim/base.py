@@ -8,18 +8,18 @@ parameter: the time of a step is then that of the arithmetic, not that of a hund
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wengert.errors import OptionError, verbatim
+from wengert.errors import OptionError, ShapeError, verbatim
 from wengert.nn.module import Module
 from wengert.trace import Tensor, no_grad
 from wengert.transforms.store import writable
 
-__all__ = ["Optimizer", "check"]
+__all__ = ["Group", "Optimizer", "check"]
 
 Flat = NDArray[Any]
 
@@ -51,10 +51,51 @@ def check(
     )
 
 
-class _Block:
-    """The parameters of one dtype, with rows of memory as long as all of them together."""
+class Group:
+    """Parameters that share their hyperparameters: `group.lr`, or `group["lr"]`.
 
-    def __init__(self, parameters: list[Tensor], states: int) -> None:
+    Every value is checked when it is set.
+    """
+
+    parameters: list[Tensor]
+
+    def __init__(self, owner: Optimizer, parameters: list[Tensor], options: dict[str, Any]) -> None:
+        self.__dict__.update(_owner=owner, parameters=parameters, **owner.checked(options))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.options:
+            raise self._owner.unknown(name)
+        self.set({name: value})
+
+    def set(self, options: Mapping[str, Any]) -> None:
+        """Change several hyperparameters; none of them unless all are in their range."""
+        self.__dict__.update(self._owner.checked({**self.options, **options}))
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __getitem__(self, name: str) -> Any:
+        return self.parameters if name == "params" else getattr(self, name)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        setattr(self, name, value)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The hyperparameters, as a new dict."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_owner", "parameters")}
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{k}={v!r}" for k, v in self.options.items())
+        return f"Group({len(self.parameters)} parameters, {told})"
+
+
+class Block:
+    """The parameters of one group and dtype, with rows of memory as long as all of them."""
+
+    def __init__(self, group: Group, parameters: list[Tensor], states: tuple[str, ...]) -> None:
+        self.group = group
         self.parameters = parameters
         self.steps = [0] * len(parameters)
         self.stops = np.cumsum([p.size for p in parameters]).tolist()
@@ -63,11 +104,12 @@ class _Block:
         self.gradient = np.zeros(self.stops[-1], dtype)
         self.value = np.zeros(self.stops[-1], dtype)
         self.scratch = np.zeros(self.stops[-1], dtype)
-        self.states = [np.zeros(self.stops[-1], dtype) for _ in range(states)]
+        self.states = {name: np.zeros(self.stops[-1], dtype) for name in states}
         self.gradients = self.shaped(self.gradient)
         self.values = self.shaped(self.value)
 
     def shaped(self, row: Flat) -> list[NDArray[Any]]:
+        """The part of a row that belongs to each parameter, in its shape."""
         return [
             row[start:stop].reshape(p.shape)
             for p, start, stop in zip(self.parameters, self.starts, self.stops)
@@ -88,21 +130,25 @@ class _Block:
 class Optimizer:
     """The base of every optimizer: an elementwise update rule over parameters.
 
-    A subclass gives `update`, and says in `states` how many numbers it remembers per parameter and
-    in `reads_values` whether the rule looks at the parameters themselves.
+    A subclass gives `update` and `checked`; it says with `states` what it remembers of every number
+    and with `reads_values` whether the rule looks at the parameters themselves.
 
     Args:
-        parameters: the tensors to train, such as `model.parameters()`.
-        lr: the learning rate; may be set between steps, `optimizer.lr = 0.01`.
+        parameters: the tensors to train, such as `model.parameters()`; or groups of them, dicts
+            with `params` and the hyperparameters that differ from the rest.
+        options: the hyperparameters; `optimizer.groups[i].lr` may be set between steps, and
+            `optimizer.lr` sets it for all groups.
 
     Raises:
         OptionError: no parameters, a module in their place, something that is not a leaf with
             `requires_grad`, or a learning rate that is negative, infinite, nan or no number.
     """
 
-    states = 0
+    names: ClassVar[tuple[str, ...]] = ()  # of the rows of memory that the rule keeps
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float) -> None:
+    def __init__(
+        self, parameters: Iterable[Tensor] | Iterable[Mapping[str, Any]], **options: Any
+    ) -> None:
         self._owner = type(self).__name__
         if isinstance(parameters, Module):
             raise OptionError(
@@ -111,21 +157,59 @@ class Optimizer:
                 operands=[("model", verbatim(type(parameters).__name__))],
                 fix=f"{self._owner}(model.parameters(), ...)",
             )
-        self.parameters = list(parameters)
-        self.lr = lr
+        options = self.checked(options)
+        given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+        groups = given if given and isinstance(given[0], Mapping) else [{"params": given}]
+        self.groups: list[Group] = []
+        self.parameters: list[Tensor] = []
+        self._blocks: list[Block] = []
+        for group in groups:
+            self.add_group(group, options)
         if not self.parameters:
             raise OptionError(
                 f"{self._owner}(parameters)",
                 "there is nothing to train: no parameters",
                 fix="pass model.parameters() of a model that has some",
             )
-        blocks: dict[Any, list[Tensor]] = {}
-        seen: set[int] = set()
-        for i, p in enumerate(self.parameters):
+
+    def add_group(self, group: Any, defaults: Mapping[str, Any] | None = None) -> None:
+        """Train more parameters, with hyperparameters of their own where `group` names some."""
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise OptionError(
+                f"{self._owner}(groups)",
+                "a group is a dict with the key 'params'",
+                operands=[("group", verbatim(type(group).__name__))],
+                fix='{"params": model.parameters(), "lr": 0.01}',
+            )
+        told = {k: v for k, v in group.items() if k != "params"}
+        known = dict(defaults or self.groups[0].options)
+        for name in told:
+            if name not in known:
+                raise self.unknown(name, known)
+        params = group["params"]
+        tensors = [params] if isinstance(params, Tensor) else list(params)
+        seen = {id(p) for p in self.parameters}
+        for i, p in enumerate(tensors, len(self.parameters)):
             self._check_parameter(i, p, id(p) in seen)
             seen.add(id(p))
+        if not tensors:
+            return
+        made = Group(self, tensors, {**known, **told})
+        self.groups.append(made)
+        self.parameters += tensors
+        blocks: dict[Any, list[Tensor]] = {}
+        for p in tensors:
             blocks.setdefault(p.dtype, []).append(p)
-        self._blocks = [_Block(ps, self.states) for ps in blocks.values()]
+        self._blocks += [Block(made, ps, self.remembers(made)) for ps in blocks.values()]
+
+    def unknown(self, name: str, known: Mapping[str, Any] | None = None) -> OptionError:
+        """The error for a hyperparameter that does not exist."""
+        options = self.groups[0].options if known is None else known
+        return OptionError(
+            f"{self._owner}({name}=...)",
+            "there is no such hyperparameter",
+            operands=[("known", verbatim(", ".join(options)))],
+        )
 
     def _check_parameter(self, i: int, p: Any, twice: bool) -> None:
         if isinstance(p, Tensor) and p.is_leaf and p.requires_grad and not twice:
@@ -142,15 +226,29 @@ class Optimizer:
             f"{self._owner}(parameters)", rule, operands=[(f"parameters[{i}]", value)], fix=fix
         )
 
+    # ---- hyperparameters
+    def checked(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The hyperparameters, each in its range; a subclass checks its own as well."""
+        lr = check(self._owner, "lr", options["lr"], fix=f"{self._owner}(parameters, lr=0.01)")
+        return {**options, "lr": lr}
+
+    @property
+    def param_groups(self) -> list[Group]:
+        """PyTorch's name for `groups`."""
+        return self.groups
+
     @property
     def lr(self) -> float:
-        """The learning rate."""
-        return self._lr
+        """The learning rate of the first group; setting it sets it for all of them."""
+        rate: float = self.groups[0].lr
+        return rate
 
     @lr.setter
     def lr(self, value: float) -> None:
-        self._lr = check(self._owner, "lr", value, fix=f"{self._owner}(parameters, lr=0.01)")
+        for group in self.groups:
+            group.lr = value
 
+    # ---- steps
     def zero_grad(self) -> None:
         """Forget the gradients: `p.grad = None` for every parameter."""
         for p in self.parameters:
@@ -162,40 +260,47 @@ class Optimizer:
             for block in self._blocks:
                 self._step(block)
 
-    def _step(self, block: _Block) -> None:
+    def _step(self, block: Block) -> None:
         gradients = [p.node.grad for p in block.parameters]
         present = [i for i, g in enumerate(gradients) if g is not None]
         gradients = [g.value() if isinstance(g, Tensor) else g for g in gradients if g is not None]
+        reads = self.reads_values(block.group)
         if len(present) == len(block.parameters):
             np.concatenate(gradients, None, block.gradient)
-            if self.reads_values:
+            if reads:
                 np.concatenate([p.data for p in block.parameters], None, block.value)
         else:
             for i, g in zip(present, gradients):
                 np.copyto(block.gradients[i], g)
-                if self.reads_values:
+                if reads:
                     np.copyto(block.values[i], block.parameters[i].data)
             if not present:
                 return
         for first, last in block.runs(present):
             part = slice(block.starts[first], block.stops[last])
-            rows = [row[part] for row in block.states]
+            rows = [row[part] for row in block.states.values()]
             t = block.steps[first] + 1
-            self.update(t, block.gradient[part], block.value[part], block.scratch[part], *rows)
+            self.update(
+                block.group, t, block.gradient[part], block.value[part], block.scratch[part], *rows
+            )
             block.steps[first : last + 1] = [t] * (last + 1 - first)
         for i in present:
             w = writable(block.parameters[i])
             w -= block.gradients[i]
 
-    @property
-    def reads_values(self) -> bool:
+    def remembers(self, group: Group) -> tuple[str, ...]:
+        """The names of the rows of memory for the parameters of a group."""
+        return self.names
+
+    def reads_values(self, group: Group) -> bool:
         """Whether the update rule looks at the parameters."""
         return False
 
-    def update(self, t: int, g: Flat, p: Flat, scratch: Flat, *states: Flat) -> None:
+    def update(self, o: Group, t: int, g: Flat, p: Flat, scratch: Flat, *states: Flat) -> None:
         """Turn the gradient g into what is to be subtracted, in place.
 
         Args:
+            o: the group, for its hyperparameters.
             t: which step of these parameters this is, from 1.
             g: the gradient; on return, the step to subtract.
             p: a copy of the parameters if `reads_values`, else undefined; may be overwritten.
@@ -203,3 +308,70 @@ class Optimizer:
             *states: what the rule remembers, zeros at first.
         """
         raise NotImplementedError
+
+    # ---- state
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on, as plain numbers and copies of arrays.
+
+        `groups` has the hyperparameters of every group, `steps` how many steps every parameter has
+        made, `arrays` what is remembered of each, by `<name>.<number of the parameter>`.
+        """
+        at = {id(p): i for i, p in enumerate(self.parameters)}
+        steps = [0] * len(self.parameters)
+        arrays: dict[str, NDArray[Any]] = {}
+        for block in self._blocks:
+            for p, n in zip(block.parameters, block.steps):
+                steps[at[id(p)]] = n
+            for name, row in block.states.items():
+                for p, part in zip(block.parameters, block.shaped(row)):
+                    arrays[f"{name}.{at[id(p)]}"] = part.copy()
+        return {
+            "optimizer": self._owner,
+            "groups": [group.options for group in self.groups],
+            "steps": steps,
+            "arrays": arrays,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken; nothing is changed unless all of it fits.
+
+        Raises:
+            OptionError: the state is of another optimizer, or of other groups of parameters.
+            ShapeError: what is remembered of a parameter has another shape.
+        """
+        at = {id(p): i for i, p in enumerate(self.parameters)}
+        what = f"{self._owner}.load_state_dict(state)"
+        arrays = state["arrays"]
+        want = {
+            f"{name}.{at[id(p)]}": part
+            for block in self._blocks
+            for name, row in block.states.items()
+            for p, part in zip(block.parameters, block.shaped(row))
+        }
+        if state["optimizer"] != self._owner:
+            raise OptionError(what, f"it is the state of {state['optimizer']}")
+        if len(state["groups"]) != len(self.groups) or len(state["steps"]) != len(at):
+            raise OptionError(
+                what,
+                "it is the state of other parameters",
+                operands=[
+                    ("here", verbatim(f"{len(self.groups)} groups, {len(at)} parameters")),
+                    (
+                        "state",
+                        verbatim(
+                            f"{len(state['groups'])} groups, {len(state['steps'])} parameters"
+                        ),
+                    ),
+                ],
+            )
+        for name, part in want.items():
+            if name not in arrays or np.shape(arrays[name]) != part.shape:
+                found = arrays.get(name, verbatim("missing"))
+                raise ShapeError(what, f"{name} does not fit", operands=[("here", part),
+                                 ("state", found)])  # fmt: skip
+        for group, options in zip(self.groups, state["groups"]):
+            group.set(options)
+        for name, part in want.items():
+            part[...] = arrays[name]
+        for block in self._blocks:
+            block.steps = [int(state["steps"][at[id(p)]]) for p in block.parameters]

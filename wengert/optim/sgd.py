@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from wengert.errors import OptionError
-from wengert.trace import Tensor
 
-from .base import Flat, Optimizer, check
+from .base import Flat, Group, Optimizer, check
 
 __all__ = ["SGD"]
 
@@ -47,45 +46,49 @@ class SGD(Optimizer):
         learning.
     """
 
-    states = 1
-
     def __init__(
         self,
-        parameters: Iterable[Tensor],
+        parameters: Iterable[Any],
         lr: float = 0.01,
         *,
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
     ) -> None:
-        self.momentum = check("SGD", "momentum", momentum, below=1.0, fix="momentum=0.9")
-        self.weight_decay = check("SGD", "weight_decay", weight_decay, fix="weight_decay=1e-4")
-        self.nesterov = nesterov
-        if nesterov and not self.momentum:
+        super().__init__(
+            parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay
+        )
+
+    def checked(self, options: dict[str, Any]) -> dict[str, Any]:
+        o = super().checked(options)
+        o["momentum"] = check("SGD", "momentum", o["momentum"], below=1.0, fix="momentum=0.9")
+        o["weight_decay"] = check("SGD", "weight_decay", o["weight_decay"], fix="weight_decay=1e-4")
+        if o["nesterov"] and not o["momentum"]:
             raise OptionError(
                 "SGD(nesterov=True)",
                 "looking ahead along the momentum needs momentum",
                 fix="SGD(parameters, lr, momentum=0.9, nesterov=True)",
             )
-        self.states = 1 if self.momentum else 0  # plain SGD remembers nothing
-        super().__init__(parameters, lr)
+        return o
 
-    @property
-    def reads_values(self) -> bool:
-        return self.weight_decay != 0
+    def remembers(self, group: Group) -> tuple[str, ...]:
+        return ("velocity",) if group.momentum else ()  # plain SGD remembers nothing
 
-    def update(self, t: int, g: Flat, p: Flat, scratch: Flat, *states: Any) -> None:
-        if self.weight_decay:
-            p *= self.weight_decay
+    def reads_values(self, group: Group) -> bool:
+        return bool(group.weight_decay)
+
+    def update(self, o: Group, t: int, g: Flat, p: Flat, scratch: Flat, *states: Any) -> None:
+        if o.weight_decay:
+            p *= o.weight_decay
             g += p
-        if self.momentum:
+        if states:
             (v,) = states
-            v *= self.momentum
+            v *= o.momentum
             v += g
-            if self.nesterov:
-                np.multiply(v, self.momentum, out=scratch)
+            if o.nesterov:
+                np.multiply(v, o.momentum, out=scratch)
                 g += scratch
             else:
-                np.multiply(v, self.lr, out=g)
+                np.multiply(v, o.lr, out=g)
                 return
-        g *= self.lr
+        g *= o.lr
