@@ -18,7 +18,8 @@
      ├─ UnknownNameError   LookupError     WG302  a recipe, optimizer or code that does not exist
      ├─ OutputError        OSError         WG303  a run folder that cannot be written
      ├─ MissingExtraError  ImportError     WG304  an optional dependency that is not installed
-     └─ NonFiniteError     ArithmeticError WG305  training that left the finite numbers
+     ├─ NonFiniteError     ArithmeticError WG305  training that left the finite numbers
+     └─ CheckpointError    OSError         WG306  no checkpoint to go on from
 
     WengertWarning         UserWarning
      └─ GaugeWarning                              a derivative that depends on the choice of a basis
@@ -43,6 +44,7 @@ import numpy as np
 __all__ = [
     "ArgumentError",
     "AxisError",
+    "CheckpointError",
     "DTypeError",
     "DisconnectedError",
     "FreedError",
@@ -411,6 +413,15 @@ class NonFiniteError(WengertError, ArithmeticError):
     """
 
     code = "WG305"
+
+
+class CheckpointError(WengertError, OSError):
+    """A run that cannot be resumed: no checkpoint, damaged ones, or those of another run.
+
+    Every checkpoint carries a checksum; the last two are kept.
+    """
+
+    code = "WG306"
 
 
 class WengertWarning(UserWarning):
