@@ -31,15 +31,19 @@ docstring is what `wengert explain CODE` prints, with the bad and the good code 
 from __future__ import annotations
 
 import inspect
-import linecache
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
+
+from .source import GENERATED as GENERATED
+from .source import LIBRARY as LIBRARY
+from .source import place as place
+from .source import short, source_of
+from .source import user_frame as user_frame
 
 __all__ = [
     "ArgumentError",
@@ -68,61 +72,9 @@ __all__ = [
     "explain",
 ]
 
-_HERE = os.path.dirname(os.path.abspath(__file__))
-_NUMPY = f"{os.sep}site-packages{os.sep}numpy{os.sep}"
-GENERATED = "<wengert>"  # the file name of code made from templates
-LIBRARY = frozenset(
-    [
-        os.path.join(folder, f)
-        for folder, _, files in os.walk(_HERE)
-        for f in files
-        if f.endswith(".py")
-    ]
-    + [GENERATED]
-)  # the files whose frames are not the user's
-
-
-def user_frame(frame: FrameType | None = None) -> FrameType:
-    """The nearest frame that is neither wengert's own nor NumPy's."""
-    start = nearest = frame or sys._getframe(1)
-    while True:
-        name = nearest.f_code.co_filename
-        if name not in LIBRARY and _NUMPY not in name:
-            return nearest
-        if nearest.f_back is None:
-            return start
-        nearest = nearest.f_back
-
-
-def place(code: CodeType, lasti: int) -> str:
-    """`file:line, in function` of one instruction; costs nothing until somebody asks."""
-    line = None
-    for i, (start, *_) in enumerate(code.co_positions()):
-        if 2 * i > lasti:
-            break
-        line = start if start is not None else line
-    return f"{_short(code.co_filename)}:{line or code.co_firstlineno}, in {code.co_name}"
-
-
-def source_of(code: CodeType, lasti: int) -> str:
-    """The text of the expression that one instruction evaluates; empty when there is no source."""
-    for i, (line, end, start, stop) in enumerate(code.co_positions()):
-        if 2 * i == lasti and line is not None and line == end:
-            return linecache.getline(code.co_filename, line).encode()[start:stop].decode().strip()
-    return ""
-
-
 def user_line() -> str:
     frame = user_frame(sys._getframe(1))
-    return f"{_short(frame.f_code.co_filename)}:{frame.f_lineno}, in {frame.f_code.co_name}"
-
-
-def _short(path: str) -> str:
-    try:
-        relative = os.path.relpath(path)
-    except ValueError:  # another drive
-        return path
-    return path if relative.startswith("..") else relative
+    return f"{short(frame.f_code.co_filename)}:{frame.f_lineno}, in {frame.f_code.co_name}"
 
 
 def asker() -> tuple[str, str, str]:
