@@ -84,10 +84,12 @@ _LATER = (
     "viz",
 )
 _HOMES = {  # where a name is found once somebody asks for it
-    "transforms.hooks": ("Handle", "inference_mode", "saved_tensors_hooks", "save_on_disk"),
+    "transforms.hooks": ("Handle",),
+    "transforms.residuals": ("save_on_disk", "saved_tensors_hooks"),
     "transforms.custom": ("custom_jvp", "custom_vjp", "external", "stop_gradient"),
     "transforms.linearize": ("linear_transpose", "linearize"),
-    "transforms.gradient_tape": ("GradientTape", "Variable", "custom_gradient"),
+    "transforms.gradient_tape": ("GradientTape", "custom_gradient"),
+    "transforms.variable": ("Variable",),
     "transforms.collective": ("pmean", "psum"),
     "transforms.checkpoint": ("checkpoint", "checkpoint_sequential"),
     "transforms.budget": ("memory_budget",),

@@ -353,5 +353,7 @@ def squared(y: Tensor) -> Any:
         return bind(SquaredNorm(n.axes, n.keepdims, n.whole), known.x)
     node = y.node if y.__class__ is Tensor else None
     if node is not None and node.rule is not None and node.rule.op is abs and node.res:
-        return bind(abs2, make(node.res[0], node.parents[0], y.level))
+        x = node.res[0]
+        x = x.unpack() if hasattr(x, "unpack") else x  # kept elsewhere
+        return bind(abs2, make(x, node.parents[0], y.level))
     return None

@@ -31,7 +31,7 @@ from ..ops.index import Write, ours
 from ..ops.road import wide
 from ..owned import own
 from ..primitive import Linear, Rule
-from ..structural import STRUCTURED, At, Parts, absorb, apply_diagonal, densify, fit, plus
+from ..structural import STRUCTURED, At, Parts, absorb, densify, plus
 from ..trace import (
     SOLE,
     Leaf,
@@ -51,6 +51,7 @@ from ..trace import (
 from ..types import BOOL, RAW, dtype_of, is_inexact, shape_of
 from .conventions import chosen, guarded, kink_mask
 from .store import store_into
+from .wrapped import packed, pull_structured, unpacked
 
 # ------------------------------------------------------------------ recording
 
@@ -115,6 +116,8 @@ class Tape(Level):
             places = [i for i in range(len(values)) if mask >> i & 1]
             nodes = [n for i, n in zip(places, nodes) if i in rule.live]
         res = [self.residual(n, op, rule, xs, values, y, kinks) for n in rule.names]
+        if trace.MODES:
+            rule, res = packed(rule, res)
         frame = user_frame(getframe(2))
         return Node(seq(), rule, tuple(nodes), tuple(res), frame.f_code, frame.f_lasti)
 
@@ -189,6 +192,7 @@ def pull_pick(g: Any, n: int, i: int) -> Parts:
 
 
 PICK = Rule(Pick, (0,), ("n", "i"), pull_pick)
+PICK.keeps_mask = True
 
 
 def leaf_write(x: Tensor) -> LeafWriteError:
@@ -231,7 +235,7 @@ def lifted(node: Any, level: Level) -> list[Any]:
     parents = dict(zip(rule.live, node.parents))
     by_name = {} if rule.op.variadic else {rule.op.args[i]: p for i, p in parents.items()}
     out: list[Any] = []
-    for name, value in zip(rule.names, node.res):
+    for name, value in zip(rule.names, node.res if rule.__class__ is Rule else unpacked(node.res)):
         if name == "xs":
             out.append(
                 tuple(
@@ -342,21 +346,6 @@ def pull_owned(rule: Any, g: Any, res: Any) -> Any:
 
 def pull_write(g: Any, live: tuple[int, ...], op: Any, b_shape: Any = None) -> Any:
     return op.pull_owned(g, live, b_shape)
-
-
-def pull_structured(rule: Rule, g: Any, res: Any) -> Any:
-    if rule.owned is not None or rule is PICK or rule.keeps_mask:
-        return rule.pull(g, *res)
-    if not rule.diagonal:
-        return rule.pull(densify(g), *res)
-    base = rule.base
-    if base is None:
-        return apply_diagonal(rule.pull, g, res, rule.single)
-    k = len(base.names)  # operands were broadcast: mask first, then sum to the source
-    out = apply_diagonal(base.pull, g, res[:k], base.single)
-    if base.single:
-        return fit(out, *res[k])
-    return tuple([fit(x, *like) for x, like in zip(out, res[k:])])
 
 
 def accumulate(leaf: Leaf, g: Any) -> None:
