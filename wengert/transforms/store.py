@@ -13,7 +13,7 @@ import numpy as np
 from .. import trace
 from ..errors import LevelError
 from ..ops.index import Write, put
-from ..trace import SOLE, Tensor, View, bare, generation, getrefcount, make, ndarray
+from ..trace import SOLE, Tensor, View, bare, generation, getrefcount, lens, make, ndarray
 from ..types import RAW
 
 
@@ -51,8 +51,8 @@ def store_above(d: Any, path: tuple[Any, ...], v: Any) -> Any:
 def write(x: Tensor, path: tuple[Any, ...], v: Any) -> None:
     """x[path] = v for a root x: x joins v's level when that is higher."""
     tracer = getattr(trace.HERE, "trace", None) if trace.MODES else None
-    if tracer is not None and x.level is trace.EAGER:
-        tracer.lift(x)
+    if tracer is not None:
+        tracer.wrote(x)
     if not x.level.alive:
         raise LevelError("an in-place write", "the tensor belongs to a transform that has returned")
     if isinstance(v, Tensor) and v.level.depth > x.level.depth:
@@ -75,8 +75,11 @@ def writable(t: Tensor) -> np.ndarray[Any, Any]:
     For optimizers: `w = writable(p); w -= lr * g`.
     """
     d = t.data
-    if d.__class__ is not ndarray or t.level is not trace.EAGER or type(t) is not Tensor:
+    if d.__class__ is not ndarray or t.level is not trace.EAGER or lens(t) is not None:
         raise LevelError("writable(tensor)", "only an eager tensor has a buffer of its own")
+    if trace.MODES and (tracer := getattr(trace.HERE, "trace", None)) is not None:
+        tracer.wrote(t)
+        d = t.data
     t.data = None
     if getrefcount(d) > SOLE or d.base is not None or not d.flags.writeable:
         d = d.copy(order="K")
