@@ -1,0 +1,436 @@
+"""One call of a function that brings its own derivative rules, as one operation.
+
+A rule is a map that is linear in the tangent (`push`) or in the cotangent (`pull`). Whichever is
+missing is the transpose of the other, found by recording the linear map on a tape of its own and
+pulling through it:
+
+    dx -> J(x) dx        transposed    gy -> J(x)^T gy
+    gy -> J(x)^T gy      transposed    dx -> J(x) dx
+
+The tape, forward mode and vmap see one operation, `Custom`, whose rules are ordinary code: run on
+recorded values they are recorded, which is every higher order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import tree
+from ..errors import ArgumentError, LevelError, TapeExitError, UnsupportedError, verbatim
+from ..ops.index import Concatenate
+from ..ops.linear import Sum
+from ..owned import own
+from ..primitive import Primitive, Rule, live_arguments, zeros_like
+from ..structural import cast, densify
+from ..trace import EAGER, SOLE, Tensor, decay, getrefcount, looked, make, push
+from ..types import RAW, Array, Aval, dtype_of, is_inexact, shape_of
+from .vjp import Recorded
+from .vmap import Batched, VMap, unbatch
+
+LOST = (TapeExitError, LevelError, UnsupportedError)  # code for plain arrays met a tensor
+
+
+# ------------------------------------------------------------------ laws: a value and its rules
+
+
+class Law:
+    """A function of flat lists of arrays, with its derivatives.
+
+    `call` gives the value; `push` and `pull` are linear in their last list, where None is zero.
+    """
+
+    name = "custom"
+    opaque = False  # its value can be had from plain arrays alone
+
+    def call(self, xs: list[Array], want: bool) -> tuple[list[Array], tree.Tree, Any]:
+        """(outputs, their structure, residuals): residuals are wanted for a pull to come."""
+        raise NotImplementedError
+
+    def push(self, xs: list[Array], dxs: list[Array], ys: list[Array]) -> list[Array | None]:
+        raise NotImplementedError
+
+    def pull(
+        self, xs: list[Array], gs: list[Array], live: tuple[int, ...], residuals: Any
+    ) -> list[Array | None]:
+        raise NotImplementedError
+
+    def infer(self, *avals: Aval) -> Any:
+        raise UnsupportedError(
+            f"{self.name} in a staged function", "its shapes are not known without running it"
+        )
+
+
+class Custom(Primitive):
+    """One call of a function that brings its own derivative rules.
+
+    y = f(x_1, .., x_n),  dy = push(x, dx),  gx = pull(x, gy).
+    """
+
+    variadic: ClassVar[bool] = True
+
+    def __init__(self, law: Law, want: bool = False) -> None:
+        self.law, self.want = law, want
+        self.outputs = 1  # type: ignore[misc]
+        self.out: Any = None
+        self.like: list[Aval] = []
+        self.residuals: Any = None
+
+    def __repr__(self) -> str:
+        return self.law.name
+
+    def title(self) -> str:
+        return self.law.name
+
+    def __call__(self, *xs: Array) -> Any:
+        if any(hasattr(x, "graph") for x in xs) and not any(isinstance(x, Tensor) for x in xs):
+            return self.staged(xs)
+        if not any(isinstance(x, Tensor) for x in xs):
+            return self.impl(*xs)
+        return Primitive.__call__(self, *xs)
+
+    def refusal(self, xs: tuple[Array, ...], error: Exception) -> Exception:
+        return error  # the user's own
+
+    def impl(self, *xs: Array) -> Any:
+        shown = [locked(x) for x in xs]
+        ys, self.out, residuals = self.law.call(shown, self.want)
+        leaves, structure = tree.flatten(residuals)
+        del residuals
+        ys = own_outputs(ys, leaves, self.law.name)
+        self.residuals = tree.unflatten(structure, kept(leaves, [*shown, *ys]))
+        return self.settle(ys)
+
+    def settle(self, ys: list[Array]) -> Any:
+        """What an operation returns: one value bare, several in a tuple."""
+        self.like = [Aval.of(y) for y in ys]
+        self.outputs = len(ys)  # type: ignore[misc]
+        return ys[0] if len(ys) == 1 else tuple(ys)
+
+    def staged(self, xs: Sequence[Array]) -> Any:
+        """In a graph: the function's own operations; one opaque line for code that has none."""
+        if self.law.opaque:
+            graph = next(x.graph for x in xs if hasattr(x, "graph"))
+            avals = self.infer(*[x.aval if hasattr(x, "aval") else Aval.of(x) for x in xs])
+            self.like = list(avals) if isinstance(avals, tuple) else [avals]
+            self.outputs = len(self.like)  # type: ignore[misc]
+            return graph.emit(self, xs)
+        ys, self.out, _ = self.law.call([as_tensor(x) for x in xs], False)
+        return self.settle([as_variable(y) for y in ys])
+
+    def infer(self, *avals: Aval) -> Any:
+        return self.law.infer(*avals)
+
+    def push(self, xs: list[Array], dxs: list[Array | None], y: Array) -> Any:
+        ys = [y] if self.outputs == 1 else list(y)
+        slopes = self.law.push(xs, [d if d is not None else tangent_zero(x)
+                                    for x, d in zip(xs, dxs)], ys)  # fmt: skip
+        out = [None if d is None or not is_inexact(dtype_of(v)) else cast_to(d, v)
+               for d, v in zip(slopes, ys)]  # fmt: skip
+        return out[0] if self.outputs == 1 else tuple(out)
+
+    def rule(self, mask: int) -> Rule | None:
+        live = live_arguments(mask)
+        rule = Rule(Light(self.law.name, self.outputs), live, ("op", "live", "xs"), pull)
+        rule.single = False
+        return rule
+
+    def batch(self, xs: list[Array], dims: list[int | None]) -> Any:
+        n = next(shape_of(x)[0] for x, d in zip(xs, dims) if d is not None)
+        many = Custom(law=Lanes(self.law, n, dims), want=self.want)
+        y = many(*xs)
+        self.outputs, self.out, self.like = many.outputs, many.out, many.like  # type: ignore[misc]
+        return y
+
+
+class Light:
+    """What a rule remembers of its operation: no residuals, which a sweep must free."""
+
+    variadic, diagonal, keeps_mask, args = True, False, False, ()
+
+    def __init__(self, name: str, outputs: int) -> None:
+        self.name, self.outputs = name, outputs
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def pull(g: Any, op: Custom, live: tuple[int, ...], xs: Sequence[Array]) -> tuple[Array, ...]:
+    parts = [g] if op.outputs == 1 else list(g)
+    gs = [np.zeros(a.shape, a.dtype) if g is None else densify(g) for g, a in zip(parts, op.like)]
+    # residuals of plain arrays are constants to every other level: those compute them again
+    plain = not any(isinstance(x, Tensor) or hasattr(x, "graph") for x in xs)
+    got = op.law.pull(list(xs), gs, live, op.residuals if plain else None)
+    return tuple([tangent_zero(xs[i]) if v is None else cast_to(v, xs[i])
+                  for i, v in zip(live, got)])  # fmt: skip
+
+
+def cast_to(d: Array, x: Array) -> Array:
+    d, dtype = as_variable(d), dtype_of(x)
+    return d if dtype is None or dtype_of(d) == dtype else cast(d, dtype)
+
+
+def tangent_zero(x: Array) -> Array:
+    dtype = dtype_of(x)
+    return zeros_like(x) if is_inexact(dtype) else np.zeros(shape_of(x))
+
+
+def locked(x: Array) -> Array:
+    """A view that the function cannot write: the tape may keep what is under it."""
+    if x.__class__ is not np.ndarray:
+        return x
+    x = x.view()
+    x.flags.writeable = False
+    return x
+
+
+def own_outputs(ys: list[Array], residuals: list[Any], name: str) -> list[Array]:
+    """Plain arrays that nobody else holds: a function may hand out the same buffer again."""
+    out = []
+    ys.reverse()
+    while ys:
+        y = ys.pop()
+        if isinstance(y, Tensor):
+            y = looked(decay(y))
+        if isinstance(y, Tensor):
+            if y.recorded():
+                raise closed_over(name, y)
+            y = y.value()
+        if y.__class__ is not np.ndarray:
+            y = np.asarray(y)
+        elif (
+            y.base is not None
+            or not y.flags.writeable
+            or getrefcount(y) > SOLE + sum([r is y for r in residuals])
+        ):
+            y = y.copy()
+        out.append(y if y.ndim else y[()])
+    return out
+
+
+def kept(leaves: list[Any], safe: list[Array]) -> list[Any]:
+    """Residuals that later writes by the user cannot reach."""
+    fixed = {id(v) for v in safe}
+    out = []
+    leaves.reverse()
+    while leaves:
+        r = leaves.pop()
+        if isinstance(r, Tensor) and r.recorded():
+            raise closed_over("the residuals of a custom function", r)
+        if r.__class__ is np.ndarray and id(r) not in fixed and getrefcount(r) > SOLE:
+            r = own(r)
+        out.append(r)
+    return out
+
+
+def closed_over(name: str, x: Any) -> UnsupportedError:
+    return UnsupportedError(
+        name,
+        "it reads a value from outside that is being differentiated (or batched), and its rule "
+        "says nothing of that value",
+        operands=[("depends on", x)],
+        fix="pass the value as an argument; or wg.stop_gradient(value) where it is read, if no "
+        "gradient is wanted through it",
+    )
+
+
+# ------------------------------------------------------------------ transposition, lanes
+
+
+def transpose(
+    f: Callable[[list[Array]], list[Array]], at: list[Array], gs: list[Array], name: str
+) -> list[Array]:
+    """A^T g of a linear map A, given as code: recorded at zero, and pulled."""
+    rec = Recorded(f, at, f)
+    nodes = []
+    for y in rec.out:
+        value, node = rec.split(y) if y is not None else (None, None)
+        if isinstance(value, RAW) and np.any((value != 0) & np.isfinite(value)):
+            raise ArgumentError(
+                f"the rule of {name}",
+                "it is not linear: at a zero tangent (or cotangent) it does not give zero",
+                operands=[("value at zero", verbatim(str(value)))],
+            )
+        nodes.append(node)
+    return rec.pull(nodes, gs, keep=False)
+
+
+def by_columns(
+    f: Callable[[list[Array]], list[Array]], at: list[Array], gs: list[Array]
+) -> list[Array]:
+    """The same for code that takes plain arrays alone: one call for each element of `at`."""
+    out = []
+    for i, x in enumerate(at):
+        column = np.zeros(np.shape(x), np.result_type(x))
+        values = []
+        for k in range(column.size):
+            column.flat[k] = 1
+            ys = f([column.copy() if j == i else zeros_like(a) for j, a in enumerate(at)])
+            values.append(inner(gs, ys))
+            column.flat[k] = 0
+        values = [np.asarray(v) if isinstance(v, RAW) else v for v in values]
+        out.append(stacked(values).reshape(column.shape) if values else column)
+    return out
+
+
+def inner(a: Sequence[Array | None], b: Sequence[Array | None]) -> Array:
+    terms = [np.sum(u * v) for u, v in zip(a, b) if u is not None and v is not None]
+    return sum(terms[1:], terms[0]) if terms else np.zeros(())
+
+
+def stacked(xs: list[Array]) -> Array:
+    shape = shape_of(xs[0])
+    return Concatenate(0)(*[np.reshape(x, (1, *shape)) for x in xs])
+
+
+class Lanes(Law):
+    """A law under one batch axis: run once on batched values, or lane by lane where that fails."""
+
+    def __init__(self, law: Law, n: int, dims: Sequence[int | None]) -> None:
+        self.law, self.n, self.dims = law, n, tuple(dims)
+        self.name, self.opaque = law.name, law.opaque
+
+    def infer(self, *avals: Aval) -> Any:
+        lanes = [Aval(a.shape[1:], a.dtype) if d is not None else a
+                 for a, d in zip(avals, self.dims)]  # fmt: skip
+        out = self.law.infer(*lanes)
+        many = [Aval((self.n, *a.shape), a.dtype) for a in (out if type(out) is tuple else (out,))]
+        return tuple(many) if type(out) is tuple else many[0]
+
+    def wrap(self, xs: Sequence[Array], level: Any, dims: Sequence[int | None]) -> list[Array]:
+        return [x if d is None or x is None else make(x, 0, level, Batched)
+                for x, d in zip(xs, dims)]  # fmt: skip
+
+    def lane(self, xs: Sequence[Array], i: int, dims: Sequence[int | None]) -> list[Array]:
+        return [x if d is None or x is None else x[i] for x, d in zip(xs, dims)]
+
+    def gather(self, rows: list[list[Array | None]]) -> list[Array | None]:
+        return [None if any(v is None for v in column) else stacked(list(column))
+                for column in zip(*rows)]  # fmt: skip
+
+    def call(self, xs: list[Array], want: bool) -> Any:
+        if not self.law.opaque or not self.n:
+            try:
+                with push(VMap, self.n) as level:
+                    ys, out, residuals = self.law.call(self.wrap(xs, level, self.dims), want)
+                    ys = [unbatch(y, level) for y in ys]
+                    leaves, shape = tree.flatten(residuals)
+                    leaves = [lane_leaf(r, level) for r in leaves]
+                return ys, out, (leaves, shape) if want and residuals is not None else None
+            except LOST as error:
+                if not self.n:
+                    raise UnsupportedError(
+                        f"vmap({self.name})", "no lanes, and code that takes plain arrays alone"
+                    ) from error
+        rows = []
+        for i in range(self.n):
+            ys, out, _ = self.law.call(self.lane(xs, i, self.dims), False)
+            values: list[Array | None] = [
+                np.asarray(y.value() if isinstance(y, Tensor) else y) for y in ys
+            ]
+            rows.append(values)
+        return self.gather(rows), out, None
+
+    def push(self, xs: list[Array], dxs: list[Array], ys: list[Array]) -> list[Array | None]:
+        with push(VMap, self.n) as level:
+            got = self.law.push(
+                self.wrap(xs, level, self.dims),
+                self.wrap(dxs, level, self.dims),
+                self.wrap(ys, level, [0] * len(ys)),
+            )
+            return [None if d is None else unbatch(d, level) for d in got]
+
+    def pull(
+        self, xs: list[Array], gs: list[Array], live: tuple[int, ...], residuals: Any
+    ) -> list[Array | None]:
+        with push(VMap, self.n) as level:
+            if residuals is not None:
+                leaves, shape = residuals
+                leaves = [make(r.data, 0, level, Batched) if type(r) is Lane else r
+                          for r in leaves]  # fmt: skip
+                residuals = tree.unflatten(shape, leaves)
+            got = self.law.pull(
+                self.wrap(xs, level, self.dims),
+                self.wrap(gs, level, [0] * len(gs)),
+                live,
+                residuals,
+            )
+            got = [None if v is None else unbatch(v, level) for v in got]
+        return [v if v is None or self.dims[k] is not None else Sum((0,), False)(v)
+                for k, v in zip(live, got)]  # fmt: skip
+
+
+class Lane:
+    """A residual that has the batch axis in front."""
+
+    def __init__(self, data: Array) -> None:
+        self.data = data
+
+
+def lane_leaf(r: Any, level: Any) -> Any:
+    r = looked(r)
+    if isinstance(r, Tensor) and r.level is level:
+        return Lane(r.data) if r.node is not None else r.data
+    return r
+
+
+def apply(law: Law, xs: list[Array]) -> Any:
+    """One call of a law: its value, recorded wherever an argument is."""
+    want = any(isinstance(x, Tensor) and x.recorded() for x in xs)
+    op = Custom(law=law, want=want)
+    # the tape may keep an array that the caller goes on to write
+    ys = op(*[own(x) if want else x for x in xs])
+    return tree.unflatten(op.out, [ys] if op.outputs == 1 else list(ys))
+
+
+def as_tensor(x: Array) -> Array:
+    """A graph variable as a tensor, which NumPy's functions take."""
+    return make(x, None, EAGER) if hasattr(x, "graph") else x
+
+
+def as_variable(x: Any) -> Any:
+    """And back."""
+    return x.data if isinstance(x, Tensor) and hasattr(x.data, "graph") and not x.node else x
+
+
+class Slope(Law):
+    """A derivative rule that needs plain arrays, as one opaque operation without a derivative.
+
+    vmap runs it lane by lane.
+    """
+
+    opaque = True
+
+    def __init__(self, law: Law, f: Callable[..., Any], split: tuple[int, ...], why: Exception):
+        self.f, self.split, self.why = f, split, why
+        self.name = f"the derivative of {law.name}"
+
+    def call(self, xs: list[Array], want: bool) -> Any:
+        parts, rest = [], list(xs)
+        for n in self.split:
+            parts.append(rest[:n])
+            rest = rest[n:]
+        got = self.f(*parts)
+        return [*got], tree.flatten([*got])[1], None
+
+    def push(self, *args: Any) -> Any:
+        raise UnsupportedError(
+            f"a second derivative: {self.name}",
+            "the rule computes with plain arrays, so it cannot be differentiated itself",
+            fix="write the rule with functions of numpy on the arrays it is given",
+        ) from self.why
+
+    pull = push  # type: ignore[assignment]
+
+
+def plainly(law: Law, f: Callable[..., Any], *parts: list[Array]) -> list[Array]:
+    """f(*parts), as one operation on plain arrays if it cannot take tensors."""
+    try:
+        return f(*parts)
+    except LOST as why:
+        xs = [x for part in parts for x in part]
+        if not any(isinstance(x, Tensor) for x in xs):
+            raise
+        return apply(Slope(law, f, tuple(map(len, parts)), why), xs)
