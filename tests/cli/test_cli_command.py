@@ -15,6 +15,7 @@ pytest.importorskip("safetensors")
 pytest.importorskip("matplotlib")
 
 FILES = [
+    "checkpoint.safetensors",
     "config.toml",
     "curves.svg",
     "gradients.svg",

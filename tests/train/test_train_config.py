@@ -12,7 +12,9 @@ from wengert.train.config import changes, config_text, schedule
 
 def text_of(options):
     recipe = RECIPES[options.recipe]
-    return config_text(options, recipe, recipe.data(), recipe.model(np.random.default_rng(0)))
+    parts = recipe.data(options.task)
+    model = recipe.model(np.random.default_rng(0), options.task, parts)
+    return config_text(options, recipe, parts, model)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

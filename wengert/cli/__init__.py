@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -12,8 +13,6 @@ from wengert.version import __version__
 from . import train
 
 __all__ = ["main"]
-
-INTERRUPTED = 130  # what shells report for a program that SIGINT ended
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +35,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status is 0, 1 (not solved), 2 (a mistake) or 130 (Ctrl-C)."""
+    """Run the command.
+
+    The exit status is 0, 1 (not solved), 2 (a mistake), 130 (Ctrl-C) or 143 (SIGTERM).
+    """
     try:
         args = parser().parse_args(argv)
         return args.run(args) or 0
@@ -47,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as stop:
         print(f"wengert: {train.interrupted(stop)}", file=sys.stderr)
-        return INTERRUPTED
+        return 128 + getattr(stop, "signal", signal.SIGINT)
     except BrokenPipeError:  # whoever read our output has gone, as in `wengert ... | head`
         sys.stderr.close()
         return 1

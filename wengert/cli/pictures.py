@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, ClassVar
 
+import numpy as np
+
 from wengert import viz
+from wengert.errors import ArgumentError
 from wengert.nn import watch
+from wengert.random import rewound, states
 from wengert.trace import Tensor
 from wengert.train import Outcome, Run, Watcher
+from wengert.train.state import streams
 
 __all__ = ["Pictures"]
 
@@ -22,7 +28,8 @@ class Pictures(Watcher):
     }
 
     def begin(self, run: Run) -> None:
-        run.folder.write("graph.svg", graph_of_step(run).encode())
+        with suppress(ArgumentError):  # more nodes than anybody would look at
+            run.folder.write("graph.svg", graph_of_step(run).encode())
 
     def end(self, run: Run, outcome: Outcome | None) -> None:
         if outcome is None:
@@ -34,20 +41,30 @@ class Pictures(Watcher):
 
 def graph_of_step(run: Run) -> str:
     """The graph of the first step, from a forward pass of its own that trains nothing."""
-    batch = run.parts.train[: run.options.batch_size]
-    inputs = Tensor(batch.images).requires_grad_()
+    rows = np.arange(min(run.options.batch_size, len(run.parts.train)))
+    first, *others = run.parts.train.batch(rows)
+    data: dict[Any, str] = {}
+    if np.asarray(first).dtype.kind == "f":
+        first = Tensor(first).requires_grad_()
+        data = {first: run.recipe.inputs}
     shapes: dict[Any, tuple[int, ...]] = {p.node: p.shape for p in run.model.parameters()}
+    outputs: list[Tensor] = []
 
-    def note(module: Any, y: Tensor) -> None:
-        shapes[y.node] = y.shape
+    drawn = [s for _, s in streams(run.model)]  # the picture must not use up the run's numbers
 
-    with watch(note):
-        prediction = run.model(inputs)
-    loss = run.recipe.loss(prediction, batch.labels)
+    def note(module: Any, y: Any) -> None:
+        if isinstance(y, Tensor):
+            shapes[y.node] = y.shape
+            if module is run.model:
+                outputs.append(y)
+
+    with watch(note), rewound(states(drawn), drawn):
+        loss = run.recipe.loss(run.model, first, *others)
+    also = {"labels": (np.shape(others[0]), outputs[-1])} if others and outputs else {}
     return viz.graph(
         loss,
         shapes=shapes,
-        data={inputs: run.recipe.inputs},
-        also={"labels": (batch.labels.shape, prediction)},
+        data=data,
+        also=also,
         title=f"One training step of {run.recipe.name}",
     )

@@ -14,7 +14,7 @@ WIDE = 100  # columns of a terminal from which on everything is written out
 
 
 def numbers(row: dict[str, Any], *, short: bool = False) -> str:
-    """The loss, the accuracies and the speed of a row of metrics.
+    """The loss, the measures and the speed of a row of metrics.
 
     Example:
         >>> row = {"loss": 0.25, "train_accuracy": 0.9, "validation_accuracy": 1.0}
@@ -22,15 +22,23 @@ def numbers(row: dict[str, Any], *, short: bool = False) -> str:
         'loss 0.2500  train  90.0 %  validation 100.0 %  61,234 examples/s'
         >>> numbers({**row, "examples_per_second": 61234.5}, short=True)
         'loss 0.2500 train 90.0% val 100.0% 61,234 ex/s'
+        >>> numbers({"loss": 2.5, "validation_loss": 2.75, "examples_per_second": 10.0})
+        'loss 2.5000  validation loss 2.7500  10 examples/s'
     """
-    loss, speed = row["loss"], row["examples_per_second"]
-    train, validation = 100 * row["train_accuracy"], 100 * row["validation_accuracy"]
+    parts = [f"loss {row['loss']:.4f}"]
+    for key, value in row.items():
+        part, _, what = key.partition("_")
+        if part not in ("train", "validation") or key == "train_loss":
+            continue
+        name = "val" if short and part == "validation" else part
+        if what == "accuracy":
+            parts.append(f"{name} {100 * value:.1f}%" if short else f"{name} {100 * value:5.1f} %")
+        else:
+            parts.append(f"{name} {what} {value:.4g}" if short else f"{name} {what} {value:.4f}")
+    speed = row["examples_per_second"]
     if short:
-        return f"loss {loss:.4f} train {train:.1f}% val {validation:.1f}% {speed:,.0f} ex/s"
-    return (
-        f"loss {loss:.4f}  train {train:5.1f} %  validation {validation:5.1f} %  "
-        f"{speed:,.0f} examples/s"
-    )
+        return " ".join([*parts, f"{speed:,.0f} ex/s"])
+    return "  ".join([*parts, f"{speed:,.0f} examples/s"])
 
 
 class Lines(Watcher):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
+from wengert.errors import OptionError
 from wengert.extras import need
 from wengert.train import (
     OPTIMIZERS,
@@ -16,16 +18,19 @@ from wengert.train import (
     Run,
     Stopped,
     Watcher,
+    find,
     fit,
     read_config,
+    resume,
 )
-from wengert.train.config import changes
+from wengert.train.config import AMP, RUN, SCHEDULES, changes
 
 from .pictures import Pictures
 from .progress import Bar, Lines
 
 __all__ = ["add_to", "interrupted", "train"]
 
+GIVEN = RUN  # the options of a run that the command line can change
 EXTRAS = ("matplotlib.figure", "rich.progress", "safetensors.numpy")
 
 
@@ -54,6 +59,24 @@ def add_to(commands: Any) -> None:
     command.add_argument("--optimizer", metavar="NAME", help=f"one of {', '.join(OPTIMIZERS)}")
     command.add_argument("--batch-size", type=int, metavar="N", help="examples per step")
     command.add_argument("--seed", type=int, metavar="N", help="of the weights and the shuffling")
+    more = command.add_argument_group("how the steps are made")
+    more.add_argument("--schedule", metavar="NAME", help=f"one of {', '.join(SCHEDULES)}")
+    more.add_argument("--warmup", type=int, metavar="N", help="steps of a rising learning rate")
+    more.add_argument("--accumulate", type=int, metavar="N", help="parts that a batch is cut into")
+    more.add_argument("--clip-norm", type=float, metavar="X", help="limit of the gradient's length")
+    more.add_argument("--clip-value", type=float, metavar="X", help="limit of each of its numbers")
+    more.add_argument("--noise", type=float, metavar="X", help="deviation of noise on gradients")
+    more.add_argument("--amp", metavar="KIND", help=f"mixed precision: {', '.join(AMP)}")
+    more.add_argument("--ema", type=float, metavar="X", help="keep a running mean of the weights")
+    more.add_argument("--patience", type=int, metavar="N", help="reports without improvement")
+    more.add_argument("--checkpointing", metavar="KIND", help="recompute activations: none, sqrt")
+    more.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", dest="task",
+        help="an option of the recipe itself, or of the optimizer",
+    )  # fmt: skip
+    command.add_argument(
+        "--resume", action="store_true", help="go on with the run in the folder RECIPE"
+    )
     command.add_argument(
         "--out", metavar="FOLDER", help="the run folder (default: runs/RECIPE-DATE-TIME)"
     )
@@ -63,38 +86,81 @@ def add_to(commands: Any) -> None:
 
 def train(args: argparse.Namespace) -> int:
     """Run the command; 1 if the recipe's problem was not solved."""
+    if args.resume:
+        return go_on(args)
     options, notes = options_of(args)
     for module in EXTRAS:  # before hours of work, not after
         need(module, extra="train")
-    report = Report(quiet=args.quiet, notes=notes)
-    watchers: list[Watcher] = [report, Pictures()]
+    outcome = fit(options, args.out, watchers_of(args, notes))
+    return 0 if outcome.solved else 1
+
+
+def watchers_of(args: argparse.Namespace, notes: list[str]) -> list[Watcher]:
+    """Who is told how the run goes on."""
+    watchers: list[Watcher] = [Report(quiet=args.quiet, notes=notes), Pictures()]
     if not args.quiet:
         watchers.append(Bar() if sys.stdout.isatty() else Lines())
-    outcome = fit(options, args.out, watchers)
+    return watchers
+
+
+def go_on(args: argparse.Namespace) -> int:
+    """Resume the run in a folder."""
+    fixed = [n for n in (*GIVEN, "optimizer", "lr", "out") if getattr(args, n) is not None]
+    fixed = [n for n in fixed if n != "epochs"]
+    if fixed or args.task:
+        raise OptionError(
+            "wengert train --resume",
+            f"a run goes on with its own options, so --{(fixed or ['set'])[0]} cannot be given",
+            fix="--epochs alone may change",
+        )
+    outcome = resume(args.recipe, watchers_of(args, []), epochs=args.epochs)
     return 0 if outcome.solved else 1
+
+
+def told(pairs: list[str]) -> dict[str, Any]:
+    """What `--set` was given: TOML values, or else text.
+
+    Example:
+        >>> told(["width=64", "text=a.txt", "tied=true"])
+        {'width': 64, 'text': 'a.txt', 'tied': True}
+    """
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise OptionError(f"--set {pair}", "it must be NAME=VALUE", fix=f"--set {pair}=...")
+        try:
+            values[name] = tomllib.loads(f"x = {text}")["x"]
+        except tomllib.TOMLDecodeError:
+            values[name] = text
+    return values
 
 
 def options_of(args: argparse.Namespace) -> tuple[Options, list[str]]:
     """The options of a recipe or of a file, changed by those on the command line."""
-    given = {
-        name: getattr(args, name)
-        for name in ("epochs", "batch_size", "seed", "optimizer")
-        if getattr(args, name) is not None
-    }
-    settings = {} if args.lr is None else {"lr": args.lr}
+    given = {n: getattr(args, n) for n in GIVEN if getattr(args, n) is not None}
+    settings: dict[str, Any] = {} if args.lr is None else {"lr": args.lr}
+    others = told(args.task)
     if not args.recipe.endswith(".toml"):
-        return Options.of(args.recipe, settings=settings, **given), []
+        own = find("recipe", args.recipe, RECIPES).task
+        task = {k: v for k, v in others.items() if k in own}
+        settings |= {k: v for k, v in others.items() if k not in own}
+        return Options.of(
+            args.recipe, optimizer=args.optimizer, settings=settings, task=task, **given
+        ), []
     old, config = read_config(args.recipe)
-    if given.get("optimizer", old.optimizer) == old.optimizer:
+    if args.optimizer in (None, old.optimizer):
         settings = {**old.settings, **settings}
-    again: dict[str, Any] = {
-        "optimizer": old.optimizer,
-        "epochs": old.epochs,
-        "batch_size": old.batch_size,
-        "schedule": old.schedule,
-        "seed": old.seed,
-    }
-    return Options.of(old.recipe, settings=settings, **(again | given)), changes(config)
+    task = {**old.task, **{k: v for k, v in others.items() if k in old.task}}
+    settings |= {k: v for k, v in others.items() if k not in old.task}
+    again = {n: getattr(old, n) for n in GIVEN}
+    return Options.of(
+        old.recipe,
+        optimizer=args.optimizer or old.optimizer,
+        settings=settings,
+        task=task,
+        **(again | given),
+    ), changes(config)
 
 
 def interrupted(stop: KeyboardInterrupt) -> str:
@@ -104,7 +170,10 @@ def interrupted(stop: KeyboardInterrupt) -> str:
     run = stop.run
     last = run.rows[-1]["epoch"] if run.rows else 0
     what = f"the weights after epoch {last}" if last else "the untrained weights"
-    return f"stopped in epoch {run.epoch}; {run.folder.path} holds {what}"
+    return (
+        f"stopped in epoch {run.epoch}; {run.folder.path} holds {what}\n"
+        f"wengert: wengert train --resume {run.folder.path} goes on from here"
+    )
 
 
 class Report(Watcher):
@@ -141,17 +210,19 @@ class Report(Watcher):
         if not self.quiet:
             print()
             if run.recipe.show is not None:
-                print("\n".join(run.recipe.show(run.model, run.parts.test)))
+                print("\n".join(run.recipe.show(run.model, run.parts)))
             else:
                 self._table(outcome)
             self._folder(run)
-        verdict = f"{100 * outcome.accuracy:.2f} % of the test part right"
+        verdict = ", ".join(f"test {k} {v:.4g}" for k, v in outcome.measures.items())
         if run.recipe.draws > 1:
             verdict = (
                 f"all {outcome.examples} cases right"
                 if outcome.solved
                 else f"not solved: {outcome.right} of {outcome.examples} cases right"
             )
+        elif "accuracy" in outcome.measures:
+            verdict = f"{100 * outcome.accuracy:.2f} % of the test part right"
         epochs = "1 epoch" if run.epoch == 1 else f"{run.epoch:,} epochs"
         print(
             f"{run.recipe.name}: {verdict} after {epochs} and {outcome.seconds:.1f} s; "
@@ -160,16 +231,18 @@ class Report(Watcher):
 
     def _table(self, outcome: Outcome) -> None:
         last = outcome.rows[-1]
-        wrong = outcome.examples - outcome.right
-        print(
-            f"  test accuracy        {100 * outcome.accuracy:6.2f} %   "
-            f"{wrong} of {outcome.examples} held-out examples wrong"
-        )
-        print(f"  validation accuracy  {100 * last['validation_accuracy']:6.2f} %")
-        print(
-            f"  training accuracy    {100 * last['train_accuracy']:6.2f} %   "
-            f"loss {last['loss']:.4f}"
-        )
+        for name, value in outcome.measures.items():
+            values = [("test", value), *((p, last[f"{p}_{name}"]) for p in ("validation", "train"))]
+            for part, value in values:
+                part = "training" if part == "train" else part
+                text = f"{100 * value:6.2f} %" if name == "accuracy" else f"{value:8.4f}"
+                note = ""
+                if part == "test" and name == "accuracy":
+                    wrong = outcome.examples - outcome.right
+                    note = f"   {wrong} of {outcome.examples} held-out examples wrong"
+                if part == "training" and name == "accuracy":
+                    note = f"   loss {last['loss']:.4f}"
+                print(f"  {f'{part} {name}':<20} {text}{note}")
 
     def _folder(self, run: Run) -> None:
         print(f"\n  {run.folder.path}/")
@@ -179,9 +252,10 @@ class Report(Watcher):
             "config.toml": f"repeats this run: wengert train {run.folder.path / 'config.toml'}",
             "metrics.jsonl": f"{len(run.rows)} lines, one {step}",
             "model.safetensors": "the weights",
+            "checkpoint.safetensors": "all that the run depends on, for --resume",
             **Pictures.FILES,
         }
         for name, what in about.items():
             if (Path(run.folder.path) / name).exists():
-                print(f"    {name:<18} {what}")
+                print(f"    {name:<22} {what}")
         print()

@@ -70,6 +70,10 @@ class Dataset:
     def __getitem__(self, rows: Any) -> Dataset:
         return replace(self, images=self.images[rows], labels=self.labels[rows])
 
+    def batch(self, rows: Any) -> tuple[Any, ...]:
+        """(images, labels) of some examples, as a `Loader` asks for them."""
+        return self.images[rows], self.labels[rows]
+
     @property
     def sha256(self) -> str:
         """A fingerprint of the values, the shapes and the dtypes; equal data, equal fingerprint."""

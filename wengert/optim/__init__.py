@@ -2,6 +2,19 @@
 
 from .adam import Adam, AdamW
 from .base import Group, Optimizer
+from .clip import clip_by_global_norm, clip_grad_norm_, clip_grad_value_, global_norm
+from .ema import EMA
 from .sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Group", "Optimizer"]
+__all__ = [
+    "EMA",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Group",
+    "Optimizer",
+    "clip_by_global_norm",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "global_norm",
+]

@@ -6,8 +6,8 @@ import inspect
 import json
 import platform
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +15,39 @@ import numpy as np
 
 from wengert.data import Parts
 from wengert.errors import OptionError, verbatim
-from wengert.optim import Optimizer
+from wengert.optim import SGD, Adam, AdamW, Optimizer
 from wengert.optim.base import check
 from wengert.trace import Tensor
 from wengert.version import __version__
 
-from .recipes import OPTIMIZERS, RECIPES, Recipe, find
+from .recipe import Recipe, find
+from .recipes import RECIPES
 
-__all__ = ["Options", "config_text", "read_config", "schedule"]
+__all__ = ["OPTIMIZERS", "SCHEDULES", "Options", "config_text", "read_config", "schedule"]
 
-SCHEDULES = ("constant", "cosine")
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+SCHEDULES = ("constant", "cosine", "linear")
+AMP = ("off", "float16", "bfloat16")
 
 
-def schedule(name: str, step: int, steps: int) -> float:
-    """The factor of the learning rate at a step: 1, or (1 + cos(pi step / steps)) / 2.
+def schedule(name: str, step: int, steps: int, warmup: int = 0) -> float:
+    """The factor of the learning rate at a step.
+
+    It rises linearly over the first `warmup` steps; then it is 1, or falls to 0 along a line or
+    (1 + cos(pi s)) / 2, with s the share of the remaining steps that are done.
 
     Example:
         >>> [round(schedule("cosine", i, 4), 3) for i in range(5)]
         [1.0, 0.854, 0.5, 0.146, 0.0]
+        >>> [round(schedule("linear", i, 6, warmup=2), 2) for i in range(7)]
+        [0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]
     """
+    if step < warmup:
+        return (step + 1) / warmup
+    share = (step - warmup) / max(1, steps - warmup)
     if name == "cosine":
-        return 0.5 * (1.0 + float(np.cos(np.pi * step / steps)))
-    return 1.0
+        return 0.5 * (1.0 + float(np.cos(np.pi * share)))
+    return 1.0 - share if name == "linear" else 1.0
 
 
 @dataclass(frozen=True)
@@ -47,10 +58,19 @@ class Options:
         recipe: the name of the recipe.
         optimizer: the name of the optimizer.
         settings: what the optimizer is told, such as `{"lr": 0.1}`.
+        task: the recipe's own options, such as the text that a language model reads.
         epochs: passes over the training part.
         batch_size: examples per step.
-        schedule: how the learning rate goes on, `constant` or `cosine`.
+        schedule: how the learning rate goes on, one of `SCHEDULES`.
+        warmup: over how many steps the learning rate rises at the beginning.
         seed: of the first weights and of the order of the examples.
+        accumulate: into how many parts a batch is cut; see `Step`.
+        clip_norm, clip_value: limits of the gradient's length and of each of its numbers; 0: none.
+        noise: the standard deviation of noise that is added to gradients at first; 0: none.
+        amp: `float16` or `bfloat16` for mixed precision, or `off`.
+        ema: how much of a running mean of the weights to keep at a step; 0: none is kept.
+        patience: stop after so many reports without a better validation measure; 0: never.
+        checkpointing: recompute activations instead of keeping them, `none` or `sqrt`.
 
     Raises:
         UnknownNameError: a recipe, an optimizer, a schedule or a setting that does not exist.
@@ -59,11 +79,21 @@ class Options:
 
     recipe: str
     optimizer: str
-    settings: Mapping[str, float]
+    settings: Mapping[str, Any]
+    task: Mapping[str, Any]
     epochs: int
     batch_size: int
-    schedule: str
-    seed: int
+    schedule: str = "constant"
+    warmup: int = 0
+    seed: int = 0
+    accumulate: int = 1
+    clip_norm: float = 0.0
+    clip_value: float = 0.0
+    noise: float = 0.0
+    amp: str = "off"
+    ema: float = 0.0
+    patience: int = 0
+    checkpointing: str = "none"
 
     @classmethod
     def of(
@@ -71,13 +101,11 @@ class Options:
         recipe: str,
         *,
         optimizer: str | None = None,
-        settings: Mapping[str, float | None] | None = None,
-        epochs: int | None = None,
-        batch_size: int | None = None,
-        schedule: str | None = None,
-        seed: int = 0,
+        settings: Mapping[str, Any] | None = None,
+        task: Mapping[str, Any] | None = None,
+        **run: Any,
     ) -> Options:
-        """The recipe's own options, but for those that are given.
+        """The recipe's own options, but for those that are given and not None.
 
         Example:
             >>> Options.of("digits", settings={"lr": 0.05}).settings
@@ -86,27 +114,46 @@ class Options:
         own = find("recipe", recipe, RECIPES)
         name = next(iter(own.optimizers)) if optimizer is None else optimizer
         given = {k: v for k, v in (settings or {}).items() if v is not None}
+        told = {k: v for k, v in (task or {}).items() if v is not None}
+        for key in run:
+            find("option of a run", key, dict.fromkeys(RUN))
+        plan = {"epochs": own.epochs, "batch_size": own.batch_size, "schedule": own.schedule}
         return cls(
             recipe=recipe,
             optimizer=name,
             settings={**own.optimizers.get(name, {}), **given},
-            epochs=own.epochs if epochs is None else epochs,
-            batch_size=own.batch_size if batch_size is None else batch_size,
-            schedule=own.schedule if schedule is None else schedule,
-            seed=seed,
+            task={**own.task, **told},
+            **{**plan, **own.run, **{k: v for k, v in run.items() if v is not None}},
         )
 
     def __post_init__(self) -> None:
         recipe = find("recipe", self.recipe, RECIPES)
         find("optimizer", self.optimizer, OPTIMIZERS)
         find("schedule", self.schedule, dict.fromkeys(SCHEDULES))
+        find("amp", self.amp, dict.fromkeys(AMP))
+        find("checkpointing", self.checkpointing, dict.fromkeys(("none", "sqrt")))
+        for name in self.task:
+            find(f"option of {self.recipe}", name, recipe.task)
         takes = inspect.signature(OPTIMIZERS[self.optimizer]).parameters
         for name, value in self.settings.items():
             find(f"setting of {self.optimizer}", name, takes)
+            if isinstance(value, bool | list | tuple):
+                continue
             own = recipe.optimizers.get(self.optimizer, {}).get(name)
             fix = "" if own is None else f"{name} = {own:g}, as the recipe has it"
             check("wengert train", name, value, fix=fix)
-        for name, low in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+        for name in ("clip_norm", "clip_value", "noise"):
+            check("wengert train", name, getattr(self, name))
+        check("wengert train", "ema", self.ema, below=1.0)
+        whole = {
+            "epochs": 1,
+            "batch_size": 1,
+            "accumulate": 1,
+            "seed": 0,
+            "warmup": 0,
+            "patience": 0,
+        }
+        for name, low in whole.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise OptionError(
@@ -118,6 +165,23 @@ class Options:
         """The optimizer, for these parameters."""
         return OPTIMIZERS[self.optimizer](parameters, **self.settings)
 
+    def make_noise(self, draw: int) -> Any:
+        """What adds noise to gradients, or None."""
+        return None
+
+    def make_amp(self) -> dict[str, Any]:
+        """What mixed precision adds to a step."""
+        return {}
+
+    def checkpointed(self, loss: Callable[..., Any]) -> Callable[..., Any]:
+        """The loss of a model that recomputes its activations, if that is asked for."""
+        return loss
+
+
+RUN = tuple(
+    f.name for f in fields(Options) if f.name not in ("recipe", "optimizer", "settings", "task")
+)
+
 
 # ---- the file
 
@@ -125,20 +189,17 @@ class Options:
 def config_text(options: Options, recipe: Recipe, parts: Parts, model: Any) -> str:
     """The run as TOML: `wengert train config.toml` repeats it."""
     tables: dict[str, dict[str, Any]] = {
-        "run": {
-            "recipe": options.recipe,
-            "seed": options.seed,
-            "epochs": options.epochs,
-            "batch_size": options.batch_size,
-            "schedule": options.schedule,
-        },
+        "run": {"recipe": options.recipe, **{name: getattr(options, name) for name in RUN}},
+        **({"task": dict(options.task)} if options.task else {}),
         "optimizer": {"name": options.optimizer, **options.settings},
         "data": {
-            "name": parts.train.name,
-            "citation": parts.train.citation,
-            "licence": parts.train.licence,
+            **_about(parts.train),
             **{f"{part}_examples": len(d) for part, d in parts._asdict().items()},
-            **{f"{part}_sha256": d.sha256 for part, d in parts._asdict().items()},
+            **{
+                f"{part}_sha256": d.sha256
+                for part, d in parts._asdict().items()
+                if hasattr(d, "sha256")
+            },
         },
         "model": {
             "layers": [repr(m) for _, m in model.named_modules() if not _has_children(m)],
@@ -150,6 +211,11 @@ def config_text(options: Options, recipe: Recipe, parts: Parts, model: Any) -> s
     for title, table in tables.items():
         lines += ["", f"[{title}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"
+
+
+def _about(part: Any) -> dict[str, Any]:
+    """What is known of where a part comes from."""
+    return {key: getattr(part, key, "") for key in ("name", "citation", "licence")}
 
 
 def versions() -> dict[str, str]:
@@ -188,7 +254,7 @@ def read_config(path: str | Path) -> tuple[Options, dict[str, Any]]:
         raise OptionError(what, f"cannot read it: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OptionError(what, f"not a TOML file: {error}") from None
-    known = ("recipe", "seed", "epochs", "batch_size", "schedule")
+    known = ("recipe", *RUN)
     run, optimizer = config.get("run", {}), dict(config.get("optimizer", {}))
     strange = [key for key in run if key not in known]
     if "recipe" not in run or strange:
@@ -198,18 +264,18 @@ def read_config(path: str | Path) -> tuple[Options, dict[str, Any]]:
             operands=[("known", verbatim(", ".join(known)))],
         )
     name = optimizer.pop("name", None)
-    return Options.of(**run, optimizer=name, settings=optimizer), config
+    return Options.of(**run, optimizer=name, settings=optimizer, task=config.get("task")), config
 
 
 def changes(config: Mapping[str, Any]) -> list[str]:
     """What differs here from the run of a `config.toml`, so that its numbers may too."""
     recipe = find("recipe", config["run"]["recipe"], RECIPES)
-    parts = recipe.data()._asdict()
+    parts = recipe.data({**recipe.task, **config.get("task", {})})._asdict()
     then = config.get("data", {})
     found = [
         f"the {name} data is not that of the run: other numbers will come out"
         for name, part in parts.items()
-        if then.get(f"{name}_sha256", part.sha256) != part.sha256
+        if hasattr(part, "sha256") and then.get(f"{name}_sha256", part.sha256) != part.sha256
     ]
     old = config.get("versions", {})
     return found + [

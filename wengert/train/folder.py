@@ -31,7 +31,7 @@ class RunFolder:
         ['a.txt', 'b.txt']
     """
 
-    FILES = ("config.toml", "metrics.jsonl", "model.safetensors")
+    FILES = ("config.toml", "metrics.jsonl", "model.safetensors", "checkpoint.safetensors")
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -52,6 +52,20 @@ class RunFolder:
         """`runs/<name>-<date>-<time>`, with a number behind if that is taken."""
         path = Path(root) / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
         return cls(_free(path) if path.exists() else path)
+
+    @classmethod
+    def of(cls, path: str | Path) -> RunFolder:
+        """The folder of a run that is there already, to go on with it."""
+        folder = object.__new__(cls)
+        folder.path = Path(path)
+        return folder
+
+    def rename(self, old: str, new: str) -> None:
+        """Move a file over another one, in one step."""
+        try:
+            os.replace(self.path / old, self.path / new)
+        except OSError as error:
+            raise self._refusal(error, new) from None
 
     def write(self, name: str, content: bytes) -> None:
         """Replace a file in one step: after a failure the old one is still there, whole."""

@@ -1,4 +1,4 @@
-"""The training loop: steps, epochs, draws, and what is written after each."""
+"""The training loop: steps, epochs, draws, what is written after each, and how a run goes on."""
 
 from __future__ import annotations
 
@@ -7,29 +7,33 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from wengert.data import Dataset, Parts
-from wengert.errors import NonFiniteError, OptionError, verbatim
+from wengert.data import Loader, Parts
+from wengert.errors import CheckpointError, NonFiniteError, OptionError, verbatim
 from wengert.extras import need
 from wengert.nn import Module
-from wengert.optim import Optimizer
+from wengert.optim import EMA, Optimizer
 from wengert.trace import Tensor, no_grad
 
+from .checkpoint import Checkpoints
 from .config import Options, config_text, read_config, schedule
 from .folder import RunFolder
-from .recipes import RECIPES, Recipe, find
+from .recipe import Recipe, find
+from .recipes import RECIPES
+from .state import State, random_states, restore_random
+from .step import Step
 
-__all__ = ["Outcome", "Run", "Stopped", "Watcher", "fit", "load"]
+__all__ = ["Outcome", "Run", "Stopped", "Watcher", "fit", "load", "measured", "resume"]
 
 Row = dict[str, Any]
+PAUSE = 2.0  # seconds between checkpoints at least, apart from those of a stop
 
 
 @dataclass
@@ -42,13 +46,66 @@ class Run:
     folder: RunFolder
     model: Module
     optimizer: Optimizer
+    loader: Loader
+    step: Step
+    rates: list[float]
     rows: list[Row] = field(default_factory=list)
-    epoch: int = 0
+    draw: int = 0
+    epoch: int = 0  # the one in progress, counted over all draws
+    since: dict[str, float] = field(default_factory=dict)  # sums since the last row
+    best: dict[str, Any] = field(default_factory=dict)
+    solved: bool = False
     started: float = field(default_factory=time.perf_counter)
+    saved: float = -math.inf
 
     @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.parts.train) / self.options.batch_size)
+        return len(self.loader)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def state(self) -> State:
+        """Everything that the rest of the run depends on."""
+        named = {"optimizer": self.optimizer, "loader": self.loader, **self._aside()}
+        return {
+            "recipe": self.recipe.name,
+            "draw": self.draw,
+            "epoch": self.epoch,
+            "model": self.model.state_dict(),
+            "rates": self.rates,
+            "rows": self.rows,
+            "since": self.since,
+            "best": self.best,
+            "solved": self.solved,
+            "seconds": self.seconds,
+            "random": random_states(self.model, self.step),
+            **{name: part.state_dict() for name, part in named.items()},
+        }
+
+    def restore(self, state: State) -> None:
+        """Stand where `state` was taken."""
+        self.draw, self.epoch = state["draw"], state["epoch"]
+        self.model.load_state_dict(state["model"])
+        self.rates, self.rows, self.since = state["rates"], state["rows"], state["since"]
+        self.best, self.solved = state["best"], state["solved"]
+        self.started = time.perf_counter() - state["seconds"]
+        for name, part in {
+            "optimizer": self.optimizer, "loader": self.loader, **self._aside()
+        }.items():  # fmt: skip
+            part.load_state_dict(state[name])
+        restore_random(state["random"], self.model, self.step)
+
+    def _aside(self) -> dict[str, Any]:
+        """What else of a step has a state."""
+        parts = {"ema": self.step.ema, "scaler": self.step.scaler, "noise": self.step.noise}
+        return {name: p for name, p in parts.items() if hasattr(p, "state_dict")}
+
+    @property
+    def averaged(self) -> Any:
+        """A context in which the weights are those that are kept: their running mean, if any."""
+        return nullcontext() if self.step.ema is None else self.step.ema.applied()
 
 
 @dataclass(frozen=True)
@@ -56,11 +113,12 @@ class Outcome:
     """How a run ended.
 
     Args:
-        right: how many examples of the test part are answered right, of `examples`.
+        measures: what the recipe measures, of the test part.
+        examples: how many examples the test part has.
         solved: False if the recipe draws again until everything is right and it still is not.
     """
 
-    right: int
+    measures: Mapping[str, float]
     examples: int
     solved: bool
     seconds: float
@@ -68,16 +126,26 @@ class Outcome:
 
     @property
     def accuracy(self) -> float:
-        """The share of the test part that is answered right."""
-        return self.right / self.examples
+        """The share of the test part that is answered right; nan where that has no meaning."""
+        return self.measures.get("accuracy", math.nan)
+
+    @property
+    def right(self) -> int:
+        """How many examples of the test part are answered right."""
+        return round(self.accuracy * self.examples)
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C. The run folder holds the last whole epoch."""
+    """Ctrl-C or SIGTERM. The run folder holds the last whole epoch, and a checkpoint of this step.
 
-    def __init__(self, run: Run) -> None:
+    Args:
+        run: the run.
+        signal: which of the two it was.
+    """
+
+    def __init__(self, run: Run, signal: int = signal.SIGINT) -> None:
         super().__init__(f"stopped in epoch {run.epoch}")
-        self.run = run
+        self.run, self.signal = run, signal
 
 
 class Watcher:
@@ -104,9 +172,10 @@ def fit(
 ) -> Outcome:
     """Train as the options say and write the run folder.
 
-    The folder holds `config.toml`, `metrics.jsonl` with one object for every reported epoch, and
-    `model.safetensors`, replaced as a whole after each of them. Equal options and versions give
-    equal files, bit for bit, apart from the times and rates.
+    The folder holds `config.toml`, `metrics.jsonl` with one object for every reported epoch,
+    `model.safetensors`, replaced as a whole after each of them, and the checkpoints that `resume`
+    goes on from. Equal options and versions give equal files, bit for bit, apart from the times and
+    rates.
 
     Args:
         options: what to do.
@@ -114,37 +183,87 @@ def fit(
         watchers: who is to be told; of the end in the opposite order, like nested blocks.
 
     Raises:
-        Stopped: Ctrl-C; a KeyboardInterrupt, raised between two steps.
+        Stopped: Ctrl-C or SIGTERM; a KeyboardInterrupt, raised between two steps.
         NonFiniteError: the loss or a weight became nan or infinite.
         OutputError: the folder cannot be written.
         MissingExtraError: safetensors is not installed.
     """
     need("safetensors.numpy", extra="train")
     recipe = find("recipe", options.recipe, RECIPES)
-    parts = recipe.data()
-    model, optimizer, order = _draw(recipe, options, 0)
+    parts = recipe.data(options.task)
+    drawn = _drawn(recipe, options, parts, 0)
     folder = RunFolder.fresh(recipe.name) if out is None else RunFolder(out)
-    run = Run(recipe, options, parts, folder, model, optimizer)
-    folder.write("config.toml", config_text(options, recipe, parts, model).encode())
+    run = Run(recipe, options, parts, folder, **drawn)
+    folder.write("config.toml", config_text(options, recipe, parts, run.model).encode())
     _save(run)
-    watchers, outcome = list(watchers), None
+    _checkpoint(run)
+    return _go(run, list(watchers))
+
+
+def resume(
+    folder: str | Path, watchers: Iterable[Watcher] = (), *, epochs: int | None = None
+) -> Outcome:
+    """Go on with a run that was stopped, killed or cut off, from its last whole checkpoint.
+
+    It ends with the same files, bit for bit apart from the times, as a run that was never stopped.
+
+    Args:
+        folder: the run folder.
+        watchers: who is to be told.
+        epochs: another number of epochs than the run was begun with; a schedule that falls to 0
+            follows the new number from here on.
+
+    Raises:
+        CheckpointError: there is nothing to go on from, or the data is not that of the run.
+        and whatever `fit` raises.
+    """
+    path = Path(folder)
+    options, config = read_config(path / "config.toml")
+    if epochs is not None:
+        options = Options.of(**{**vars(options), "epochs": epochs})
+    recipe = find("recipe", options.recipe, RECIPES)
+    parts = recipe.data(options.task)
+    then = config.get("data", {})
+    for name, part in parts._asdict().items():
+        if then.get(f"{name}_sha256", getattr(part, "sha256", "")) != getattr(part, "sha256", ""):
+            raise CheckpointError(
+                f"resuming {path}", f"the {name} data is not that of the run",
+                fix="start a new run, or bring the old data back",
+            )  # fmt: skip
+    place, notes = RunFolder.of(path), list[str]()
+    state = Checkpoints(place).load(notes.append)
+    run = Run(recipe, options, parts, place, **_drawn(recipe, options, parts, state["draw"]))
+    run.restore(state)
+    place.write("metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in run.rows).encode())
+    _save(run, last_row=True)
+    return _go(run, list(watchers), notes)
+
+
+def _go(run: Run, watchers: list[Watcher], notes: Iterable[str] = ()) -> Outcome:
+    """Train to the end, from wherever the run stands."""
+    recipe, options, outcome = run.recipe, run.options, None
     try:
         for watcher in watchers:
             watcher.begin(run)
-        solved = False
-        for draw in range(recipe.draws):
-            if draw:
-                run.model, run.optimizer, order = _draw(recipe, options, draw)
-                text = f"{_why_not(run, draw)}: drawing new weights"
-                for watcher in watchers:
-                    watcher.message(run, text)
-            solved = _train(run, draw, order, watchers)
-            if solved:
-                break
-        solved |= recipe.draws == 1
-        right = int(_right(run, parts.test).sum())
-        seconds = time.perf_counter() - run.started
-        outcome = Outcome(right, len(parts.test), solved, seconds, run.rows)
+        for note in notes:
+            for watcher in watchers:
+                watcher.message(run, note)
+        solved = _train(run, watchers)
+        while not solved and run.draw + 1 < recipe.draws:
+            text = f"{_why_not(run)}: drawing new weights"
+            run.draw += 1
+            for name, part in _drawn(recipe, options, run.parts, run.draw).items():
+                setattr(run, name, part)
+            _checkpoint(run)
+            for watcher in watchers:
+                watcher.message(run, text)
+            solved = _train(run, watchers)
+        Checkpoints(run.folder).tidy()
+        with run.averaged:
+            measures = measured(run.recipe, run.model, run.parts.test)
+        outcome = Outcome(
+            measures, len(run.parts.test), solved or recipe.draws == 1, run.seconds, run.rows
+        )
     finally:
         for watcher in reversed(watchers):
             watcher.end(run, outcome)
@@ -162,132 +281,194 @@ def load(folder: str | Path) -> Module:
         MissingExtraError: safetensors is not installed.
     """
     options, _ = read_config(Path(folder) / "config.toml")
-    model = find("recipe", options.recipe, RECIPES).model(np.random.default_rng(0))
     path = Path(folder) / "model.safetensors"
     if not path.exists():
         raise OptionError(f"load({str(folder)!r})", "there is no model.safetensors in this folder")
+    recipe = find("recipe", options.recipe, RECIPES)
+    rng = np.random.default_rng(0)
+    model = recipe.model(rng, options.task, recipe.data(options.task))
     model.load_state_dict(need("safetensors.numpy", extra="train").load_file(path))
     return model.eval()
 
 
-def _draw(
-    recipe: Recipe, options: Options, draw: int
-) -> tuple[Module, Optimizer, np.random.Generator]:
-    """Fresh weights, their optimizer, and the generator of the order of examples."""
-    weights, order = (np.random.default_rng((options.seed, draw, i)) for i in range(2))
-    model = recipe.model(weights)
-    return model, options.make_optimizer(model.parameters()), order
+def measured(recipe: Recipe, model: Module, part: Any) -> dict[str, float]:
+    """What the recipe measures, of one part; nothing is recorded, and the model is in use mode."""
+    model.eval()
+    try:
+        with no_grad(), np.errstate(over="ignore", invalid="ignore"):
+            return {k: float(v) for k, v in recipe.measure(model, part).items()}
+    finally:
+        model.train()
 
 
-def _why_not(run: Run, draw: int) -> str:
+def _drawn(recipe: Recipe, options: Options, parts: Parts, draw: int) -> dict[str, Any]:
+    """Fresh weights, with all that trains them, for one draw."""
+    rng = np.random.default_rng((options.seed, draw, 0))
+    model = recipe.model(rng, options.task, parts)
+    optimizer = options.make_optimizer(model.parameters())
+    loader = Loader(parts.train, options.batch_size, seed=(options.seed, draw, 1))
+    return {
+        "model": model,
+        "optimizer": optimizer,
+        "loader": loader,
+        "step": Step(
+            model,
+            options.checkpointed(recipe.loss),
+            optimizer,
+            accumulate=options.accumulate,
+            clip_norm=options.clip_norm or None,
+            clip_value=options.clip_value or None,
+            weight=recipe.weight,
+            noise=options.make_noise(draw),
+            ema=EMA(optimizer.parameters, options.ema) if options.ema else None,
+            **options.make_amp(),
+        ),
+        "rates": [group.lr for group in optimizer.groups],
+        "since": {},
+        "best": {},
+    }
+
+
+def _why_not(run: Run) -> str:
     """What became of a draw that was not solved, judged by the second half of its epochs."""
-    losses = [row["loss"] for row in run.rows if row["draw"] == draw]
+    losses = [row["loss"] for row in run.rows if row["draw"] == run.draw + 1]
     if losses[-1] > 0.99 * losses[len(losses) // 2]:
         return f"stuck in a local minimum at loss {losses[-1]:.4f}"
     return f"not solved after {run.options.epochs} epochs, at loss {losses[-1]:.4f}"
 
 
-def _train(run: Run, draw: int, order: np.random.Generator, watchers: list[Watcher]) -> bool:
-    """All epochs of one draw; whether every example is right before the last of them is over."""
-    recipe, options = run.recipe, run.options
-    lr = run.optimizer.lr
+def _train(run: Run, watchers: list[Watcher]) -> bool:
+    """The rest of the epochs of one draw; whether the problem is solved before they are over."""
+    recipe, options, loader = run.recipe, run.options, run.loader
     steps = options.epochs * run.steps_per_epoch
-    norms = _Norms(run.model)
-    losses, examples, began = 0.0, 0, time.perf_counter()
-    with _interrupts() as asked:
-        for epoch in range(1, options.epochs + 1):
-            run.epoch += 1
-            shuffled = order.permutation(len(run.parts.train))
-            for done, rows in enumerate(_batches(shuffled, options.batch_size), 1):
-                now = (epoch - 1) * run.steps_per_epoch + done - 1
-                run.optimizer.lr = lr * schedule(options.schedule, now, steps)
-                losses += _step(run, rows, norms) * len(rows)
-                examples += len(rows)
+    norms = _Norms(run)
+    began, before = time.perf_counter(), run.since.get("examples", 0.0)
+    with _signals() as asked:
+        while loader.epoch < options.epochs and not run.solved:
+            epoch = loader.epoch
+            if not loader.position:
+                run.epoch += 1
+            for batch in loader:
+                done = loader.position or run.steps_per_epoch
+                factor = schedule(
+                    options.schedule,
+                    epoch * run.steps_per_epoch + done - 1,
+                    steps,
+                    options.warmup,
+                )
+                for group, rate in zip(run.optimizer.groups, run.rates):
+                    group.lr = rate * factor
+                _one(run, batch)
+                norms.add()
                 for watcher in watchers:
                     watcher.step(run, done)
                 if asked:
-                    raise Stopped(run)
+                    _check_weights(run)
+                    if done < run.steps_per_epoch:
+                        _checkpoint(run)
+                    raise Stopped(run, asked[0])
             _check_weights(run)
-            solved = recipe.draws > 1 and bool(_right(run, run.parts.train).all())
-            if epoch % recipe.every and epoch < options.epochs and not solved:
+            run.solved = recipe.draws > 1 and recipe.solved(
+                measured(recipe, run.model, run.parts.train)
+            )
+            if (epoch + 1) % recipe.every and epoch + 1 < options.epochs and not run.solved:
                 continue
-            seconds = time.perf_counter() - began
-            row = {
-                "epoch": run.epoch,
-                **({"draw": draw + 1} if recipe.draws > 1 else {}),
-                "loss": losses / examples,
-                "train_accuracy": float(_right(run, run.parts.train).mean()),
-                "validation_accuracy": float(_right(run, run.parts.validation).mean()),
-                "lr": run.optimizer.lr,
-                "grad_norm": norms.take(),
-                "examples_per_second": round(examples / seconds, 1),
-                "seconds": round(time.perf_counter() - run.started, 3),
-            }
-            _save(run)
+            with run.averaged:
+                row = _row(run, norms)
+                enough = _look_for_best(run, row)
+                _save(run)
+            done_since = run.since["examples"] - before
+            row["examples_per_second"] = round(done_since / (time.perf_counter() - began), 1)
+            row["seconds"] = round(run.seconds, 3)
             run.folder.append("metrics.jsonl", json.dumps(row))
             run.rows.append(row)
+            run.since = {}
+            began, before = time.perf_counter(), 0.0
+            if enough:
+                loader.epoch = options.epochs
+            last = loader.epoch >= options.epochs or run.solved
+            if last or time.perf_counter() - run.saved > PAUSE:
+                _checkpoint(run)
             for watcher in watchers:
                 watcher.epoch(run, row)
-            if solved:
-                return True
-            losses, examples, began = 0.0, 0, time.perf_counter()
-    return False
+    if run.best and options.patience:
+        run.model.load_state_dict(run.best["model"])
+        _save(run)
+    return run.solved
 
 
-def _step(run: Run, rows: NDArray[np.int64], norms: _Norms) -> float:
-    """One step of gradient descent on these examples; the loss before it."""
-    train = run.parts.train
+def _one(run: Run, batch: tuple[Any, ...]) -> None:
     # A network that diverges overflows; that is found out below, with a message of its own.
     with np.errstate(over="ignore", invalid="ignore"):
-        prediction = run.model(Tensor(train.images[rows]))
-        loss = run.recipe.loss(prediction, train.labels[rows])
-        value = float(loss.item())
-        if not math.isfinite(value):
-            raise _non_finite(run, f"the loss became {value} in epoch {run.epoch}")
-        run.optimizer.zero_grad()
-        loss.backward()
-        norms.add()
-        run.optimizer.step()
-    return value
+        report = run.step(*batch)
+    if not math.isfinite(report.loss):
+        raise _non_finite(run, f"the loss became {report.loss} in epoch {run.epoch}")
+    n = len(batch[0])
+    run.since["loss"] = run.since.get("loss", 0.0) + report.loss * n
+    run.since["examples"] = run.since.get("examples", 0.0) + n
+    run.since["skipped"] = run.since.get("skipped", 0.0) + report.skipped
 
 
-def _batches(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+def _row(run: Run, norms: _Norms) -> Row:
+    """What is reported of an epoch."""
+    measures = {
+        f"{name}_{key}": value
+        for name in ("train", "validation")
+        for key, value in measured(run.recipe, run.model, getattr(run.parts, name)).items()
+    }
+    row = {
+        "epoch": run.epoch,
+        **({"draw": run.draw + 1} if run.recipe.draws > 1 else {}),
+        "loss": run.since["loss"] / run.since["examples"],
+        **measures,
+        "lr": run.optimizer.lr,
+        "grad_norm": norms.take(),
+    }
+    if run.since["skipped"]:
+        row["skipped"] = int(run.since["skipped"])
+    return row
 
 
-def _right(run: Run, part: Dataset) -> NDArray[np.bool_]:
-    """Which examples the network answers right."""
-    run.model.eval()
-    with no_grad(), np.errstate(over="ignore", invalid="ignore"):
-        prediction = run.model(Tensor(part.images))
-    run.model.train()
-    return run.recipe.right(prediction.numpy(), part.labels)
+def _look_for_best(run: Run, row: Row) -> bool:
+    """Remember the best weights by the validation part; whether patience has come to its end."""
+    if not run.options.patience:
+        return False
+    name = next(key for key in row if key.startswith("validation_"))
+    worth = row[name] if name.endswith("accuracy") else -row[name]
+    if not run.best or worth > run.best["worth"]:
+        run.best = {"worth": worth, "epoch": run.epoch, "model": run.model.state_dict()}
+        run.best["waited"] = 0
+    else:
+        run.best["waited"] += 1
+    return bool(run.best["waited"] >= run.options.patience)
 
 
 class _Norms:
-    """The length of each layer's gradient: the root mean square over the steps since `take`."""
+    """The length of each layer's gradient: the root mean square over the steps since `take`.
 
-    def __init__(self, model: Module) -> None:
+    The sums are kept in the run, so that they go into its checkpoints.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
         self.layers: dict[str, list[Tensor]] = {}
-        for name, p in model.named_parameters():
+        for name, p in run.model.named_parameters():
             self.layers.setdefault(name.rpartition(".")[0], []).append(p)
-        self.squares = dict.fromkeys(self.layers, 0.0)
-        self.steps = 0
 
     def add(self) -> None:
-        self.steps += 1
+        since = self.run.since
+        since["steps"] = since.get("steps", 0.0) + 1
         for name, parameters in self.layers.items():
+            square = 0.0
             for p in parameters:
                 if p.grad is not None:
                     g = p.grad.data.ravel()
-                    self.squares[name] += float(g @ g)
+                    square += float(g @ g)
+            since[f"|{name}|"] = since.get(f"|{name}|", 0.0) + square
 
     def take(self) -> dict[str, float]:
-        norms = {name: math.sqrt(square / self.steps) for name, square in self.squares.items()}
-        self.squares = dict.fromkeys(self.layers, 0.0)
-        self.steps = 0
-        return norms
+        since = self.run.since
+        return {name: math.sqrt(since[f"|{name}|"] / since["steps"]) for name in self.layers}
 
 
 def _check_weights(run: Run) -> None:
@@ -308,7 +489,11 @@ def _non_finite(run: Run, rule: str) -> NonFiniteError:
     )
 
 
-def _save(run: Run) -> None:
+def _save(run: Run, *, last_row: bool = False) -> None:
+    """The weights for use; after a resume those of the last row, if they stand there already."""
+    path = run.folder.path / "model.safetensors"
+    if last_row and path.exists():
+        return
     safetensors = need("safetensors.numpy", extra="train")
     about = json.dumps({"recipe": run.recipe.name, "epoch": run.epoch})
     run.folder.write(
@@ -316,11 +501,16 @@ def _save(run: Run) -> None:
     )
 
 
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Ctrl-C inside the block only adds to the list, so that nobody is cut off while writing.
+def _checkpoint(run: Run) -> None:
+    Checkpoints(run.folder).save(run.state())
+    run.saved = time.perf_counter()
 
-    A second one gets through.
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM inside the block only add to the list: nobody is cut off while writing.
+
+    A second Ctrl-C gets through.
     """
     asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -328,12 +518,13 @@ def _interrupts() -> Iterator[list[int]]:
         return
 
     def remember(number: int, frame: Any) -> None:
-        if asked:
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(number)
 
-    before = signal.signal(signal.SIGINT, remember)
+    before = {n: signal.signal(n, remember) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for n, handler in before.items():
+            signal.signal(n, handler)

@@ -1,0 +1,125 @@
+"""Clipping: gradients that are too long are shortened, or cut off number by number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from wengert import tree
+from wengert.errors import NonFiniteError
+from wengert.trace import Tensor
+
+from .base import check
+
+__all__ = ["clip_by_global_norm", "clip_grad_norm_", "clip_grad_value_", "global_norm"]
+
+
+def global_norm(gradients: Any) -> float:
+    """The length of all gradients of a pytree as one vector, sqrt(sum g^2), summed in float64.
+
+    Example:
+        >>> global_norm({"w": np.array([3.0]), "b": np.array([4.0])})
+        5.0
+    """
+    squares = 0.0
+    for g in tree.leaves(gradients):
+        a = np.asarray(g.value() if isinstance(g, Tensor) else g).ravel()
+        if a.dtype.itemsize < 4:  # float16 would overflow from 256 on
+            a = a.astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            square = float(np.vdot(a, a).real)
+        if not math.isfinite(square):
+            a = a.astype(np.complex128 if a.dtype.kind == "c" else np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):
+                square = float(np.vdot(a, a).real)
+        squares += square
+    return math.sqrt(squares) if squares == squares else math.nan
+
+
+def clip_by_global_norm(gradients: Any, max_norm: float) -> tuple[Any, float]:
+    """Gradients scaled to be at most `max_norm` long together, and how long they were.
+
+        g <- g min(1, max_norm / |g|),    |g| over all of them: the direction stays
+
+    Args:
+        gradients: a pytree, such as `wg.grad` gives.
+        max_norm: at least 0.
+
+    Example:
+        >>> clip_by_global_norm({"w": np.array([3.0]), "b": np.array([4.0])}, 1.0)
+        ({'w': array([0.6]), 'b': array([0.8])}, 5.0)
+
+    References:
+        R. Pascanu, T. Mikolov, Y. Bengio (2013), On the difficulty of training recurrent neural
+        networks, arXiv:1211.5063.
+    """
+    limit = check("clip_by_global_norm", "max_norm", max_norm, fix="max_norm=1.0")
+    norm = global_norm(gradients)
+    if norm <= limit:
+        return gradients, norm
+    return tree.map(lambda g: g * g.dtype.type(limit / norm), gradients), norm
+
+
+def clip_grad_norm_(
+    parameters: Iterable[Tensor] | Tensor, max_norm: float, *, error_if_nonfinite: bool = False
+) -> float:
+    """Scale the gradients of parameters to be at most `max_norm` long together, in place.
+
+    With a loss scaler, unscale first: the length of scaled gradients means nothing.
+
+    Args:
+        parameters: those without a gradient are left out.
+        max_norm: at least 0.
+        error_if_nonfinite: refuse when the length is nan or infinite.
+
+    Returns:
+        how long they were.
+
+    Example:
+        >>> import wengert as wg
+        >>> w = wg.tensor([3.0, 4.0], requires_grad=True)
+        >>> (w * w / 2).sum().backward()
+        >>> clip_grad_norm_([w], 1.0), w.grad
+        (5.0, tensor([0.6, 0.8]))
+    """
+    limit = check("clip_grad_norm_", "max_norm", max_norm, fix="max_norm=1.0")
+    leaves = _with_gradient(parameters)
+    norm = global_norm([p.node.grad for p in leaves])
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise NonFiniteError(
+            "clip_grad_norm_(parameters)",
+            f"the length of the gradient is {norm}",
+            operands=[
+                (p.name or "parameter", p)
+                for p in leaves
+                if not np.isfinite(np.asarray(p.grad.value())).all()
+            ][:4],
+        )
+    if norm > limit or math.isnan(norm):
+        for p in leaves:
+            g = p.grad.value()
+            p.grad = g * g.dtype.type(limit / norm)
+    return norm
+
+
+def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, value: float) -> None:
+    """Cut every number of the gradients off at -value and value, in place.
+
+    Example:
+        >>> import wengert as wg
+        >>> w = wg.tensor([0.5, -4.0], requires_grad=True)
+        >>> (w * w / 2).sum().backward()
+        >>> clip_grad_value_([w], 1.0); w.grad
+        tensor([ 0.5, -1. ])
+    """
+    limit = check("clip_grad_value_", "value", value, fix="value=1.0")
+    for p in _with_gradient(parameters):
+        p.grad = np.clip(p.grad.value(), -limit, limit)
+
+
+def _with_gradient(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:
+    given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    return [p for p in given if p.node is not None and p.node.grad is not None]

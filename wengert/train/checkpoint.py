@@ -1,0 +1,142 @@
+"""Checkpoints: all that the rest of a run depends on, in one file that is whole or not there.
+
+A checkpoint is a safetensors file: arrays by name, and in its metadata a JSON object with the plain
+numbers, and the SHA-256 of both. It is written beside its final name and moved over it. The one
+before is kept, so that a damaged file costs an epoch and not the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wengert.errors import CheckpointError, verbatim
+from wengert.extras import need
+
+from .folder import RunFolder
+
+__all__ = ["Checkpoints", "pack", "unpack"]
+
+State = dict[str, Any]
+
+
+def pack(state: Mapping[str, Any]) -> bytes:
+    """A nested dict of arrays and of what JSON can hold, as one file.
+
+    Example:
+        >>> state = {"epoch": 3, "weights": {"w": np.ones(2)}, "seed": 2**70}
+        >>> unpack(pack(state))
+        {'epoch': 3, 'weights': {'w': array([1., 1.])}, 'seed': 1180591620717411303424}
+    """
+    arrays: dict[str, NDArray[Any]] = {}
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            name = f"a{len(arrays)}"
+            arrays[name] = np.array(value, order="C", copy=None)
+            return {"__array__": name}
+        if isinstance(value, Mapping):
+            return {str(k): plain(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(v) for v in value]
+        return value.item() if isinstance(value, np.generic) else value
+
+    text = json.dumps(plain(state))
+    about = {"state": text, "sha256": _digest(text, arrays)}
+    content: bytes = need("safetensors.numpy", extra="train").save(arrays, about)
+    return content
+
+
+def unpack(content: bytes) -> State:
+    """What `pack` was given.
+
+    Raises:
+        ValueError: the bytes are not those that `pack` made.
+    """
+    try:
+        size = int.from_bytes(content[:8], "little")
+        about = json.loads(content[8 : 8 + size])["__metadata__"]
+        arrays = need("safetensors.numpy", extra="train").load(content)
+        text, digest = about["state"], about["sha256"]
+    except Exception as error:  # safetensors has errors of its own for every kind of damage
+        raise ValueError(f"not a checkpoint: {error or type(error).__name__}") from None
+    if _digest(text, arrays) != digest:
+        raise ValueError("its checksum does not fit its content")
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, dict):
+            if value.keys() == {"__array__"}:
+                return arrays[value["__array__"]]
+            return {k: whole(v) for k, v in value.items()}
+        return [whole(v) for v in value] if isinstance(value, list) else value
+
+    state: State = whole(json.loads(text))
+    return state
+
+
+def _digest(text: str, arrays: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        a = arrays[name]
+        digest.update(f"{name}{a.dtype.str}{a.shape}".encode())
+        digest.update(a.tobytes())
+    return digest.hexdigest()
+
+
+class Checkpoints:
+    """The checkpoints in a run folder: the last one, and the one before.
+
+    Args:
+        folder: the run folder.
+    """
+
+    NAMES = ("checkpoint.safetensors", "checkpoint-before.safetensors")
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write a checkpoint; the last one becomes the one before."""
+        last, before = self.NAMES
+        content = pack(state)
+        if (self.folder.path / last).exists():
+            self.folder.rename(last, before)
+        self.folder.write(last, content)
+
+    def tidy(self) -> None:
+        """Drop the checkpoint before the last, once a run is over."""
+        (self.folder.path / self.NAMES[1]).unlink(missing_ok=True)
+
+    def load(self, tell: Callable[[str], None] = lambda text: None) -> State:
+        """The last checkpoint that is whole.
+
+        Args:
+            tell: called with a message for every damaged one.
+
+        Raises:
+            CheckpointError: there is none, or all are damaged.
+        """
+        faults: list[tuple[str, Any]] = []
+        for name in self.NAMES:
+            path = Path(self.folder.path) / name
+            try:
+                state = unpack(path.read_bytes())
+            except (OSError, ValueError) as error:
+                fault = getattr(error, "strerror", None) or str(error)
+                if faults or not isinstance(error, FileNotFoundError):
+                    faults.append((name, verbatim(fault)))
+                else:
+                    faults.append((name, verbatim("there is none")))
+                continue
+            if faults:
+                tell(f"{faults[0][0]}: {faults[0][1]}; going on from the one before, {name}")
+            return state
+        raise CheckpointError(
+            f"resuming {self.folder.path}", "there is no checkpoint to go on from", operands=faults
+        )

@@ -1,0 +1,115 @@
+"""A recipe: all that is fixed before training starts, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wengert.data import Dataset, Parts
+from wengert.errors import UnknownNameError, verbatim
+from wengert.nn import Module
+from wengert.trace import Tensor
+
+__all__ = ["Recipe", "classification", "find"]
+
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to train, on what, and how.
+
+    Args:
+        name: what the command line calls it.
+        summary: one line for the list of recipes.
+        data: (task) -> the training, validation and test parts.
+        model: (generator, task, parts) -> a network with fresh weights, drawn from the generator.
+        loss: (network, *batch) -> the mean loss of a batch of the training part.
+        measure: (network, part) -> what is reported of a part, by name; "loss" or "accuracy" first.
+        optimizers: the optimizers that work here with their settings; the first is the default.
+        epochs: passes over the training part.
+        batch_size: examples per step.
+        run: other options that differ from `Options`' own, such as `{"clip_norm": 1.0}`.
+        task: the recipe's own options and their defaults, such as `{"text": ""}`, handed to `data`
+            and `model`.
+        weight: (*batch) -> how much a batch counts; the number of its examples if left out.
+        inputs: what pictures call an example.
+        schedule: how the learning rate goes on, one of `SCHEDULES`.
+        every: write and report every so many epochs.
+        draws: how many times to draw new weights if the problem is not solved at the end. With 1
+            the run ends after `epochs`; with more it also ends as soon as `solved` says so.
+        solved: (what `measure` said of the training part) -> whether that is the end.
+        show: (network, parts) -> lines to print at the end.
+        predict: (network, inputs) -> answers, for `wengert predict`.
+        sample: (network, parts, generator, prompt, length, temperature) -> text, for `wengert
+            sample`.
+    """
+
+    name: str
+    summary: str
+    data: Callable[[Mapping[str, Any]], Parts]
+    model: Callable[[np.random.Generator, Mapping[str, Any], Parts], Module]
+    loss: Callable[..., Any]
+    measure: Callable[[Module, Any], dict[str, float]]
+    optimizers: Mapping[str, Mapping[str, Any]]
+    epochs: int
+    batch_size: int
+    run: Mapping[str, Any] = field(default_factory=dict)
+    task: Mapping[str, Any] = field(default_factory=dict)
+    weight: Callable[..., float] | None = None
+    inputs: str = "inputs"
+    schedule: str = "constant"
+    every: int = 1
+    draws: int = 1
+    solved: Callable[[Mapping[str, float]], bool] = lambda measures: False
+    show: Callable[[Module, Parts], list[str]] | None = None
+    predict: Callable[[Module, NDArray[Any]], NDArray[Any]] | None = None
+    sample: Callable[..., str] | None = None
+
+
+def classification(
+    right: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.bool_]], batch: int = 4096
+) -> Callable[[Module, Any], dict[str, float]]:
+    """The measure of recipes whose answers are right or wrong: the share of right ones.
+
+    Args:
+        right: (predictions, labels) -> for each example, whether it is answered right.
+        batch: how many examples are looked at together.
+    """
+
+    def measure(model: Module, part: Dataset) -> dict[str, float]:
+        count = 0
+        for start in range(0, len(part), batch):
+            images, labels = part.batch(slice(start, start + batch))
+            count += int(right(model(Tensor(images)).numpy(), labels).sum())
+        return {"accuracy": count / len(part)}
+
+    return measure
+
+
+def find(kind: str, name: str, known: Mapping[str, V]) -> V:
+    """known[name], or an error that lists what there is.
+
+    Example:
+        >>> find("recipe", "digit", {"digits": 1, "xor": 2})  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        wengert.UnknownNameError: [WG302] recipe 'digit': there is no such recipe
+            known : digits, xor
+          fix: did you mean digits?
+          at:  ...
+    """
+    if name in known:
+        return known[name]
+    close = get_close_matches(name, known, n=1)
+    raise UnknownNameError(
+        f"{kind} {name!r}",
+        f"there is no such {kind}",
+        operands=[("known", verbatim(", ".join(known)))],
+        fix=f"did you mean {close[0]}?" if close else None,
+    )
