@@ -14,6 +14,8 @@
      ├─ LeafWriteError     RuntimeError    WG205  an in-place write to a leaf that is being recorded
      ├─ LevelError         RuntimeError    WG206  a value used outside the transform that made it
      ├─ KinkError          ArithmeticError WG207  a derivative asked for where there is none
+     ├─ NonFiniteGradientError ArithmeticError WG208  a gradient (or a value) that became nan or inf
+     ├─ ReplayError        RuntimeError    WG209  a checkpointed part that came out otherwise
      ├─ OptionError        ValueError      WG301  an option or a hyperparameter out of range
      ├─ UnknownNameError   LookupError     WG302  a recipe, optimizer or code that does not exist
      ├─ OutputError        OSError         WG303  a run folder that cannot be written
@@ -59,9 +61,11 @@ __all__ = [
     "MatrixError",
     "MissingExtraError",
     "NonFiniteError",
+    "NonFiniteGradientError",
     "NonScalarError",
     "OptionError",
     "OutputError",
+    "ReplayError",
     "ShapeError",
     "TapeExitError",
     "UnknownNameError",
@@ -71,6 +75,7 @@ __all__ = [
     "describe",
     "explain",
 ]
+
 
 def user_line() -> str:
     frame = user_frame(sys._getframe(1))
@@ -322,6 +327,41 @@ class KinkError(WengertError, ArithmeticError):
     """
 
     code = "WG207"
+
+
+class NonFiniteGradientError(WengertError, ArithmeticError):
+    """A gradient, or a value, that left the finite numbers inside `wg.debug()`.
+
+    The message says where the first bad number was born, the path from there to the parameter,
+    and whether the operation is finite when it is repeated in a higher precision: if so rounding
+    or overflow is to blame, if not the mathematics.
+
+        bad : np.log(wg.softmax(z))           # log(0) where the softmax has rounded to 0
+        good: wg.log_softmax(z)
+    """
+
+    code = "WG208"
+    parameter: str | None = None
+    op: str = ""
+    phase: str = ""  # "forward", "backward", "tangent" or "seed"
+    index: tuple[int, ...] | None = None
+    lane: tuple[int, ...] = ()
+    path: tuple[str, ...] = ()
+    replay: str = "unknown"  # or "precision", "mathematics"
+
+
+class ReplayError(WengertError, RuntimeError):
+    """A checkpointed part that did not come out the same when it ran again.
+
+    `wg.checkpoint` drops what a function computed and runs it once more for the backward pass. The
+    second run is compared with the first bit by bit; it differs when the function reads an array
+    that has changed since, or draws from a random generator that nobody knows of.
+
+        bad : wg.checkpoint(lambda x: x * table)(x); table += 1; loss.backward()
+        good: wg.checkpoint(lambda x, table: x * table)(x, table)
+    """
+
+    code = "WG209"
 
 
 class OptionError(WengertError, ValueError):

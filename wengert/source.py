@@ -6,10 +6,22 @@ import ast
 import linecache
 import os
 import sys
-from types import CodeType, FrameType
+from collections.abc import Mapping
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
-__all__ = ["GENERATED", "LIBRARY", "arguments", "place", "short", "source_of", "user_frame"]
+import numpy as np
+
+__all__ = [
+    "GENERATED",
+    "LIBRARY",
+    "arguments",
+    "place",
+    "short",
+    "source_of",
+    "user_frame",
+    "written",
+]
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _NUMPY = f"{os.sep}site-packages{os.sep}numpy{os.sep}"
@@ -59,7 +71,8 @@ def source_of(code: CodeType, lasti: int) -> str:
     """The text of the expression that one instruction evaluates; empty when there is no source."""
     for i, (line, end, start, stop) in enumerate(code.co_positions()):
         if 2 * i == lasti and None not in (line, end, start, stop):
-            assert line and end and start is not None
+            assert line is not None
+            assert end is not None
             lines = [linecache.getline(code.co_filename, n).encode() for n in range(line, end + 1)]
             lines[-1] = lines[-1][:stop]
             lines[0] = lines[0][start:]
@@ -67,91 +80,91 @@ def source_of(code: CodeType, lasti: int) -> str:
     return ""
 
 
-def arguments(text: str) -> list[str]:
+def arguments(text: str, scope: Mapping[str, Any] | None = None) -> list[str]:
     """How the operands of an expression are written: `a @ b` has a and b, `np.log(p)` has p.
 
-    A call of a method has the object first: `x.dot(w)` has x and w.
+    A call of an array's method has the array first: `x.dot(w)` has x and w. Nothing is said of
+    calls whose operands are not their arguments, such as that of a layer.
 
-    >>> arguments("np.matmul(x, w1.T)"), arguments("h @ w"), arguments("-(x + 1)")
-    (['np', 'x', 'w1.T'], ['h', 'w'], ['x + 1'])
+    >>> import numpy as np
+    >>> arguments("np.matmul(x, w1.T)", {"np": np}), arguments("h @ w"), arguments("-(x + 1)")
+    (['x', 'w1.T'], ['h', 'w'], ['x + 1'])
     """
     try:
         statement = ast.parse(text.strip()).body[0]
     except (SyntaxError, ValueError, IndexError):
         return []
-    nodes: list[ast.expr] = []
     if isinstance(statement, ast.AugAssign):
-        nodes = [statement.target, statement.value]
-    elif isinstance(statement, ast.Expr):
-        e = statement.value
-        if isinstance(e, ast.BinOp):
-            nodes = [e.left, e.right]
-        elif isinstance(e, ast.UnaryOp):
-            nodes = [e.operand]
-        elif isinstance(e, ast.Compare):
-            nodes = [e.left, *e.comparators]
-        elif isinstance(e, ast.Subscript):
-            nodes = [e.value, e.slice]
-        elif isinstance(e, ast.Call):
-            args = e.args
-            if len(args) == 1 and isinstance(args[0], ast.List | ast.Tuple):
-                args = args[0].elts  # np.stack([a, b])
-            if any(isinstance(a, ast.Starred) for a in args):
-                return []
-            nodes = [*args, *[k.value for k in e.keywords if k.arg]]
-            if isinstance(e.func, ast.Attribute):
+        return [ast.unparse(n) for n in (statement.target, statement.value)]
+    if not isinstance(statement, ast.Expr):
+        return []
+    e = statement.value
+    nodes: list[ast.expr] = []
+    if isinstance(e, ast.BinOp):
+        nodes = [e.left, e.right]
+    elif isinstance(e, ast.UnaryOp):
+        nodes = [e.operand]
+    elif isinstance(e, ast.Compare):
+        nodes = [e.left, *e.comparators]
+    elif isinstance(e, ast.Subscript):
+        nodes = [e.value]
+    elif isinstance(e, ast.Call):
+        nodes = [*e.args, *[k.value for k in e.keywords]]
+        if nodes and isinstance(nodes[0], ast.List | ast.Tuple):
+            nodes = [*nodes[0].elts, *nodes[1:]]  # np.stack([a, b])
+        if any(isinstance(n, ast.Starred) for n in nodes):
+            return []
+        if isinstance(e.func, ast.Attribute):
+            head = ast.unparse(e.func.value)
+            if not isinstance(look_up(head, scope or {}), ModuleType):
+                if not hasattr(np.ndarray, e.func.attr):
+                    return []
                 nodes.insert(0, e.func.value)
     return [ast.unparse(n) for n in nodes]
 
 
-def resolve(text: str, frame: FrameType) -> Any:
+def look_up(text: str, scope: Mapping[str, Any]) -> Any:
     """The object that a plain name, or an attribute of one, stands for; None for anything else."""
     first, *rest = text.split(".")
-    if not all(part.isidentifier() for part in (first, *rest)):
-        return None
-    value = frame.f_locals.get(first, frame.f_globals.get(first))
+    value = scope.get(first)
     for part in rest:
-        found = getattr(value, "__dict__", None) or {}
-        if part not in found:
-            return None
-        value = found[part]
+        value = getattr(value, "__dict__", {}).get(part)
     return value
 
 
 def written(frame: FrameType, operands: list[Any]) -> list[str]:
     """How the user wrote each operand in the expression that `frame` evaluates; "" when unsure.
 
-    An operand that a variable holds is found by identity. The others are told by their place, if
-    every variable among the places checked has the shape of its operand.
+    Operands are told by their places, if every variable among them has the shape of its operand;
+    failing that, one that a variable holds is found by identity.
     """
-    texts = arguments(source_of(frame.f_code, frame.f_lasti))
-    if not texts:
-        return [""] * len(operands)
-    values = {t: resolve(t, frame) for t in texts}
-    for lead in (0, 1):  # a method's object, or the module of a function, stands first
-        places = texts[lead : lead + len(operands)]
-        if len(places) == len(operands) and all(
-            _fits(values[t], t, x) for t, x in zip(places, operands)
-        ):
-            return places
-    return [next((t for t in texts if holds(values[t], x)), "") for x in operands]
-
-
-def holds(value: Any, x: Any) -> bool:
-    return value is not None and (
-        value is x or (hasattr(x, "shape") and getattr(value, "data", None) is x)
-    )
+    scope = {**frame.f_globals, **frame.f_locals}
+    texts = arguments(source_of(frame.f_code, frame.f_lasti), scope)
+    values = [look_up(t, scope) for t in texts]
+    n = len(operands)
+    if len(texts) >= n and all(map(_fits, values, texts, operands)):
+        return texts[:n]
+    found = []
+    for x in operands:
+        held = [t for t, v in zip(texts, values) if v is not None and hasattr(x, "shape")
+                and (v is x or getattr(v, "data", None) is x)]  # fmt: skip
+        found.append(held[0] if held else "")
+    return found
 
 
 def _fits(value: Any, text: str, x: Any) -> bool:
-    if value is None:
-        if text.isidentifier():
-            return False
-        try:
-            constant = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            return True  # an expression: its place must do
-        return not hasattr(x, "shape") or x.shape == () or isinstance(constant, list | tuple)
-    if hasattr(value, "shape") != hasattr(x, "shape"):
-        return not hasattr(x, "shape") or x.shape == ()
-    return not hasattr(x, "shape") or tuple(value.shape) == tuple(x.shape)
+    """Whether an operand may be what stands at its place."""
+    shape = getattr(x, "shape", None)
+    if value is not None:
+        return tuple(np.shape(value) if is_plain(value) else getattr(value, "shape", (-1,))) == (
+            tuple(shape or ())
+        )
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError):
+        return not text.isidentifier()
+    return not shape
+
+
+def is_plain(x: Any) -> bool:
+    return isinstance(x, int | float | complex | np.ndarray | np.generic)

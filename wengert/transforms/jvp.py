@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import trace, tree
-from ..errors import DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
 from ..ops.elementwise import mul, mul_mask
 from ..ops.index import Write
 from ..primitive import Constant
@@ -120,6 +120,8 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fals
     xs, structure = tree.flatten(primals if bundle else (primals,))
     dxs, other = tree.flatten(tangents if bundle else (tangents,))
     if structure != other:
+        dxs, other = reordered(structure, tangents if bundle else (tangents,), dxs, other)
+    if structure != other:
         raise ShapeError(
             "jvp(f, primals, tangents)",
             "primals and tangents differ in structure",
@@ -134,6 +136,8 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fals
             out, aux = out
         leaves, shape = tree.flatten(out)
         ys, dys = [], []
+        if trace.MODES and (watch := getattr(trace.HERE, "watch", None)) is not None:
+            watch.results(level, leaves)
         for y in leaves:
             y = looked(y)
             if isinstance(y, Tensor) and y.level is level:
@@ -147,6 +151,16 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fals
     value = tree.unflatten(shape, handed_out(ys, wrap))
     slope = tree.unflatten(shape, handed_out(dys, wrap))
     return (value, slope, lower(aux)) if has_aux else (value, slope)
+
+
+def reordered(shape: Any, x: Any, xs: list[Any], other: Any) -> tuple[list[Any], Any]:
+    """The leaves of x in the order of `shape`, where they differ in the order of dicts alone."""
+    try:
+        found = tree.flatten_up_to(shape, x)
+    except ArgumentError:
+        return xs, other
+    again = tree.structure(tree.unflatten(shape, found))
+    return (found, again) if again == shape else (xs, other)
 
 
 def dual(x: Any, dx: Any, level: Level) -> Tensor:

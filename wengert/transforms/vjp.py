@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
 
-from .. import tree
-from ..errors import DTypeError, NonScalarError, ShapeError
+from .. import trace, tree
+from ..errors import ArgumentError, DTypeError, NonScalarError, ShapeError, describe
 from ..owned import own
 from ..primitive import Linear, Rule
 from ..structural import cast, densify
 from ..trace import Leaf, Level, Node, Tensor, decay, getframe, looked, make, push, seq
 from ..types import dtype_of, is_inexact, shape_of
 from .conventions import chosen
-from .jvp import handed_out, inward, is_complex, lower
+from .jvp import handed_out, inward, is_complex, lower, reordered
 from .tape import Tape, disconnected, ones_like, sweep
 
 __all__ = ["grad", "value_and_grad", "vjp"]
@@ -26,13 +27,20 @@ class Recorded:
     """One run of f under a tape of its own: the output leaves, and the leaves they came from."""
 
     def __init__(
-        self, f: Callable[..., Any], xs: list[Any], build: Callable[[list[Any]], Any]
+        self,
+        f: Callable[..., Any],
+        xs: list[Any],
+        build: Callable[[list[Any]], Any],
+        names: Callable[[], list[str]] | None = None,
     ) -> None:
         self.wrap = any(isinstance(x, Tensor) for x in xs)
         self.xs = [own(inward(x)) for x in xs]
         with push(Tape) as level:
             self.level: Level = level
             self.leaves = [Leaf(level) for _ in xs]
+            if names is not None and trace.MODES:
+                for leaf, name in zip(self.leaves, names()):
+                    leaf.name = name
             self.out = build([make(x, n, level) for x, n in zip(self.xs, self.leaves)])
             if self.out.__class__ is not Tensor:
                 for y in tree.leaves(self.out):
@@ -96,13 +104,16 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """
     xs, structure = tree.flatten(primals)
     check_inputs("vjp", xs, tree.paths(structure))
-    run = Recorded(f, xs, lambda ts: f(*tree.unflatten(structure, ts)))
+    names = partial(leaf_names, f, range(len(primals)), structure)
+    run = Recorded(f, xs, lambda ts: f(*tree.unflatten(structure, ts)), names)
     out, aux = run.out if has_aux else (run.out, None)
     ys, shape = tree.flatten(out)
     values, nodes = zip(*[run.split(y) for y in ys]) if ys else ((), ())
 
     def pullback(cotangent: Any) -> Any:
         gs, other = tree.flatten(cotangent)
+        if other != shape:
+            gs, other = reordered(shape, cotangent, gs, other)
         if other != shape:
             raise ShapeError(
                 "pullback(cotangent)",
@@ -116,6 +127,65 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
 
     value = tree.unflatten(shape, handed_out(list(values), run.wrap))
     return (value, pullback, lower(aux)) if has_aux else (value, pullback)
+
+
+def chosen_arguments(what: str, f: Any, argnums: Any) -> tuple[tuple[int, ...], bool]:
+    """(the places to differentiate, whether it was one int)."""
+    if not callable(f):
+        raise ArgumentError(f"{what}(f)", f"f is a function, not {describe(f)}")
+    if isinstance(argnums, int | np.integer) and not isinstance(argnums, bool):
+        return (int(argnums),), True
+    listed = isinstance(argnums, tuple | list | range)
+    if listed and all(isinstance(n, int | np.integer) and type(n) is not bool for n in argnums):
+        return tuple(int(n) for n in argnums), False
+    if isinstance(argnums, str):
+        rule, fix_ = "argnums are places of arguments, not names", None
+    elif isinstance(argnums, bool) or listed or argnums is None:
+        rule, fix_ = "argnums is an int, or a tuple of ints", None
+    else:
+        called = getattr(f, "__name__", "f")
+        called = called if called.isidentifier() else "f"
+        shown = repr(argnums) if type(argnums) in (float, complex) else "x"
+        rule = f"wg.{what}(f) returns a function; the second argument is argnums, places like 0"
+        fix_ = f"wg.{what}({called})({shown})"
+    raise ArgumentError(f"{what}(f, argnums)", rule, operands=[("argnums", argnums)], fix=fix_)
+
+
+def places_of(what: str, nums: tuple[int, ...], args: Sequence[Any]) -> list[int]:
+    """Argument numbers that exist, counted from the front."""
+    if nums and not -len(args) <= min(nums) <= max(nums) < len(args):
+        raise ArgumentError(
+            f"{what}(f, argnums)",
+            f"argnums {', '.join(map(str, nums))} of {len(args)} positional arguments",
+            fix=None if args else "pass the arguments that are differentiated by position",
+        )
+    places = [n % len(args) for n in nums]
+    if len(set(places)) != len(places):
+        raise ArgumentError(
+            f"{what}(f, argnums)", f"{', '.join(map(str, nums))} names an argument twice"
+        )
+    return places
+
+
+def check_holomorphic(what: str, xs: list[Any], paths: list[str]) -> None:
+    for x, p in zip(xs, paths):
+        if not is_complex(x) and type(x) is not complex:
+            raise DTypeError(
+                f"{what}(f, holomorphic=True)",
+                "the derivative of a holomorphic function is taken at complex values",
+                operands=[("x" + p, x)],
+                fix="x.astype(complex)" if hasattr(x, "dtype") else "complex(x)",
+            )
+
+
+def holomorphic_value(what: str, y: Any) -> None:
+    if not is_complex(y):
+        raise DTypeError(
+            f"{what}(f, holomorphic=True)",
+            "the value of a holomorphic function is complex",
+            operands=[("value", y)],
+            fix=f"wg.{what}(f) for a real value",
+        )
 
 
 def fitting(g: Any, value: Any) -> Any:
@@ -135,6 +205,19 @@ def fitting(g: Any, value: Any) -> Any:
             operands=[("value", value), ("cotangent", g)],
         )
     return g if dtype_of(g) == dtype_of(value) or dtype_of(value) is None else cast(g, value.dtype)
+
+
+def leaf_names(f: Callable[..., Any], places: Iterable[int], structure: Any) -> list[str]:
+    """What the leaves of some positional arguments are called: `x`, `params['w']`, `m.weight`."""
+    try:
+        declared = list(inspect.signature(f).parameters.values())
+    except (TypeError, ValueError):
+        declared = []
+    names = []
+    for i, child in zip(places, structure.children):
+        plain = i < len(declared) and declared[i].kind <= inspect.Parameter.POSITIONAL_OR_KEYWORD
+        names += tree.paths(child, declared[i].name if plain else f"argument {i}")
+    return names
 
 
 def paths_of(structure: Any, one: bool) -> list[str]:
@@ -165,6 +248,7 @@ def value_and_grad(
     argnums: int | tuple[int, ...] = 0,
     has_aux: bool = False,
     allow_unused: bool = False,
+    holomorphic: bool = False,
 ) -> Callable[..., Any]:
     """A function that returns (f(x), grad f(x)), in one forward and one reverse pass.
 
@@ -173,8 +257,11 @@ def value_and_grad(
         argnums: which positional argument, or arguments, to differentiate.
         has_aux: f returns (value, aux); the result is then ((value, aux), gradient).
         allow_unused: return zeros where f does not depend on its arguments, instead of refusing.
+        holomorphic: f is complex differentiable, of complex arguments and with a complex value; the
+            result is its complex derivative f'(z).
 
     Raises:
+        ArgumentError: argnums is no place of an argument.
         NonScalarError: the value is not one number.
         DTypeError: an argument is not floating point.
         DisconnectedError: the value does not depend on the arguments at all; says where the path
@@ -184,18 +271,15 @@ def value_and_grad(
     >>> value_and_grad(lambda x: np.sum(x ** 3))(np.array([1.0, 2.0]))
     (np.float64(9.0), array([ 3., 12.]))
     """
-    one = isinstance(argnums, int)
-    nums = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    nums, one = chosen_arguments("value_and_grad", f, argnums)
 
     @wraps(f)
     def both(*args: Any, **kwargs: Any) -> Any:
-        if nums and not -len(args) <= min(nums) <= max(nums) < len(args):
-            raise NonScalarError("grad(f, argnums)", f"{nums} of {len(args)} positional arguments")
-        places = [n % len(args) for n in nums]
-        if len(set(places)) != len(places):
-            raise NonScalarError("grad(f, argnums)", f"{nums} names an argument twice")
+        places = places_of("grad", nums, args)
         xs, structure = tree.flatten(tuple(args[n] for n in places))
         check_inputs("grad", xs, paths_of(structure, one))
+        if holomorphic:
+            check_holomorphic("grad", xs, paths_of(structure, one))
 
         def run(ts: list[Any]) -> Any:
             full = list(args)
@@ -203,7 +287,7 @@ def value_and_grad(
                 full[n] = t
             return f(*full, **kwargs)
 
-        rec = Recorded(f, xs, run)
+        rec = Recorded(f, xs, run, partial(leaf_names, f, places, structure))
         out, aux = rec.out if has_aux else (rec.out, None)
         y, node = rec.split(out)
         name = getattr(f, "__name__", "f")
@@ -218,17 +302,20 @@ def value_and_grad(
                 operands=[("value", y)],
                 fix="np.sum or np.mean of it; or wg.jacobian for all the derivatives",
             )
-        if getattr(y, "dtype", None) is not None and y.dtype.kind == "c":
+        if holomorphic:
+            holomorphic_value("grad", y)
+        elif getattr(y, "dtype", None) is not None and y.dtype.kind == "c":
             raise NonScalarError(
                 f"grad({name})",
                 "a gradient is the derivative of one real number",
                 operands=[("value", y)],
-                fix="np.abs, np.real or np.imag of it; or wg.vjp for a complex cotangent",
+                fix="np.abs, np.real or np.imag of it; wg.grad(f, holomorphic=True) if f is complex "
+                "differentiable; or wg.vjp for a complex cotangent",
             )
         if node is None and not allow_unused:
             raise disconnected(f"grad({name})", f"the value of {name}", rec.level)
         gs = rec.pull([node], [ones_like(y) if node is not None else None], keep=False)
-        if chosen("complex") == "torch":
+        if chosen("complex") == "torch" and not holomorphic:
             gs = [np.conjugate(g) if g.dtype.kind == "c" else g for g in gs]
         g = tree.unflatten(structure, handed_out([densify(g) for g in gs], rec.wrap))
         (value,) = handed_out([y], rec.wrap)
@@ -242,6 +329,7 @@ def grad(
     argnums: int | tuple[int, ...] = 0,
     has_aux: bool = False,
     allow_unused: bool = False,
+    holomorphic: bool = False,
 ) -> Callable[..., Any]:
     """The gradient of f as a function. See `value_and_grad` for the arguments and errors.
 
@@ -250,8 +338,11 @@ def grad(
     array([0., 0., 0.])
     >>> grad(grad(lambda x: x ** 4))(2.0)
     np.float64(48.0)
+    >>> grad(lambda z: z ** 3, holomorphic=True)(1.0 + 1.0j)
+    np.complex128(6j)
     """
-    both = value_and_grad(f, argnums, has_aux, allow_unused)
+    chosen_arguments("grad", f, argnums)
+    both = value_and_grad(f, argnums, has_aux, allow_unused, holomorphic)
 
     @wraps(f)
     def gradient(*args: Any, **kwargs: Any) -> Any:
