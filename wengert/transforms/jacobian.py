@@ -15,8 +15,16 @@ from ..ops.linear import Reshape, moveaxis
 from ..structural import Masked
 from ..trace import Tensor, make, push
 from ..types import Shape, dtype_of, shape_of
-from .jvp import inward, jvp, outward
-from .vjp import Recorded, check_inputs, grad
+from .jvp import inward, jvp, lower, outward
+from .vjp import (
+    Recorded,
+    check_holomorphic,
+    check_inputs,
+    chosen_arguments,
+    grad,
+    holomorphic_value,
+    places_of,
+)
 from .vmap import Batched, VMap, unbatch
 
 __all__ = ["hessian", "hvp", "jacfwd", "jacobian", "jacrev"]
@@ -31,28 +39,45 @@ def basis(n: int, sizes: list[int], k: int, shape: Shape, dtype: Any, level: Any
     return Masked(make(e, 0, level, Batched), make(e != 0, 0, level, Batched))
 
 
-def jacfwd(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+def jacfwd(
+    f: Callable[..., Any],
+    argnums: int | tuple[int, ...] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+) -> Callable[..., Any]:
     """The Jacobian by forward mode: one batched tangent pass, a lane per input.
 
     Numerator layout: J has the value's shape, then the argument's:  J[i, j] = dy_i / dx_j.
     """
-    return _jacobian(f, argnums, _forward)
+    return _jacobian("jacfwd", f, argnums, _forward, has_aux, holomorphic)
 
 
-def jacrev(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+def jacrev(
+    f: Callable[..., Any],
+    argnums: int | tuple[int, ...] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+) -> Callable[..., Any]:
     """The Jacobian by reverse mode: one forward pass and one batched sweep, a lane per output.
 
     Numerator layout: J has the value's shape, then the argument's:  J[i, j] = dy_i / dx_j.
     """
-    return _jacobian(f, argnums, _reverse)
+    return _jacobian("jacrev", f, argnums, _reverse, has_aux, holomorphic)
 
 
-def jacobian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+def jacobian(
+    f: Callable[..., Any],
+    argnums: int | tuple[int, ...] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+) -> Callable[..., Any]:
     """The Jacobian J[i, j] = dy_i / dx_j, by whichever mode needs fewer passes.
 
     Args:
         f: a function of pytrees of arrays.
         argnums: which positional argument, or arguments, to differentiate.
+        has_aux: f returns (value, aux); the result is then (jacobian, aux).
+        holomorphic: f is complex differentiable, of complex arguments and with a complex value.
 
     Returns:
         a function of f's arguments: for each leaf of f's value, a tree like the argument, of arrays
@@ -63,33 +88,45 @@ def jacobian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Calla
     array([[2., 0.],
            [0., 4.]])
     """
-    return _jacobian(f, argnums, None)
+    return _jacobian("jacobian", f, argnums, _cheaper, has_aux, holomorphic)
 
 
-def _jacobian(f: Callable[..., Any], argnums: Any, mode: Any) -> Callable[..., Any]:
-    one = isinstance(argnums, int)
-    nums = (argnums,) if one else tuple(argnums)
+def _jacobian(
+    what: str, f: Callable[..., Any], argnums: Any, mode: Any, has_aux: bool, holomorphic: bool
+) -> Callable[..., Any]:
+    nums, one = chosen_arguments(what, f, argnums)
 
     @wraps(f)
     def jac(*args: Any, **kwargs: Any) -> Any:
-        places = [n % len(args) for n in nums]
+        places = places_of(what, nums, args)
         xs, structure = tree.flatten(tuple(args[n] for n in places))
-        check_inputs("jacobian", xs, tree.paths(structure))
+        check_inputs(what, xs, tree.paths(structure))
+        if holomorphic:
+            check_holomorphic(what, xs, tree.paths(structure))
+        kept: list[Any] = []
 
         def g(*ts: Any) -> Any:
             full = list(args)
             for n, t in zip(places, tree.unflatten(structure, ts)):
                 full[n] = t
-            return f(*full, **kwargs)
+            out = f(*full, **kwargs)
+            if has_aux:
+                out, aux = out
+                kept[:] = [aux]
+            if holomorphic:
+                for y in tree.leaves(out):
+                    holomorphic_value(what, y)
+            return out
 
         wrap = any(isinstance(x, Tensor) for x in xs)
         xs = [inward(x) for x in xs]
-        shape, rows = (mode or _cheaper)(g, xs)
+        shape, rows = mode(g, xs)
         outs = []
         for row in rows:
             leaf = tree.unflatten(structure, [outward(j, wrap) for j in row])
             outs.append(leaf[0] if one else leaf)
-        return tree.unflatten(shape, outs)
+        result = tree.unflatten(shape, outs)
+        return (result, lower(kept[0])) if has_aux else result
 
     return jac
 
@@ -141,7 +178,12 @@ def _reverse(f: Callable[..., Any], xs: list[Any], run: Recorded | None = None) 
     return shape, rows
 
 
-def hessian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+def hessian(
+    f: Callable[..., Any],
+    argnums: int | tuple[int, ...] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+) -> Callable[..., Any]:
     """The matrix of second derivatives  H[i, j] = d^2 f / dx_i dx_j, forward over reverse.
 
     >>> import numpy as np
@@ -149,7 +191,8 @@ def hessian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callab
     array([[ 6.,  0.],
            [ 0., 12.]])
     """
-    return jacfwd(grad(f, argnums, allow_unused=True), argnums)
+    slope = grad(f, argnums, has_aux, allow_unused=True, holomorphic=holomorphic)
+    return jacfwd(slope, argnums, has_aux, holomorphic)
 
 
 def hvp(f: Callable[..., Any], primals: Any, tangents: Any) -> Any:

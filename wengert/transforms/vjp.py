@@ -309,7 +309,7 @@ def value_and_grad(
                 f"grad({name})",
                 "a gradient is the derivative of one real number",
                 operands=[("value", y)],
-                fix="np.abs, np.real or np.imag of it; wg.grad(f, holomorphic=True) if f is complex "
+                fix="np.abs, np.real or np.imag of it; holomorphic=True if f is complex "
                 "differentiable; or wg.vjp for a complex cotangent",
             )
         if node is None and not allow_unused:
