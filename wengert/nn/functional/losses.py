@@ -1,4 +1,4 @@
-"""The functions behind the layers, and the losses."""
+"""Losses."""
 
 from __future__ import annotations
 
@@ -7,21 +7,10 @@ from typing import Any
 import numpy as np
 
 from wengert.errors import OptionError, ShapeError
-from wengert.ops.elementwise import gelu, relu, sigmoid, softplus, tanh
-from wengert.ops.road import cross_entropy, linear
+from wengert.ops.road import cross_entropy
 from wengert.types import shape_of
 
-__all__ = [
-    "cross_entropy",
-    "gelu",
-    "l1_loss",
-    "linear",
-    "mse_loss",
-    "relu",
-    "sigmoid",
-    "softplus",
-    "tanh",
-]
+__all__ = ["cross_entropy", "l1_loss", "mse_loss"]
 
 
 def mse_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Any:
