@@ -512,11 +512,8 @@ def bind(op: Any, *xs: Any) -> Any:
                 top = x.level
     if MODES and (trace := getattr(HERE, "trace", None)) is not None:
         for x in xs:
-            while isinstance(x, Tensor):
-                if x.level is EAGER:
-                    trace.lift(x)
-                    break
-                x = x.data
+            if isinstance(x, Tensor):
+                trace.touch(x)
     if top is not None:
         if top is not EAGER:
             xs = tuple([bare(x, top) for x in xs])

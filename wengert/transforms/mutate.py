@@ -214,8 +214,8 @@ def boxed(d: Any) -> Any:
 def updated(x: Tensor, op: Any, ufunc: Callable[..., Any], value: Any) -> Any:
     """The new data of a leaf, in its own buffer when nobody else holds it."""
     tracer = getattr(trace.HERE, "trace", None) if trace.MODES else None
-    if tracer is not None and x.level is trace.EAGER:
-        tracer.lift(x)
+    if tracer is not None:
+        tracer.wrote(x)
     d = x.data
     if d.__class__ is ndarray and isinstance(value, RAW):
         x.data = None

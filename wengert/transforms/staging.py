@@ -26,7 +26,14 @@ class Tracer:
         self.graph = Graph()
         self.touched: dict[int, tuple[Tensor, Any, Var, Any, Any]] = {}
 
-    def lift(self, t: Tensor) -> None:
+    def touch(self, t: Any) -> None:
+        """A tensor is about to be read: its array may stand some levels below."""
+        while isinstance(t, Tensor):
+            if t.level is trace.EAGER:
+                return self.wrote(t)
+            t = t.data
+
+    def wrote(self, t: Tensor) -> None:
         """First touch of an outside tensor: its array becomes an input of the graph."""
         if t.level is not trace.EAGER or not isinstance(t.data, RAW) or id(t) in self.touched:
             return

@@ -1,0 +1,660 @@
+"""Running a part of a program again, as it was: its inputs, its random numbers, its surroundings.
+
+The forward run of a part notes every tensor from outside at its first touch, and gives the tape a
+small handle in place of each array that it would keep. When the sweep asks for one of them, the
+part runs once more with everything put back as it stood, and each array goes to its handle as it
+comes. Only arrays are dropped: the nodes, and the tensors of other levels around an array, are
+those of the first run, so that a derivative of any order finds the graph that was recorded.
+
+What comes again is compared bit for bit with what was dropped, by a fingerprint of its bytes.
+"""
+
+from __future__ import annotations
+
+import random as plain_random
+import sys
+import threading
+import zlib
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import partial
+from operator import eq
+from types import FunctionType, MethodType, ModuleType
+from typing import Any
+from weakref import ref
+
+import numpy as np
+
+from .. import tree
+from ..errors import ReplayError, verbatim
+from ..owned import own
+from ..random import rewound, states
+from ..source import LIBRARY, place, user_frame
+from ..trace import (
+    EAGER,
+    HERE,
+    Leaf,
+    Level,
+    Node,
+    Tensor,
+    generation,
+    getframe,
+    lens,
+    make,
+    modes,
+    ndarray,
+    seq,
+    stack,
+)
+from ..types import Aval
+from .hooks import Packed, packing
+
+__all__ = ["Frame", "fingerprint", "run"]
+
+_MISSING = object()
+OPAQUE = frozenset("gGO")  # bytes that say nothing: padding of long doubles, addresses of objects
+
+
+def fingerprint(a: np.ndarray[Any, Any]) -> int:
+    """A number that differs, but by chance, when a bit of the array does.
+
+    Sums along both axes of the words, as a table: a changed bit changes one of each, and so do
+    elements that changed places. A checksum of those is many times faster than one of all.
+    """
+    if not a.flags.c_contiguous:
+        a = a.T if a.flags.f_contiguous else np.ascontiguousarray(a)
+    flat = a.reshape(-1).view(np.uint8)
+    if flat.size < 8192:
+        return zlib.crc32(flat)
+    words = flat[: flat.size // 8 * 8].view(np.uint64)
+    wide = 1 << words.size.bit_length() // 2
+    whole = words.size // wide * wide
+    table = words[:whole].reshape(-1, wide)
+    code = zlib.crc32(np.add.reduce(table, 0))
+    code = zlib.crc32(np.add.reduce(table, 1), code)
+    return zlib.crc32(flat[whole * 8 :], code)
+
+
+# ------------------------------------------------------------------ what stands around a part
+
+
+class Surroundings:
+    """What a function may draw from or change without being given it: streams, and attributes."""
+
+    def __init__(self, *roots: Any) -> None:
+        self.streams: list[Any] = []
+        self.attributes: list[tuple[Any, dict[str, Any]]] = []
+        self._look(list(roots))
+        mine, legacy, *others = states(self.streams)
+        self.saved = [mine, shared(legacy, _alike), *others]
+        self.plain = shared(plain_random.getstate(), eq)
+
+    def _look(self, todo: list[Any]) -> None:
+        seen: set[int] = set()
+        while todo and len(seen) < 10_000:
+            x = todo.pop()
+            if x is None or x.__class__ in _DULL or id(x) in seen:
+                continue
+            seen.add(id(x))
+            if isinstance(x, np.random.Generator):
+                self.streams.append(x)
+            elif isinstance(x, np.random.RandomState):
+                self.streams.append(_Legacy(x._bit_generator))  # type: ignore[attr-defined]
+            elif isinstance(x, np.random.BitGenerator):
+                self.streams.append(_Legacy(x))
+            elif isinstance(x, list | tuple | set | frozenset):
+                todo.extend(x)
+            elif isinstance(x, dict):
+                todo.extend(x.values())
+            elif isinstance(x, FunctionType):
+                if x.__code__.co_filename not in LIBRARY or x.__closure__:
+                    todo.extend(_reached(x))
+            elif isinstance(x, MethodType):
+                todo += [x.__func__, x.__self__]
+            elif isinstance(x, partial):
+                todo += [x.func, *x.args, *x.keywords.values()]
+            elif not isinstance(x, type | ModuleType | Tensor | ndarray):
+                space = getattr(x, "__dict__", None)
+                if space.__class__ is dict:
+                    self.attributes.append((x, dict(space)))
+                    todo.extend(space.values())
+                    call = getattr(type(x), "forward", None) or getattr(type(x), "__call__", None)
+                    todo.append(call)
+
+    @contextmanager
+    def again(self) -> Any:
+        """Inside, streams and attributes stand where they stood; afterwards where they were."""
+        now = [(x, dict(x.__dict__)) for x, _ in self.attributes]
+        plain = plain_random.getstate()
+        with rewound(self.saved, self.streams):
+            try:
+                plain_random.setstate(self.plain)
+                _assign(self.attributes)
+                yield
+            finally:
+                plain_random.setstate(plain)
+                _assign(now)
+
+
+_latest: dict[type, Any] = {}
+
+
+def shared(state: Any, alike: Callable[[Any, Any], bool]) -> Any:
+    """A large state that has not moved since it was last saved is kept once."""
+    last = _latest.get(type(state))
+    if last is not None and alike(last, state):
+        return last
+    _latest[type(state)] = state
+    return state
+
+
+def _alike(a: Any, b: Any) -> bool:
+    if a["state"].keys() != b["state"].keys():
+        return False
+    same = all(np.array_equal(a["state"][k], b["state"][k]) for k in a["state"])
+    return same and all(a[k] == b[k] for k in a if k != "state")
+
+
+class _Legacy:
+    """A bit generator that is not wrapped in a `Generator`, seen as one."""
+
+    def __init__(self, bit_generator: Any) -> None:
+        self.bit_generator = bit_generator
+
+
+_DULL = frozenset([int, float, complex, str, bytes, bool, Tensor, ndarray, np.dtype, type])
+
+
+def _reached(f: FunctionType) -> Any:
+    """The values that a function reaches by name: its closure, its defaults, its globals."""
+    for cell in f.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+    yield from f.__defaults__ or ()
+    yield from (f.__kwdefaults__ or {}).values()
+    if f.__code__.co_filename not in LIBRARY:
+        for name in _names(f.__code__):
+            yield f.__globals__.get(name)
+
+
+def _names(code: Any) -> Any:
+    yield from code.co_names
+    for c in code.co_consts:
+        if c.__class__ is code.__class__:
+            yield from _names(c)
+
+
+def _assign(attributes: list[tuple[Any, dict[str, Any]]]) -> None:
+    """Give objects the attributes they had; those that have not changed are left alone."""
+    for x, want in attributes:
+        space = x.__dict__
+        for name in [n for n in space if n not in want]:
+            del space[name]
+        for name, value in want.items():
+            if space.get(name, _MISSING) is not value:
+                space[name] = value
+
+
+# ------------------------------------------------------------------ tensors from outside
+
+
+class Note:
+    """How a tensor stood when it was first touched."""
+
+    __slots__ = ("cls", "data", "grad", "gradient", "level", "node", "ref", "store")
+
+    def __init__(self, t: Tensor, at: Any, hold: Callable[[Any], Any]) -> None:
+        self.ref = at
+        self.cls = type(t)
+        self.data = hold(t.data)
+        self.level = t.level
+        self.node = hold(t.node) if isinstance(t.node, Tensor | ndarray) else t.node
+        self.store = getattr(t, "store", _MISSING)
+        self.grad = t.node.grad if type(t.node) is Leaf else None
+        self.gradient = self.grad.data if isinstance(self.grad, Tensor) else None
+
+    def put(self) -> tuple[Tensor, Any]:
+        """The tensor as it stood, and how it stands now."""
+        t = self.ref()
+        now = None
+        if t is None:
+            t = make(None, None, self.level, self.cls)
+        else:
+            now = Note(t, self.ref, lambda x: x)
+        self._into(t)
+        return t, now
+
+    def _into(self, t: Tensor) -> None:
+        data, node = opened(self.data), opened(self.node)
+        if t.data is not data:
+            t.data = data
+        if t.node is not node:
+            t.node = node
+        if t.level is not self.level:
+            t.level = self.level
+        if t.__class__ is not self.cls:
+            t.__class__ = self.cls
+        if self.store is not _MISSING:
+            t.store = self.store
+        elif hasattr(t, "store"):
+            del t.store
+        if type(self.node) is Leaf:
+            self.node.grad = self.grad
+            if isinstance(self.grad, Tensor):
+                self.grad.data = self.gradient
+
+    def back(self, t: Tensor, then: Note) -> None:
+        """Give t its present state again; windows on it look again if it was written."""
+        written = generation(t)
+        was = then.store if then.store.__class__ is int else 0
+        self._into(t)
+        if written != was:
+            t.store = max(written, generation(t)) + 1
+
+
+class Watcher:
+    """Sees every tensor that a run touches, and notes those that stood outside."""
+
+    def __init__(self, frame: Frame, old: Any) -> None:
+        self.frame, self.old = frame, old
+        self.notes: dict[int, Note] = {}
+        self.born = seq()
+
+    def touch(self, t: Tensor) -> None:
+        if self.old is not None:
+            self.old.touch(t)
+        node = t.node
+        key = id(t)
+        taped = node.__class__ is Node or node.__class__ is Leaf
+        if key in self.notes or taped and node.seq < self.born:
+            return
+        window = lens(t)
+        if window is not None:
+            self.touch(window[0])
+        notes = self.notes
+        # a tensor that dies inside was made inside, or only lent
+        at = ref(t, lambda _: notes.pop(key, None))
+        notes[key] = Note(t, at, self.frame.hold if taped else self.frame.save)
+
+    def wrote(self, t: Tensor) -> None:
+        self.touch(t)
+        self.frame.last = None
+        if self.old is not None:
+            self.old.wrote(t)
+
+    def result(self) -> list[Note]:
+        alive = [(n, t) for n in list(self.notes.values()) if (t := n.ref()) is not None]
+        self.notes.clear()
+        for n, t in alive:
+            n.ref = ref(t)  # without the callback, which made a circle
+        return [n for n, _ in alive]
+
+
+class _Blind:
+    """The watcher of a second run: everything has been noted."""
+
+    def touch(self, t: Tensor) -> None: ...
+
+    def wrote(self, t: Tensor) -> None: ...
+
+
+# ------------------------------------------------------------------ arrays inside tensors
+
+
+class Shell:
+    """A tensor of some level whose arrays are packed."""
+
+    __slots__ = ("cls", "data", "level", "node")
+
+    def __init__(self, cls: Any, data: Any, node: Any, level: Level) -> None:
+        self.cls, self.data, self.node, self.level = cls, data, node, level
+
+
+def packed(x: Any, pack: Callable[[Any], Any]) -> Any:
+    """x with every plain array in it packed: a tensor keeps its node and its level."""
+    if x.__class__ is ndarray:
+        return pack(x)
+    if isinstance(x, Tensor):
+        if lens(x) is not None:
+            x = make(x.data, x.node, x.level, Tensor if x.level.cls is Tensor else type(x))
+        data = packed(x.data, pack)
+        node = x.node
+        if isinstance(node, Tensor | ndarray):
+            node = packed(node, pack)
+        if data is not x.data or node is not x.node:
+            return Shell(type(x), data, node, x.level)
+    elif x.__class__ is tuple:
+        return tuple([packed(v, pack) for v in x])
+    return x
+
+
+def opened(x: Any) -> Any:
+    """The inverse of `packed`."""
+    if x.__class__ is Shell:
+        return make(opened(x.data), opened(x.node), x.level, x.cls)
+    if isinstance(x, Packed):
+        return opened(x.unpack())
+    if x.__class__ is tuple:
+        return tuple([opened(v) for v in x])
+    return x
+
+
+class Whole(Packed):
+    """A residual in which something was packed."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: Any) -> None:
+        self.parts = parts
+
+    def unpack(self) -> Any:
+        return opened(self.parts)
+
+
+# ------------------------------------------------------------------ a part
+
+
+class Kept(Packed):
+    """Where an array was that comes again."""
+
+    __slots__ = ("fixed", "frame", "value")
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self.value: Any = None
+        self.fixed = False
+
+    def unpack(self) -> Any:
+        with self.frame.lock:
+            if self.value is None:
+                self.frame.again()
+            value = self.value
+            if not self.fixed:
+                self.value = None
+            return value
+
+
+class Slot:
+    """What is known of a dropped array: its handle, and what must come again."""
+
+    __slots__ = ("array", "aval", "code", "handle", "name", "op")
+
+    def __init__(
+        self, handle: Any, op: Any, name: str, aval: Aval, code: int = 0, array: Any = None
+    ) -> None:
+        self.handle, self.op, self.name, self.aval, self.code = handle, op, name, aval, code
+        self.array = array  # weakly, while it lives
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.op!r}, {self.aval!r}" if self.op else f"{self.aval!r}"
+
+
+class _Done(BaseException):
+    """Everything that was asked for has come."""
+
+
+class _Diverged(BaseException):
+    def __init__(self, k: int, came: Any, code: int | None, at: str) -> None:
+        self.k, self.came, self.code, self.at = k, came, code, at
+
+
+Policy = Callable[[Any, str, Aval], Any]
+
+
+class Frame(packing):
+    """One run of a function whose arrays are dropped and come again."""
+
+    def __init__(self, f: Callable[..., Any], args: Any, kwargs: Any, policy: Any) -> None:
+        self.f, self.policy = f, policy
+        self.lock = threading.RLock()
+        self.slots: list[Slot | None] = []
+        self.last: Any = None  # (the latest array, its fingerprint)
+        self.held: dict[int, tuple[Any, int]] = {}  # (array, how many slots there were)
+        self.chosen: dict[int, Any] = {}  # what was kept by its name
+        packers = HERE.__dict__.get("packers")
+        self.outer = packers[-1] if packers else None
+        self.bytes = 0
+        self.here = _copied(HERE.__dict__)
+        self.around = Surroundings(f, args, kwargs)
+        old = getattr(HERE, "trace", None)
+        self.watcher: Any = Watcher(self, old)
+        leaves, self.structure = tree.flatten((args, kwargs))
+        self.leaves = [self._argument(x) for x in leaves]
+        self.notes: list[Note] = []
+
+    def _argument(self, x: Any) -> Any:
+        if isinstance(x, Tensor):
+            self.watcher.touch(x)
+            found = self.watcher.notes.get(id(x))
+            return found or Note(x, ref(x), self.hold)
+        if x.__class__ is ndarray:
+            mine = own(x) if x.flags.c_contiguous else x.copy("K")
+            return _Copied(mine if self.outer is None else self.save(mine))
+        return x
+
+    # ---- the first run
+    def save(self, x: Any) -> Any:
+        """What the frame keeps of an input: given on to whoever packs around it."""
+        outer = self.outer
+        return x if outer is None else packed(x, lambda a: outer.pack(None, "input", a))
+
+    def hold(self, x: Any) -> Any:
+        """The same for an input that need not be packed when it is a residual."""
+        kept = self.save(x)
+
+        def known(a: Any) -> Any:
+            self.held.setdefault(id(a), (a, len(self.slots)))
+            return a
+
+        if kept is x:
+            packed(x, known)
+        return kept
+
+    def pack(self, rule: Any, name: str, value: Any) -> Any:
+        op = rule and rule.op
+        if value.__class__ is ndarray:
+            return self._pack(value, op, name)
+        parts = packed(value, lambda a: self._pack(a, op, name))
+        return value if parts is value else Whole(parts)
+
+    def _pack(self, a: Any, op: Any, name: str) -> Any:
+        if id(a) in self.held or a.dtype.char in OPAQUE:
+            return a
+        if id(a) in self.chosen:
+            self.slots.append(None)
+            return a
+        keep = self.policy is not None and self.policy(op, name, Aval.of(a))
+        if keep:
+            self.slots.append(None)
+            return keep(a) if callable(keep) else a
+        if self.last is not None and self.last[0]() is a:
+            code = self.last[1]
+        else:
+            code = fingerprint(a)
+            self.last = ref(a), code
+            self.bytes += a.nbytes
+        handle = Kept(self)
+        self.slots.append(Slot(ref(handle), op, name, Aval.of(a), code, ref(a)))
+        return handle
+
+    def named(self, a: Any, name: str) -> None:
+        """A value has been given a name: it is kept if the policy says so."""
+        if self.policy is not None and self.policy(None, name, Aval.of(a)):
+            self.chosen[id(a)] = a
+            for k, slot in enumerate(self.slots):
+                if slot is not None and slot.array() is a and (handle := slot.handle()) is not None:
+                    handle.value, handle.fixed = a, True
+                    self.slots[k] = None
+
+    def first(self, args: Any, kwargs: Any) -> Any:
+        old = getattr(HERE, "trace", None)
+        HERE.trace = self.watcher
+        modes(1)
+        try:
+            with self:
+                return self.f(*args, **kwargs)
+        finally:
+            modes(-1)
+            HERE.trace = old
+            self.notes = self.watcher.result()
+            self.watcher = self.last = None
+
+    # ---- the second
+    def again(self) -> None:
+        """Run the function once more and fill every handle that somebody still holds."""
+        try:
+            self._again()
+        except _Diverged as wrong:
+            error = self._error(wrong)
+        else:
+            return
+        raise error
+
+    def _again(self) -> None:
+        live = [k for k, s in enumerate(self.slots) if s is not None and s.handle() is not None]
+        catcher = Catcher(self, live[-1] if live else -1)
+        notes = self.notes if self.watcher is None else list(self.watcher.notes.values())
+        undo: list[tuple[Tensor, Note, Any]] = []
+        here = HERE.__dict__
+        now = dict(here)
+        levels = [x for level in self.here.get("stack", ()) for x in (level, level._ambient)]
+        sleeping = [x for x in levels if x is not None and not x.alive]
+        try:
+            here.clear()
+            here.update(_copied(self.here))
+            HERE.trace = _Blind()
+            HERE.replaying = True
+            modes(1)
+            for level in sleeping:
+                level.alive = True
+            given = {}
+            for note in notes:
+                if note.ref() is not None:
+                    t, was = note.put()
+                    undo.append((t, note, was))
+                    given[id(note)] = t
+            leaves = [given[id(x)] if id(x) in given else taken(x) for x in self.leaves]
+            args, kwargs = tree.unflatten(self.structure, leaves)
+            del leaves
+            with self.around.again(), catcher:
+                self.f(*args, **kwargs)
+        except _Done:
+            pass
+        finally:
+            for t, note, was in reversed(undo):
+                was.back(t, note)
+            for level in sleeping:
+                level.alive = False
+            modes(-1)
+            here.clear()
+            here.update(now)
+        if catcher.n <= catcher.end:
+            raise _Diverged(catcher.n, None, None, "")
+
+    def _error(self, wrong: _Diverged) -> ReplayError:
+        slot = self.slots[wrong.k]
+        name = getattr(self.f, "__qualname__", type(self.f).__name__)
+        operands = [("first run", verbatim(slot)), ("second run", verbatim(wrong.came or "ended"))]
+        fix = None
+        if wrong.code is None:
+            rule = "the second run took another path than the first"
+        else:
+            rule = "the second run computed other numbers than the first"
+        try:
+            self._again()
+            other: Any = None
+        except _Diverged as third:
+            other = third
+        same = other is not None and (other.k, str(other.came), other.code) == (
+            wrong.k, str(wrong.came), wrong.code,
+        )  # fmt: skip
+        if same:
+            fix = (
+                "a value from outside that the function reads has changed since; "
+                "pass it as an argument, or change a copy of it"
+            )
+        else:
+            fix = (
+                "the function differs from run to run: let it draw from wg.random.default() or "
+                "from a numpy.random.Generator that it is given"
+            )
+        return ReplayError(
+            f"checkpoint({name})", rule, operands=operands, fix=fix, at=wrong.at or None
+        )
+
+
+class Catcher(packing):
+    """Takes the arrays of a second run, in the order of the first."""
+
+    def __init__(self, frame: Frame, end: int) -> None:
+        self.frame, self.end, self.n = frame, end, 0
+        self.last: Any = (None, 0)
+
+    def named(self, a: Any, name: str) -> None: ...
+
+    def pack(self, rule: Any, name: str, value: Any) -> Any:
+        op = rule and rule.op
+        packed(value, lambda a: self._catch(a, op, name))
+        return value
+
+    def _catch(self, a: Any, op: Any, name: str) -> Any:
+        frame = self.frame
+        k = self.n
+        if a.dtype.char in OPAQUE or id(a) in frame.held and frame.held[id(a)][1] <= k:
+            return a
+        self.n += 1
+        slot = frame.slots[k] if k < len(frame.slots) else None
+        if slot is not None:
+            came = Slot(None, op, name, Aval.of(a))
+            handle = slot.handle()
+            code: int | None = None
+            if str(came) == str(slot) and handle is not None:
+                if self.last[0] is not a:
+                    self.last = a, fingerprint(a)
+                code = self.last[1]
+            if str(came) != str(slot) or handle is not None and code != slot.code:
+                where = user_frame(getframe(2))
+                raise _Diverged(k, came, code, place(where.f_code, where.f_lasti))
+            if handle is not None and handle.value is None:
+                handle.value = a
+        if k == self.end:
+            raise _Done
+        return a
+
+
+class _Copied:
+    """A plain array among the arguments: every run gets a copy of its own."""
+
+    __slots__ = ("kept",)
+
+    def __init__(self, kept: Any) -> None:
+        self.kept = kept
+
+    def take(self) -> Any:
+        return opened(self.kept).copy("K")
+
+
+def taken(x: Any) -> Any:
+    """An argument for a second run."""
+    if x.__class__ is _Copied:
+        return x.take()
+    return x.put()[0] if x.__class__ is Note else x
+
+
+def _copied(space: dict[str, Any]) -> dict[str, Any]:
+    return {k: v.copy() if v.__class__ in (list, dict) else v for k, v in space.items()}
+
+
+def staging() -> bool:
+    """Whether a graph is being traced: what is recomputed there, its compiler decides."""
+    tracer = getattr(HERE, "trace", None)
+    return tracer is not None and hasattr(tracer, "graph")
+
+
+def run(f: Callable[..., Any], args: Any, kwargs: Any, policy: Any = None) -> Any:
+    """f(*args, **kwargs), whose residuals are dropped and computed again when they are needed."""
+    if staging():
+        return f(*args, **kwargs)
+    return Frame(f, args, kwargs, policy).first(args, kwargs)
