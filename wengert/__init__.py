@@ -21,12 +21,15 @@ from .ops.road import cross_entropy
 from .trace import Tensor, enable_grad, no_grad
 from .transforms.conventions import conventions
 from .transforms.jacobian import hessian, hvp, jacfwd, jacobian, jacrev
+from .transforms.hooks import Handle
 from .transforms.jvp import jvp
+from .transforms.methods import backward as _backward
 from .transforms.vjp import grad, value_and_grad, vjp
 from .transforms.vmap import vmap
 from .version import __version__
 
 __all__ = [
+    "Handle",
     "Tensor",
     "WengertError",
     "__version__",
@@ -84,13 +87,21 @@ _LATER = (
     "viz",
 )
 _HOMES = {  # where a name is found once somebody asks for it
-    "transforms.hooks": ("Handle",),
     "transforms.residuals": ("save_on_disk", "saved_tensors_hooks"),
-    "transforms.custom": ("custom_jvp", "custom_vjp", "external", "stop_gradient"),
+    "transforms.custom": ("custom_jvp", "custom_vjp", "stop_gradient"),
+    "transforms.external": ("external",),
     "transforms.linearize": ("linear_transpose", "linearize"),
     "transforms.gradient_tape": ("GradientTape",),
     "transforms.variable": ("Variable",),
-    "transforms.collective": ("pmean", "psum"),
+    "transforms.collective": (
+        "all_gather",
+        "axis_index",
+        "axis_size",
+        "pmax",
+        "pmean",
+        "pmin",
+        "psum",
+    ),
     "transforms.checkpoint": ("checkpoint", "checkpoint_name", "checkpoint_sequential"),
     "transforms.budget": ("memory_budget",),
     "transforms.control": ("cond", "fori_loop", "map", "scan", "switch", "while_loop"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import wraps
 from typing import Any
 
@@ -30,18 +30,19 @@ class Batched(Tensor):
         return isinstance(self.data, Tensor) and self.data.recorded()
 
     def recorded(self) -> bool:
-        return True
+        return self.node is not None or self.requires_grad
 
 
 class VMap(Level):
-    """One batch axis, of n lanes."""
+    """One batch axis, of n lanes; `name` is what collectives call it."""
 
-    __slots__ = ("n",)
+    __slots__ = ("n", "name")
     cls = Batched
 
-    def __init__(self, depth: int, n: int) -> None:
+    def __init__(self, depth: int, n: int, name: Hashable = None) -> None:
         Level.__init__(self, depth)
         self.n = n
+        self.name = name
 
     def shape(self, t: Tensor) -> Shape:
         s = shape_of(t.data)
@@ -64,6 +65,8 @@ class VMap(Level):
             mine = isinstance(x, Tensor) and x.level is self
             values.append(x.data if mine else x)
             dims.append(x.node if mine else None)
+        if getattr(op, "axis", None) is self:
+            return op.across(self, values[0], dims[0])
         lanes = None if all(d is None for d in dims) else 0
         y = op(*values) if lanes is None else op.batch(values, dims)
         if op.outputs > 1:
@@ -90,7 +93,13 @@ class VMap(Level):
         return make(d, t.node, self, Batched)
 
 
-def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+def vmap(
+    f: Callable[..., Any],
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    axis_name: Hashable = None,
+    axis_size: int | None = None,
+) -> Callable[..., Any]:
     """Apply f to every slice of its arguments along an axis, and stack the results.
 
     Args:
@@ -99,6 +108,8 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
             (the argument is the same in every lane) per argument, or pytrees of those. Dicts are
             matched by their keys; one that stands alone is that of the single argument.
         out_axes: where the batch axis goes in the results, in the same manner.
+        axis_name: what `wg.psum` and the other collectives call the batch axis.
+        axis_size: its length, where no argument has it.
 
     Raises:
         ArgumentError: the batch axes have different lengths, an axis does not exist, or the axes
@@ -116,12 +127,12 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         axes = _axes(in_axes, args, structure, len(tree.leaves(kwargs)))
         wrap = any(isinstance(x, Tensor) for x in leaves)
         leaves = [inward(x) for x in leaves]
-        n = _lanes(leaves, axes, _names(structure))
-        with push(VMap, n) as level:
+        n = _lanes(leaves, axes, _names(structure), axis_size)
+        with push(VMap, n, axis_name) as level:
             lanes = []
             for x, a in zip(leaves, axes):
                 if a is None:
-                    lanes.append(x)
+                    lanes.append(shared(x, level))
                 else:
                     x = moveaxis(x, a % len(shape_of(x)), 0)
                     lanes.append(make(x, 0, level, Batched))
@@ -133,6 +144,13 @@ def vmap(f: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable
         return tree.unflatten(shape, handed_out(ys, wrap))
 
     return mapped
+
+
+def shared(x: Any, level: Level) -> Any:
+    """An argument that all lanes share. A copy of an array may be written with batched values."""
+    if type(x) is np.ndarray and x.ndim and x.dtype.kind in "fc":
+        return make(x, None, level, Batched)
+    return x
 
 
 def unbatch(y: Any, level: Any, axis: int | None = 0, path: str = "result") -> Any:
@@ -194,7 +212,9 @@ def _spread(what: str, axes: Any, structure: Any, path: str) -> list[int | None]
     """One axis for each leaf, out of an int, None, or a tree that is a prefix of the structure."""
     if axes is None or isinstance(axes, int | np.integer):
         return [None if axes is None else int(axes)] * structure.size
-    keys = structure.aux if structure.kind is dict else [k.strip("[].") for k in structure.keys]
+    keys = tree.keys_of(structure)
+    if keys is None:
+        keys = tuple([k.strip("[].") for k in structure.keys])
     if isinstance(axes, dict) and structure.kind not in (list, tuple, None):
         _same_keys(what, axes, keys, path)
         items = [axes[k] for k in keys]
@@ -230,7 +250,7 @@ def _same_keys(what: str, axes: dict[Any, Any], keys: Any, path: str) -> None:
         )
 
 
-def _lanes(xs: list[Any], axes: list[int | None], paths: list[str]) -> int:
+def _lanes(xs: list[Any], axes: list[int | None], paths: list[str], n: int | None = None) -> int:
     sizes: dict[str, int] = {}
     for x, a, p in zip(xs, axes, paths):
         if a is not None:
@@ -240,8 +260,12 @@ def _lanes(xs: list[Any], axes: list[int | None], paths: list[str]) -> int:
                     "vmap(f, in_axes)", f"axis {a} does not exist", operands=[(p, x)]
                 )
             sizes[p] = s[a]
+    if n is not None:
+        sizes = {"axis_size": n, **sizes}
     if not sizes:
-        raise ArgumentError("vmap(f, in_axes)", "no argument has a batch axis")
+        raise ArgumentError(
+            "vmap(f, in_axes)", "no argument has a batch axis", fix="vmap(f, axis_size=n)"
+        )
     if len(set(sizes.values())) > 1:
         text = ", ".join(f"{p}: {n}" for p, n in sizes.items())
         raise ArgumentError("vmap(f)", f"batch axes of different lengths: {text}")
