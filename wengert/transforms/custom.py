@@ -16,7 +16,7 @@ from .. import tree
 from ..errors import ArgumentError, ShapeError, UnsupportedError, verbatim
 from ..trace import Tensor, looked
 from ..types import RAW, Array, is_inexact, shape_of
-from .law import LOST, Law, apply, as_tensor, by_columns, plainly, tangent_zero, transpose
+from .law import LOST, Law, apply, as_tensor, by_columns, filled, plainly, tangent_zero, transpose
 from .vmap import Batched
 
 __all__ = ["custom_jvp", "custom_vjp", "stop_gradient"]
@@ -131,9 +131,9 @@ class Ruled(Law):
             )  # fmt: skip
         return got
 
-    def push(self, xs: list[Array], dxs: list[Array], ys: list[Array]) -> list[Array | None]:
+    def push(self, xs: list[Array], dxs: list[Array | None], ys: list[Array]) -> list[Array | None]:
         self.need()
-        return list(plainly(self, self.tangents, xs, dxs, ys))
+        return list(plainly(self, self.tangents, xs, filled(dxs, xs), ys))
 
     def pull(
         self, xs: list[Array], gs: list[Array], live: tuple[int, ...], residuals: Any
@@ -209,10 +209,6 @@ class Ruled(Law):
                 "it is being differentiated, and no rule was given",
                 fix=f"{self.name}.defjvp(rule) or {self.name}.defvjp(fwd, bwd)",
             )
-
-
-def filled(ds: list[Array | None], xs: list[Array]) -> list[Array]:
-    return [tangent_zero(x) if d is None else d for d, x in zip(ds, xs)]
 
 
 class CustomFunction:
@@ -332,20 +328,7 @@ class CustomFunction:
                         f"fwd and the function give different values (output {i})",
                         operands=[("function", verbatim(str(b))), ("fwd", verbatim(str(a)))],
                     )
-        rng = np.random.default_rng(0)
-        dxs = [random_like(x, rng) for x in points]
-        gs = [random_like(y, rng) for y in ys]
-        dys = law.push(points, dxs, ys)
-        gxs = law.pull(points, gs, tuple(range(len(points))), residuals)
-        a, b = pairing(gs, dys), pairing(gxs, dxs)
-        size = max(pairing(gs, dys, True), pairing(gxs, dxs, True))
-        if np.isfinite(size) and abs(a - b) > tolerance(ys + points, rtol) * size:
-            raise ArgumentError(
-                f"the rules of {self.name}",
-                "jvp and vjp disagree: <gy, J dx> is not <J^T gy, dx>",
-                operands=[("<gy, J dx>", a), ("<J^T gy, dx>", b)],
-                fix="wg.testing.check_grads(f, *args) says which of them the differences support",
-            )
+        agreement(law, points, ys, residuals, rtol)
         self.checked = True
 
 
@@ -365,6 +348,26 @@ def bottom(x: Array) -> Any:
             return None
         x = x.data
     return None if hasattr(x, "graph") else np.asarray(x)
+
+
+def agreement(
+    law: Law, xs: list[Array], ys: list[Array], residuals: Any = None, rtol: float | None = None
+) -> None:
+    """Refuse a pair of rules that are not each other's transpose, by one random projection."""
+    rng = np.random.default_rng(0)
+    dxs = [random_like(x, rng) for x in xs]
+    gs = [random_like(y, rng) for y in ys]
+    dys = law.push(xs, list(dxs), ys)
+    gxs = law.pull(xs, gs, tuple(range(len(xs))), residuals)
+    a, b = pairing(gs, dys), pairing(gxs, dxs)
+    size = max(pairing(gs, dys, True), pairing(gxs, dxs, True))
+    if np.isfinite(size) and abs(a - b) > tolerance(ys + xs, rtol) * size:
+        raise ArgumentError(
+            f"the rules of {law.name}",
+            "jvp and vjp disagree: <gy, J dx> is not <J^T gy, dx>",
+            operands=[("<gy, J dx>", a), ("<J^T gy, dx>", b)],
+            fix="wg.testing.check_grads(f, args) says which of them the differences support",
+        )
 
 
 def random_like(x: Array, rng: Any) -> Array:

@@ -39,17 +39,19 @@ LOST = (TapeExitError, LevelError, UnsupportedError)  # code for plain arrays me
 class Law:
     """A function of flat lists of arrays, with its derivatives.
 
-    `call` gives the value; `push` and `pull` are linear in their last list, where None is zero.
+    `call` gives the value; `push` is linear in the tangents and `pull` in the cotangents, where
+    None is zero, in the result too.
     """
 
     name = "custom"
     opaque = False  # its value can be had from plain arrays alone
+    materialize = True  # cotangents that are missing come as zeros, not None
 
     def call(self, xs: list[Array], want: bool) -> tuple[list[Array], tree.Tree, Any]:
         """(outputs, their structure, residuals): residuals are wanted for a pull to come."""
         raise NotImplementedError
 
-    def push(self, xs: list[Array], dxs: list[Array], ys: list[Array]) -> list[Array | None]:
+    def push(self, xs: list[Array], dxs: list[Array | None], ys: list[Array]) -> list[Array | None]:
         raise NotImplementedError
 
     def pull(
@@ -116,6 +118,7 @@ class Custom(Primitive):
             avals = self.infer(*[x.aval if hasattr(x, "aval") else Aval.of(x) for x in xs])
             self.like = list(avals) if isinstance(avals, tuple) else [avals]
             self.outputs = len(self.like)  # type: ignore[misc]
+            self.out = tree.flatten([0] * self.outputs)[1]
             return graph.emit(self, xs)
         ys, self.out, _ = self.law.call([as_tensor(x) for x in xs], False)
         return self.settle([as_variable(y) for y in ys])
@@ -125,8 +128,7 @@ class Custom(Primitive):
 
     def push(self, xs: list[Array], dxs: list[Array | None], y: Array) -> Any:
         ys = [y] if self.outputs == 1 else list(y)
-        slopes = self.law.push(xs, [d if d is not None else tangent_zero(x)
-                                    for x, d in zip(xs, dxs)], ys)  # fmt: skip
+        slopes = self.law.push(xs, dxs, ys)
         out = [None if d is None or not is_inexact(dtype_of(v)) else cast_to(d, v)
                for d, v in zip(slopes, ys)]  # fmt: skip
         return out[0] if self.outputs == 1 else tuple(out)
@@ -159,7 +161,11 @@ class Light:
 
 def pull(g: Any, op: Custom, live: tuple[int, ...], xs: Sequence[Array]) -> tuple[Array, ...]:
     parts = [g] if op.outputs == 1 else list(g)
-    gs = [np.zeros(a.shape, a.dtype) if g is None else densify(g) for g, a in zip(parts, op.like)]
+    fill = op.law.materialize
+    gs = [
+        np.zeros(a.shape, a.dtype) if g is None and fill else densify(g)
+        for g, a in zip(parts, op.like)
+    ]
     # residuals of plain arrays are constants to every other level: those compute them again
     plain = not any(isinstance(x, Tensor) or hasattr(x, "graph") for x in xs)
     got = op.law.pull(list(xs), gs, live, op.residuals if plain else None)
@@ -175,6 +181,10 @@ def cast_to(d: Array, x: Array) -> Array:
 def tangent_zero(x: Array) -> Array:
     dtype = dtype_of(x)
     return zeros_like(x) if is_inexact(dtype) else np.zeros(shape_of(x))
+
+
+def filled(ds: Sequence[Array | None], xs: Sequence[Array]) -> list[Array]:
+    return [tangent_zero(x) if d is None else d for d, x in zip(ds, xs)]
 
 
 def locked(x: Array) -> Array:
@@ -292,6 +302,10 @@ class Lanes(Law):
         self.law, self.n, self.dims = law, n, tuple(dims)
         self.name, self.opaque = law.name, law.opaque
 
+    @property
+    def materialize(self) -> bool:
+        return self.law.materialize
+
     def infer(self, *avals: Aval) -> Any:
         lanes = [Aval(a.shape[1:], a.dtype) if d is not None else a
                  for a, d in zip(avals, self.dims)]  # fmt: skip
@@ -333,7 +347,7 @@ class Lanes(Law):
             rows.append(values)
         return self.gather(rows), out, None
 
-    def push(self, xs: list[Array], dxs: list[Array], ys: list[Array]) -> list[Array | None]:
+    def push(self, xs: list[Array], dxs: list[Array | None], ys: list[Array]) -> list[Array | None]:
         with push(VMap, self.n) as level:
             got = self.law.push(
                 self.wrap(xs, level, self.dims),
