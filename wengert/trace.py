@@ -19,7 +19,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ContextDecorator
 from itertools import count
 from types import CodeType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,12 +26,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from .errors import LevelError, TapeExitError, asker, describe, place, user_frame
+from .region import Region
 from .types import RAW, Shape
 
 getframe, getrefcount, new, ndarray = sys._getframe, sys.getrefcount, object.__new__, np.ndarray
 number = count(1).__next__  # of levels, in every thread: a later one is deeper
 seq = count(0, -1).__next__  # decreasing, so that a heap pops the youngest node first
-HERE = threading.local()  # .stack of levels, .quiet depth, .trace in progress
+HERE = threading.local()  # .stack of levels, .quiet depth, .trace in progress, .watch of debug
 OPS: dict[str, Any] = {}  # the registry: an elementwise op, or the class of a parametrised one
 MODES = 0  # no_grad regions and traces alive in any thread; 0 opens the fast road
 _lock = threading.Lock()
@@ -80,13 +80,14 @@ class Node:
 class Leaf:
     """Where a gradient is wanted: a value that was not computed from recorded ones."""
 
-    __slots__ = ("__weakref__", "grad", "level", "name", "seq")
+    __slots__ = ("__weakref__", "grad", "hooks", "level", "name", "seq")
     rule = None
     parents: tuple[Any, ...] = ()
 
     def __init__(self, level: Level, name: str | None = None) -> None:
         self.seq = seq()
         self.grad: Any = None
+        self.hooks: Any = None
         self.level = level
         self.name = name
 
@@ -517,6 +518,8 @@ def bind(op: Any, *xs: Any) -> Any:
     if top is not None:
         if top is not EAGER:
             xs = tuple([bare(x, top) for x in xs])
+        if MODES and (watch := getattr(HERE, "watch", None)) is not None:
+            return watch(top, op, xs)
         return top.process(op, xs)
     for x in xs:
         if not isinstance(x, RAW):
@@ -549,8 +552,10 @@ def recording(level: Level) -> bool:
     return not MODES or level.depth > getattr(HERE, "quiet", -1)
 
 
-class no_grad(ContextDecorator):
+class no_grad(Region):
     """Nothing inside is recorded on the tapes that exist on entry; for updates and evaluation.
+
+    A block, or a decorator of functions and generators; for one thread.
 
     >>> import wengert as wg
     >>> w = wg.tensor([1.0, 2.0], requires_grad=True)
@@ -558,6 +563,11 @@ class no_grad(ContextDecorator):
     ...     w -= 0.5
     >>> w
     tensor([0.5, 1.5], requires_grad=True)
+    >>> @wg.no_grad
+    ... def predict(x):
+    ...     return x * w
+    >>> predict(2.0).requires_grad
+    False
     """
 
     __module__ = "wengert"

@@ -10,8 +10,8 @@ import numpy as np
 from ..ops.index import ours
 from ..structural import STRUCTURED, At, absorb, densify, plus
 from ..trace import SOLE, Level, getrefcount
-from .tape import _Sweep, freed, lifted
-from .wrapped import pull_structured
+from .tape import _Sweep, freed, keep_retained, lifted
+from .wrapped import Hooked, hooks_at, pull_structured
 
 __all__ = ["leading", "pull_between", "reached"]
 
@@ -59,6 +59,7 @@ def pull_between(
     inside: Inside,
     keep: bool = True,
     level: Level | None = None,
+    whole: bool = False,
 ) -> dict[Any, Any]:
     """The cotangents of the wanted nodes, given those of the roots; without an entry: no path.
 
@@ -68,6 +69,7 @@ def pull_between(
         inside: which nodes may be passed through; the others are constants.
         keep: leave the residuals in place for another sweep.
         level: record the sweep itself on this tape (higher orders).
+        whole: the caller will accumulate: for the prehooks of leaves.
     """
     order = reached([n for n, _ in roots], inside)
     useful = leading(order, wanted, inside)
@@ -82,6 +84,9 @@ def pull_between(
             if node not in cotangents:
                 continue
             g = cotangents.pop(node)
+            hooks = hooks_at(node) if node in wanted else None
+            if hooks is not None:
+                g = hooks.arrive(g, level is not None, whole)
             if node in wanted:
                 g = found[node] = densify(g)
             if node.rule is None or not inside(node):
@@ -91,7 +96,9 @@ def pull_between(
                 continue
             rule = node.rule
             res = node.res if level is None else lifted(node, level)
-            if rule.owned is not None and getrefcount(g) <= SOLE and ours(g):
+            if hooks is not None:
+                gs = hooks.execute(g, res)
+            elif rule.owned is not None and getrefcount(g) <= SOLE and ours(g):
                 gs = rule.owned(g, rule.live, *res)
             elif g.__class__ in STRUCTURED:
                 gs = pull_structured(rule, g, res)
@@ -99,6 +106,8 @@ def pull_between(
                 gs = rule.pull(g, *res)
             if mark is not None:
                 node.res, node.parents = None, mark
+                if rule.__class__ is Hooked:
+                    rule.hooks.release()
             g = res = None
             for p, x in zip(parents, (gs,) if rule.single else gs):
                 if p not in useful:
@@ -113,4 +122,5 @@ def pull_between(
                     cotangents[p] = plus(c, x)
                 c = None
             gs = x = None
+    keep_retained()
     return found

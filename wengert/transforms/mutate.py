@@ -24,6 +24,7 @@ from ..ops.road import one
 from ..owned import own
 from ..trace import (
     Leaf,
+    Node,
     Tensor,
     View,
     bind,
@@ -41,6 +42,7 @@ from ..trace import (
 from ..types import RAW, Shape, shape_of
 from .store import write
 from .tape import Tape, leaf_write
+from .wrapped import moved
 
 ELLIPSIS = GetItem((Ellipsis,))
 
@@ -189,6 +191,8 @@ def inplace(op: Any, ufunc: Callable[..., Any]) -> Callable[[Any, Any], Any]:
         if self.node is not None and z.level is self.level and not recording(self.level):
             self.data = z.data  # under no_grad the value changes and its place on the tape stays
         else:
+            if self.node.__class__ is Node and z.level is self.level:
+                moved(self.node, z.node)
             self.data, self.node, self.level = z.data, z.node, z.level
             self.__class__ = type(z)
         self.store = generation(self) + 1

@@ -8,6 +8,7 @@ passes.
 
 from __future__ import annotations
 
+import threading
 from heapq import heappop, heappush
 from typing import Any
 
@@ -16,12 +17,8 @@ import numpy as np
 from .. import trace
 from ..errors import (
     DisconnectedError,
-    DTypeError,
     FreedError,
     LeafWriteError,
-    LevelError,
-    NonScalarError,
-    ShapeError,
     place,
     user_frame,
     verbatim,
@@ -33,6 +30,7 @@ from ..owned import own
 from ..primitive import Linear, Rule
 from ..structural import STRUCTURED, At, Parts, absorb, densify, plus
 from ..trace import (
+    HERE,
     SOLE,
     Leaf,
     Level,
@@ -43,15 +41,14 @@ from ..trace import (
     getrefcount,
     line,
     make,
-    method,
     ndarray,
     recording,
     seq,
 )
-from ..types import BOOL, RAW, dtype_of, is_inexact, shape_of
+from ..types import BOOL, dtype_of, is_inexact, shape_of
 from .conventions import chosen, guarded, kink_mask
 from .store import store_into
-from .wrapped import packed, pull_structured, unpacked
+from .wrapped import LIVE, Hooked, moved, packed, pull_structured, unpacked
 
 # ------------------------------------------------------------------ recording
 
@@ -181,6 +178,7 @@ class Tape(Level):
             rule.owned = pull_write
             res = tuple([op if n == "op" else v_shape for n in rule.names])
             x.node = Node(seq(), rule, parents, res, frame.f_code, frame.f_lasti)
+            moved(node, x.node)
 
 
 class Pick(Linear):
@@ -254,6 +252,8 @@ def lifted(node: Any, level: Level) -> list[Any]:
             continue
         p = node if name == "y" else by_name.get(name)
         out.append(value if p is None else make(value, p, level))
+    if rule.__class__ is Hooked:
+        out.append(LIVE)
     return out
 
 
@@ -273,12 +273,13 @@ def sweep(
     heap: list[Any] = []
     node = root
     mark = None if keep else _Sweep()
-    sink = sink or accumulate
     leaves: list[Any] = []  # apart from the heap, which is then empty while there is one path
     while True:
         rule = node.rule
         if rule is None:
-            sink(node, densify(g))
+            cotangents[node] = g
+            leaves.append(node)
+            g = None
         else:
             res = node.res
             if res is None:
@@ -336,8 +337,38 @@ def sweep(
             break
         node = heappop(heap)[1]
         g = cotangents.pop(node)
-    for leaf in leaves:
-        sink(leaf, densify(cotangents.pop(leaf)))
+    settle(leaves, cotangents, level, sink)
+
+
+ADDING = threading.RLock()  # held while cotangents are added to the `grad` of leaves
+
+
+def settle(leaves: list[Any], cotangents: Any, level: Level | None, sink: Any) -> None:
+    """The end of a sweep: first the hooks of all leaves, then the sums; none if a hook raises.
+
+    Several threads may sweep into one leaf: the sums are made one after the other.
+    """
+    hooked = [leaf for leaf in leaves if leaf.hooks is not None]
+    for leaf in hooked:
+        cotangents[leaf] = leaf.hooks.arrive(cotangents.pop(leaf), level is not None, sink is None)
+    if sink is not None:
+        for leaf in leaves:
+            sink(leaf, densify(cotangents.pop(leaf)))
+    else:
+        with ADDING:
+            for leaf in leaves:
+                accumulate(leaf, densify(cotangents.pop(leaf)))
+    keep_retained()
+    if sink is None:
+        for leaf in hooked:
+            leaf.hooks.done()
+
+
+def keep_retained() -> None:
+    """Hand out what `retain_grad` asked for, once the sweep has come through."""
+    if "retained" in HERE.__dict__:
+        for hooks, g in HERE.__dict__.pop("retained"):
+            hooks.keep(g)
 
 
 def pull_owned(rule: Any, g: Any, res: Any) -> Any:
@@ -381,74 +412,6 @@ def ones_like(y: Any) -> Any:
     return s
 
 
-# ------------------------------------------------------------------ the methods of Tensor
-
-
-@method("backward")
-def backward(
-    self: Tensor, gradient: Any = None, retain_graph: bool | None = None, create_graph: bool = False
-) -> None:
-    """Add d(self)/d(leaf) to the `grad` of every leaf that self was computed from.
-
-    Args:
-        gradient: the cotangent of self, of its shape; may be left out when self is one number.
-        retain_graph: keep the residuals for another sweep over the same graph.
-        create_graph: record the sweep, so that the gradients can be differentiated; implies
-            retain_graph.
-
-    >>> import wengert as wg
-    >>> x = wg.tensor([1.0, 2.0, 3.0], requires_grad=True)
-    >>> (x * x).sum().backward()
-    >>> x.grad
-    tensor([2., 4., 6.])
-    """
-    t = self.look() if type(self) is View else self
-    level = t.level
-    if not isinstance(level, Tape) or not level.depth & 1:
-        raise LevelError(
-            f"backward() of a value inside a {type(level).__name__.lower()}",
-            "its graph lies outside the transform",
-            fix="wg.grad(f) inside, or call backward() on the transform's result",
-        )
-    if t.node is None:
-        raise disconnected("backward()", "the tensor", level)
-    if gradient is None:
-        if t.size != 1:
-            raise NonScalarError(
-                "backward()",
-                "a gradient is the derivative of one number",
-                operands=[("tensor", t)],
-                fix="reduce it first, t.sum().backward() or t.mean().backward(), or pass the "
-                "cotangent, t.backward(gradient=...)",
-            )
-        if t.dtype.kind == "c":
-            raise NonScalarError(
-                "backward()", "a gradient is the derivative of one real number",
-                operands=[("tensor", t)], fix="np.abs(t), np.real(t), or t.backward(gradient=...)",
-            )  # fmt: skip
-        g = ones_like(t.data)
-    else:
-        g = cotangent_of(gradient, t, level)
-    keep = create_graph if retain_graph is None else retain_graph or create_graph
-    with np.errstate(all="ignore"):
-        sweep(t.node, g, keep, level if create_graph else None)
-
-
-def cotangent_of(gradient: Any, t: Tensor, level: Level) -> Any:
-    if shape_of(gradient) != t.shape:
-        raise ShapeError(
-            "backward(gradient=...)",
-            "the cotangent has the shape of the tensor",
-            operands=[("tensor", t), ("gradient", gradient)],
-        )
-    if isinstance(gradient, Tensor):
-        g = gradient.look() if type(gradient) is View else gradient
-        if g.level is level and g.node is None:
-            return paired(g.data)
-        return paired(g)
-    return paired(np.array(gradient, dtype=t.dtype))
-
-
 def disconnected(what: str, result: str, level: Level) -> DisconnectedError:
     """Say where the path from the inputs to the result broke."""
     operands: list[Any] = []
@@ -461,82 +424,3 @@ def disconnected(what: str, result: str, level: Level) -> DisconnectedError:
     elif level is EAGER:
         fix = "wg.tensor(x, requires_grad=True) marks the inputs whose gradient is wanted"
     return DisconnectedError(what, rule, operands=operands, fix=fix)
-
-
-@method("requires_grad_")
-def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
-    """Make self a leaf: operations on it are recorded from here on."""
-    t = self
-    if type(t) is View or isinstance(t.data, np.generic):
-        window_ = t.look() if type(t) is View else t
-        t.data = np.array(window_.data) if isinstance(window_.data, RAW) else window_.data
-        t.node, t.level = window_.node, window_.level
-        t.__class__ = Tensor
-        t.store = 0
-    if not requires_grad:
-        if type(t.node) is Node:
-            raise LeafWriteError(
-                "requires_grad_(False)", "the tensor is a result, not a leaf", fix="x.detach()"
-            )
-        t.node = None
-        return t
-    if not is_inexact(t.dtype):
-        raise DTypeError(
-            "requires_grad",
-            "a gradient needs floating-point values",
-            operands=[("tensor", t)],
-            fix="x.astype(float)",
-        )
-    if t.level.depth & 1:  # an eager tape already: level 0's, or the ambient one of a transform
-        if t.node is None:
-            t.node = Leaf(t.level)
-        return t
-    inner = make(t.data, t.node, t.level, type(t))
-    level = t.level.ambient()
-    t.data, t.level, t.node = inner, level, Leaf(level)
-    t.__class__ = Tensor
-    return t
-
-
-def set_requires_grad(self: Tensor, value: bool) -> None:
-    requires_grad_(self, value)
-
-
-Tensor.requires_grad = Tensor.requires_grad.setter(set_requires_grad)  # type: ignore[method-assign,attr-defined]
-
-
-def get_grad(self: Tensor) -> Tensor | None:
-    """The gradient that backward() accumulated, for a leaf."""
-    node = self.node
-    if type(node) is not Leaf or node.grad is None:
-        return None
-    g = node.grad
-    if not isinstance(g, Tensor):  # one tensor for each leaf, so that a write to it stays
-        g = node.grad = make(g, None, self.level)
-        g.store = 0
-    return g
-
-
-def set_grad(self: Tensor, value: Any) -> None:
-    if type(self.node) is not Leaf:
-        raise LeafWriteError("x.grad = ...", "only a leaf has a gradient", operands=[("x", self)])
-    if value is not None and shape_of(value) != self.shape:
-        raise ShapeError("x.grad = g", "shapes differ", operands=[("x", self), ("g", value)])
-    if isinstance(value, Tensor) and value.node is None and value.level is self.level:
-        value = value.data
-    self.node.grad = value
-
-
-Tensor.grad = property(get_grad, set_grad)
-
-
-@method("detach")
-def detach(self: Tensor) -> Tensor:
-    """The value without its derivative, at every level and in both modes."""
-    t = self.look() if type(self) is View else self
-    if isinstance(t.level, Tape):
-        if t.node is not None:
-            t.level.broke("detach()")
-        d = t.data
-        return detach(d) if isinstance(d, Tensor) else make(d, None, EAGER)
-    return t.level.detach(t)

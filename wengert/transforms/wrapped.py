@@ -52,6 +52,36 @@ def pull_structured(rule: Rule, g: Any, res: Any) -> Any:
     return tuple([fit(x, *like) for x, like in zip(out, res[k:])])
 
 
+# ------------------------------------------------------------------ hooks
+
+
+class Hooked(Wrapped):
+    """A rule with hooks around it; see `transforms.hooks`."""
+
+    __slots__ = ("hooks",)
+
+    def __init__(self, inner: Rule, pull: Callable[..., Any], hooks: Any) -> None:
+        Wrapped.__init__(self, inner, pull)
+        self.hooks = hooks
+
+
+LIVE = object()  # the last residual of a hooked rule while the sweep itself is recorded
+
+
+def hooks_at(node: Any) -> Any:
+    """The hooks of a node or a leaf, or None."""
+    rule = node.rule
+    if rule is None:
+        return node.hooks
+    return rule.hooks if rule.__class__ is Hooked else None
+
+
+def moved(old: Any, new: Any) -> None:
+    """`retain_grad` follows a tensor that is written in place; hooks stay with the old value."""
+    if old is not None and old.rule.__class__ is Hooked:
+        old.rule.hooks.move(new)
+
+
 # ------------------------------------------------------------------ residuals kept elsewhere
 
 
