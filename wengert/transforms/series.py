@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ..ops import elementwise as e
-from ..types import dtype_of
 
 Series = list[Any]  # [c_0, .., c_K]
 
@@ -129,7 +128,8 @@ def expm1(xs: list[Series], y: Any) -> Series:
 
 
 def _log(x: Series, y: Any) -> Series:
-    out, dy = [y], []
+    out: Series = [y]
+    dy: Series = []
     for k in range(1, len(x)):
         tail = None
         for j in range(1, k):
@@ -214,20 +214,21 @@ def normal_pdf(xs: list[Series], y: Any) -> Series:
 def power(xs: list[Series], y: Any) -> Series | None:
     """y = a^b for a plain number b and a without zeros: a y' = b a' y; None for anything else."""
     a, b = xs
-    n = b[0]
+    n: Any = b[0]
+    first: Any = a[0]
     if any(c is not None for c in b[1:]) or np.ndim(n) or not isinstance(n, int | float):
         return None
-    if not isinstance(a[0], np.ndarray | np.generic) or dtype_of(a[0]).kind != "f":
+    if not isinstance(first, np.ndarray | np.generic) or first.dtype.kind != "f":
         return None
-    if not np.all(a[0]) or not np.all(np.isfinite(y)) or not np.all(y):
+    if not np.all(first) or not np.all(np.isfinite(y)) or not np.all(y):
         return None
     out = [y]
     for k in range(1, len(a)):
         total = None
         for j in range(1, k + 1):
             if a[j] is not None and out[k - j] is not None:
-                total = plus(total, (n * j - (k - j)) * (a[j] * out[k - j]))
-        out.append(None if total is None else total / (k * a[0]))
+                total = plus(total, a[j] * out[k - j] * (n * j - (k - j)))
+        out.append(None if total is None else total / (a[0] * k))
     return out
 
 
