@@ -16,6 +16,7 @@
      ├─ KinkError          ArithmeticError WG207  a derivative asked for where there is none
      ├─ NonFiniteGradientError ArithmeticError WG208  a gradient (or a value) that became nan or inf
      ├─ ReplayError        RuntimeError    WG209  a checkpointed part that came out otherwise
+     ├─ GradientError      AssertionError  WG210  a derivative that differences do not confirm
      ├─ OptionError        ValueError      WG301  an option or a hyperparameter out of range
      ├─ UnknownNameError   LookupError     WG302  a recipe, optimizer or code that does not exist
      ├─ OutputError        OSError         WG303  a run folder that cannot be written
@@ -24,7 +25,8 @@
      └─ CheckpointError    OSError         WG306  no checkpoint to go on from
 
     WengertWarning         UserWarning
-     └─ GaugeWarning                              a derivative that depends on the choice of a basis
+     ├─ GaugeWarning                              a derivative that depends on the choice of a basis
+     └─ GradientWarning                           a gradient that is probably not what was meant
 
 Each class also subclasses the builtin that a caller would catch. The first paragraph of a class's
 docstring is what `wengert explain CODE` prints, with the bad and the good code under it.
@@ -43,8 +45,8 @@ import numpy as np
 
 from .source import GENERATED as GENERATED
 from .source import LIBRARY as LIBRARY
+from .source import arguments, bracketed, short, source_of, written
 from .source import place as place
-from .source import short, source_of
 from .source import user_frame as user_frame
 
 __all__ = [
@@ -55,6 +57,8 @@ __all__ = [
     "DisconnectedError",
     "FreedError",
     "GaugeWarning",
+    "GradientError",
+    "GradientWarning",
     "KinkError",
     "LeafWriteError",
     "LevelError",
@@ -90,17 +94,34 @@ def asker() -> tuple[str, str, str]:
     at = place(frame.f_code, frame.f_lasti)
     fix = (
         "the same function from numpy on the tensor itself, or "
-        "x.detach().numpy() if no gradient is wanted through here"
+        "{x}.detach().numpy() if no gradient is wanted through here"
     )
+    text = source_of(frame.f_code, frame.f_lasti)
+    texts = arguments(text, {**frame.f_globals, **frame.f_locals})
+    fix = fix.replace("{x}", bracketed(texts[0]) if texts else "x")
     if inner is not frame:
         return f"{inner.f_globals.get('__name__', '')}.{inner.f_code.co_name}(tensor)", fix, at
-    text = source_of(frame.f_code, frame.f_lasti)
     name, call, inside = text.partition("(")
     if name.endswith("]") and not call:
         return f"{name} = tensor", "a buffer from wg.zeros(n) in place of np.zeros(n)", at
     if inside.startswith("["):
-        return f"{name}([tensor, ...])", "np.stack([...]) of tensors keeps their gradients", at
+        return f"{name}([tensor, ...])", f"np.stack({inside[:-1]}) keeps the gradients", at
     return f"{name or 'np.asarray'}(tensor)", fix, at
+
+
+def number_asker(to: str) -> tuple[str, str]:
+    """(what in the user's own code asked for a Python number, what to write instead)."""
+    frame = user_frame(sys._getframe(2))
+    text = source_of(frame.f_code, frame.f_lasti)
+    name, call, _ = text.partition("(")
+    if name.endswith("]") and not call and to != "index":
+        return f"{name} = tensor", "a buffer from wg.zeros(n) in place of np.zeros(n)"
+    texts = arguments(text, {**frame.f_globals, **frame.f_locals})
+    x = bracketed(texts[0]) if texts and call else "x"
+    fix = f"{x}.item() for the number alone, without a gradient"
+    if name.startswith("math."):
+        return f"{name}(tensor)", f"np.{name[5:]}({texts[0] if texts else 'x'}); or {fix}"
+    return f"{to}(tensor)", fix
 
 
 def describe(x: Any) -> str:
@@ -123,7 +144,8 @@ class WengertError(Exception):
         what: the call, with the names of its arguments: `matmul(a, b)`.
         rule: the rule that was broken, in a few words.
         operands: `(name, value, note)` lines; a value is shown as `dtype[shape]`.
-        fix: what to write instead, computed from the values at hand; None when unsure.
+        fix: what to write instead, computed from the values at hand; None when unsure. `{name}` of
+            an operand stands for what the user wrote there.
         at: the user's line; found by walking the stack when left out.
     """
 
@@ -138,14 +160,21 @@ class WengertError(Exception):
         fix: str | None = None,
         at: str | None = None,
     ) -> None:
-        self.what, self.rule, self.fix = what, rule, fix
+        self.what, self.rule = what, rule
         self.at = at or user_line()
         lines = [f"[{self.code}] {what}{': ' if rule else ''}{rule}"]
         if operands:
             wide = max(len(o[0]) for o in operands)
-            for name, value, *note in operands:
+            texts = written(user_frame(sys._getframe(1)), [o[1] for o in operands])
+            for (name, value, *note), own in zip(operands, texts):
                 text = value if isinstance(value, _Verbatim) else describe(value)
+                own = own if hasattr(value, "shape") else ""
+                if own not in ("", name) and len(own) <= 40:
+                    text = f"{own} {text}"  # as the user wrote it
+                if fix and "{" + name + "}" in fix:
+                    fix = fix.replace("{" + name + "}", bracketed(own or name))
                 lines.append(f"    {name:<{wide}} : {text}   {''.join(note)}".rstrip())
+        self.fix = fix
         if fix:
             lines.append(f"  fix: {fix}")
         if self.at:
@@ -364,6 +393,19 @@ class ReplayError(WengertError, RuntimeError):
     code = "WG209"
 
 
+class GradientError(WengertError, AssertionError):
+    """A derivative that differences of the values do not confirm.
+
+    `wg.numeric.gradcheck` says why: a real mismatch, a kink or a jump at that point, rounding that
+    hides the differences, or a function that is not deterministic.
+
+        bad : wg.numeric.gradcheck(np.abs, np.zeros(3)).raise_()
+        good: wg.numeric.gradcheck(np.abs, np.ones(3)).raise_()
+    """
+
+    code = "WG210"
+
+
 class OptionError(WengertError, ValueError):
     """An option or a hyperparameter out of range.
 
@@ -428,6 +470,14 @@ class GaugeWarning(WengertWarning):
     """
 
 
+class GradientWarning(WengertWarning):
+    """A gradient that is right for the code as it stands, and probably not what was meant.
+
+    Such as the zeros of an argument that went through an integer cast, a step of an optimizer
+    before any backward, or probabilities in the place of logits.
+    """
+
+
 def warn(message: str, category: type[Warning] = WengertWarning) -> None:
     """Warn, once for each of the user's lines."""
     frame = user_frame(sys._getframe(1))
@@ -454,5 +504,11 @@ def explain(code: str) -> str:
     raise UnknownNameError(f"explain({code!r})", "no such code", fix=f"one of {known}")
 
 
-for _cls in (WengertError, *WengertError.__subclasses__(), WengertWarning, GaugeWarning):
+for _cls in (
+    WengertError,
+    *WengertError.__subclasses__(),
+    WengertWarning,
+    GaugeWarning,
+    GradientWarning,
+):
     _cls.__module__ = "wengert"

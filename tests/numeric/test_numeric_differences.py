@@ -76,7 +76,7 @@ def test_a_fixed_step_is_taken_as_it_is():
     assert seen == [1.0, 1.25]
     got = numeric.grad(f, method="central", step=0.5, full=True)(1.0)
     assert got.value == 2.0
-    assert got.evaluations == 12  # at x, at two points; for the error bar two, and seven for noise
+    assert got.evaluations == 14  # at x and two points; for the bar two, and nine for noise
 
 
 def test_jacobian_of_pytrees_is_laid_out_as_in_reverse_mode():

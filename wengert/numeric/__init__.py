@@ -1,6 +1,19 @@
 """Derivatives from values alone, and verdicts on derivatives: `grad`, `jacobian`, `gradcheck`."""
 
+from .check import gradcheck, gradgradcheck
 from .differences import Estimate, grad, hessian, jacobian, jvp
 from .noise import noise_of
+from .verdict import Finding, Verdict
 
-__all__ = ["Estimate", "grad", "hessian", "jacobian", "jvp", "noise_of"]
+__all__ = [
+    "Estimate",
+    "Finding",
+    "Verdict",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "hessian",
+    "jacobian",
+    "jvp",
+    "noise_of",
+]

@@ -98,11 +98,11 @@ class Differences:
 
     def columns(self) -> tuple[Any, Any, Any]:
         """(J[k, m] = dy_m / dx_k, its error bars, the steps)."""
-        n = self.program.x.size
+        n, m = self.program.x.size, self.program.y.size
         got = [self.along(self.program.unit(k)) for k in range(n)]
         return (
-            np.array([s.value for s in got]),
-            np.array([s.error for s in got]),
+            np.array([s.value for s in got]).reshape(n, m),
+            np.array([s.error for s in got]).reshape(n, m),
             np.array([s.step for s in got]),
         )
 
@@ -316,12 +316,14 @@ def _table(program: Program, columns: Any, one: bool) -> Any:
     """columns[k, m] as a tree of the value's leaves, each a tree like the argument."""
     inputs, outputs = program.input, program.output
     rows = [outputs.parts(c) for c in columns]  # per coordinate, a list of output leaves
+    blank = outputs.parts(program.y)
     made: list[Any] = []
     for m, a in enumerate(outputs.arrays):
         if not outputs.live[m]:
             made.append(None)
             continue
-        stacked = np.stack([r[m] for r in rows], axis=-1)  # [value's shape, coordinates]
+        parts = [r[m] for r in rows] or [blank[m]]
+        stacked = np.stack(parts, axis=-1)[..., : len(rows)]  # [value's shape, coordinates]
         leaves: list[Any] = []
         for x, live, start in zip(inputs.arrays, inputs.live, inputs.starts):
             part = stacked[..., start : start + x.size] if live else None

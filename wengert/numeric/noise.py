@@ -17,6 +17,7 @@ def noise_of(program: Program, seed: int = 0) -> Any:
 
     Seven values on a line so short that the function is a polynomial of low degree there: its
     differences of order 4 to 6 hold nothing but noise.  sigma_k^2 = (k!)^2 / (2k)! mean(T_k^2).
+    The line begins beside x, where there may be a kink or a jump.
 
     References:
         J. J. More, S. M. Wild: Estimating computational noise. SIAM J. Sci. Comput. 33 (2011).
@@ -24,15 +25,24 @@ def noise_of(program: Program, seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
     d = rng.choice([-1.0, 1.0], program.x.size) * rng.uniform(0.5, 1.0, program.x.size)
     size = np.where(np.abs(program.x) > 1e-3, np.abs(program.x), 1.0)
-    found = np.full(program.y.shape, np.nan)
-    for h in 32 * program.eps * 1000.0 ** np.arange(3):
-        values = np.array([program.at(program.x + (i - 3) * h * size * d) for i in range(7)])
-        ordered = np.sort(values, axis=0)
-        resolved = (np.diff(ordered, axis=0) > 0).sum(axis=0) >= 3  # else the steps drown in noise
-        found = np.where(np.isnan(found) & resolved, measured(values), found)
-        if not np.isnan(found).any():
+    far = [program.at(program.x + t * size * d) for t in (2.0**-3, 2.0**-10)]
+    constant = (far[0] == program.y) & (far[1] == program.y)  # nothing to measure
+    found = np.where(constant, 0.0, np.nan)
+    coarse = np.zeros(program.y.shape)  # the jump between neighbouring values, where it shows
+    flat = np.zeros(program.y.shape, bool)
+    for h in 32 * program.eps * 32.0 ** np.arange(9):
+        if h > 1e-2 or not np.isnan(found).any():
             break
-    found = np.where(np.isfinite(found), found, 0.0)
+        values = np.array([program.at(program.x + i * h * size * d) for i in range(1, 8)])
+        gaps = np.diff(np.sort(values, axis=0), axis=0)
+        moves = (gaps > 0).sum(axis=0)
+        least = np.where(gaps > 0, gaps, np.inf).min(axis=0)
+        jumps = (moves > 0) & ((moves < 6) | flat)
+        coarse = np.where(jumps & (coarse == 0), least, coarse)
+        level = np.maximum(measured(values), 0.3 * coarse)
+        found = np.where(np.isnan(found) & (moves >= 3), level, found)
+        flat = moves == 0
+    found = np.where(np.isfinite(found), found, 0.3 * coarse)
     return np.maximum(found, 0.5 * program.eps * np.abs(program.y))
 
 

@@ -130,7 +130,7 @@ class Program:
     ) -> None:
         self.f, self.kwargs, self.what = f, kwargs or {}, what
         self.input = Layout(args)
-        if not self.input.size:
+        if not any(self.input.live):
             raise DTypeError(
                 what,
                 "there is no floating-point number among the arguments",
@@ -143,7 +143,7 @@ class Program:
         out = self.raw(self.x)
         self.output = Layout(out)
         self.y = self.output.vector()
-        if not self.output.size:
+        if not any(self.output.live):
             raise DTypeError(
                 what,
                 "the value has no floating-point number in it",

@@ -167,21 +167,28 @@ def richardson(
     phi: Line, y: Any, noise: Any, eps: float, scale: float, rungs: int = 6, goal: float = 1e-9
 ) -> Slope:
     """Ladders of halving steps, each starting lower, until the error bars are small."""
-    kept, _ = climbed(phi, y, noise, eps, scale, rungs, goal)
-    return kept
+    return climbed(phi, y, noise, eps, scale, rungs, goal)[0]
 
 
 def climbed(
     phi: Line, y: Any, noise: Any, eps: float, scale: float, rungs: int = 6, goal: float = 1e-9
-) -> tuple[Slope, Ladder]:
-    """The best slope, and the ladder that was climbed last."""
+) -> tuple[Slope, Ladder, Any]:
+    """The best slope, the ladder that was climbed last, and how steep the values are around x."""
     goal = max(goal, eps**0.6)
     h = scale / 16
     kept: Slope | None = None
+    around = np.abs(y) / scale
     while True:
         steps = ladder(phi, y, h, rungs)
+        if kept is None:  # what does not move at all has no noise along this line
+            still = (steps.up == y).all(axis=0) & (steps.down == y).all(axis=0)
+            noise = np.where(still, 0.5 * eps * np.abs(y), noise)
         got = extrapolated(steps, noise, eps)
-        if kept is not None:
+        if kept is None:
+            with np.errstate(all="ignore"):
+                steep = np.maximum(np.abs(steps.left), np.abs(steps.right)).max(axis=0)
+            around = around + np.where(np.isfinite(steep), steep, 0.0)
+        else:
             better = got.error < kept.error
             got = Slope(
                 np.where(better, got.value, kept.value),
@@ -189,10 +196,10 @@ def climbed(
                 got.step if better.any() else kept.step,
             )
         kept = got
-        fine = kept.error <= goal * (np.abs(kept.value) + 1e-6 * np.abs(y) / scale)
+        fine = kept.error <= goal * (np.abs(kept.value) + 1e-2 * around)
         h /= 2.0**rungs
-        if fine.all() or h < 64 * eps * scale * 1e-9 or h < scale * 2.0**-34:
-            return kept, steps
+        if fine.all() or h < scale * 2.0**-34:
+            return kept, steps, around
 
 
 METHODS: dict[str, Callable[..., Slope]] = {
