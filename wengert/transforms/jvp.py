@@ -164,7 +164,13 @@ def reordered(shape: Any, x: Any, xs: list[Any], other: Any) -> tuple[list[Any],
 
 
 def dual(x: Any, dx: Any, level: Level) -> Tensor:
-    x, dx = inward(x), inward(dx, tangent=True)
+    x = inward(x)
+    return make(x, tangent_of(x, dx), level, Dual)
+
+
+def tangent_of(x: Any, dx: Any) -> Any:
+    """dx as a tangent of x: of its shape and dtype."""
+    dx = inward(dx, tangent=True)
     if shape_of(x) != shape_of(dx) and not hasattr(dx, "mask"):
         raise ShapeError(
             "jvp(f, primals, tangents)",
@@ -178,12 +184,12 @@ def dual(x: Any, dx: Any, level: Level) -> Tensor:
             operands=[("primal", x), ("tangent", dx)],
         )
     if not hasattr(dx, "mask") and dtype_of(dx) != dtype_of(x) and dtype_of(x) is not None:
-        dx = (
+        return (
             cast(dx, x.dtype)
             if is_inexact(dtype_of(dx)) or isinstance(dx, Tensor)
             else np.asarray(dx, x.dtype)
         )
-    return make(x, dx, level, Dual)
+    return dx
 
 
 def is_complex(x: Any) -> bool:
