@@ -405,8 +405,9 @@ def as_tensor(x: Array) -> Array:
 
 
 def as_variable(x: Any) -> Any:
-    """And back."""
-    return x.data if isinstance(x, Tensor) and hasattr(x.data, "graph") and not x.node else x
+    """And back: an eager tensor that is not recorded is what it holds."""
+    x = looked(x)
+    return x.data if isinstance(x, Tensor) and x.level is EAGER and x.node is None else x
 
 
 class Slope(Law):
