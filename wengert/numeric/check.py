@@ -350,8 +350,7 @@ class _Check:
         with np.errstate(all="ignore"):
             off = np.abs(table - value)
             size = np.where(np.isfinite(table), np.abs(table), 0.0)
-            row = size.max(axis=0)  # the largest slope of each output
-            allowed = 3 * error + self.tol * np.abs(value) + 8 * self.eps * row
+            allowed = 3 * error + self.tol * np.abs(value) + 8 * self.eps * size.max()
             bad = ~(off <= allowed) | ~np.isfinite(table) | ~np.isfinite(error)
             natural = around + size.max()
             blunt = 3 * error > 0.05 * np.abs(table) + max(1e-4, self.eps**0.3) * natural
@@ -384,8 +383,8 @@ class _Check:
             return []
         (_, a), (_, b) = tables[:2]
         with np.errstate(all="ignore"):
-            row = np.nanmax(np.abs(a), axis=0, initial=0.0)
-            bad = ~(np.abs(a - b) <= 1e4 * self.eps * (np.abs(a) + 0.01 * row))
+            size = np.nanmax(np.abs(a), initial=0.0)
+            bad = ~(np.abs(a - b) <= 1e4 * self.eps * np.abs(a) + 100 * self.eps * size)
             bad &= ~(np.isnan(a) & np.isnan(b)) & (a != b)
         return [
             Finding(
@@ -407,14 +406,15 @@ class _Check:
                 v = v * engine.seen
                 u = rng.uniform(0.5, 1.5, p.y.size) * rng.choice([-1, 1], p.y.size)
                 noise = np.array([np.abs(u) @ self.noise])
-                got, steps, _ = climbed(
+                got, steps, around = climbed(
                     projection(p, u, v),
                     np.array([u @ p.y]), noise, self.eps, p.scale(v),
                 )  # fmt: skip
                 analytic = engine.form(u, v)
                 off, bar = abs(analytic - float(got.value[0])), float(got.error[0])
-                size = max(abs(analytic), float(np.abs(u) @ np.abs(p.y)) / p.scale(v))
+                size = max(abs(analytic), float(around[0]))
                 fine = off <= 3 * bar + self.tol * size and bar <= 0.01 * size < np.inf
+                fine = fine or off <= self.eps * float(np.abs(u) @ np.abs(p.y)) / p.scale(v)
                 if not fine or suspicious(steps, noise, self.eps).any():
                     return self.located(engine.mode, analytic, got)
                 worst = max(worst, (off, bar))
