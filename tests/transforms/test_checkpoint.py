@@ -1,4 +1,4 @@
-"""A checkpointed function is the function: its value, every derivative, what it draws and writes."""
+"""A checkpointed function is the function: its value, its derivatives, what it draws and writes."""
 
 import gc
 import threading
@@ -45,7 +45,8 @@ def test_gradient_value_and_how_often_it_runs():
     g = counted(f)
     x, w = leaves(X, W)
     y = wg.checkpoint(g)(x, w)
-    assert y.item() == f(X, W) and g.calls == 1
+    assert y.item() == f(X, W)
+    assert g.calls == 1
     y.backward()
     assert g.calls == 2
     same((x.grad, w.grad), wg.grad(f, (0, 1))(X, W))
@@ -63,9 +64,7 @@ TRANSFORMS = {
         lambda x: np.sum(wg.grad(lambda y: np.sum(wg.grad(f)(y, W) ** 2))(x) ** 2)
     )(X),
     "jvp of grad": lambda f: wg.jvp(lambda x: wg.grad(f)(x, W), (X,), (X,)),
-    "grad of jvp": lambda f: wg.grad(
-        lambda x: np.sum(wg.jvp(lambda y: f(y, W), (x,), (X,))[1])
-    )(X),
+    "grad of jvp": lambda f: wg.grad(lambda x: np.sum(wg.jvp(lambda y: f(y, W), (x,), (X,))[1]))(X),
     "vmap of grad": lambda f: wg.vmap(lambda x: wg.grad(f)(x, W))(np.stack([X, 2 * X])),
     "grad of vmap": lambda f: wg.grad(
         lambda x: np.sum(wg.vmap(lambda y: f(y, W))(np.stack([x, 2 * x])))
@@ -162,7 +161,8 @@ def test_as_a_decorator():
     def h(x):
         return np.sin(x) ** 2
 
-    assert g.__name__ == "g" and g.__doc__ == "What it does."
+    assert g.__name__ == "g"
+    assert g.__doc__ == "What it does."
     same(wg.grad(g)(0.5), wg.grad(h)(0.5))
 
 
@@ -201,7 +201,7 @@ def test_streams_are_found(where):
             def forward(self, x):
                 return np.sum(np.exp(x * self.rng.normal(size=x.shape)))
 
-        old = np.random.RandomState(5)  # noqa: NPY002
+        old = np.random.RandomState(5)
         return {
             "closure": lambda x: np.sum(np.exp(x * rng.normal(size=x.shape))),
             "argument": lambda x, r=None: np.sum(np.exp(x * r.normal(size=x.shape))),
@@ -286,7 +286,9 @@ def test_later_writes_to_arguments_and_parameters_change_nothing():
     y.backward()
     want = wg.grad(lambda x, w: np.sum(np.tanh(x @ w) * np.exp(x + 1.0)), (0, 1))(X, W)
     same((x.grad, w.grad), want)
-    assert np.all(x.numpy() == 0) and np.array_equal(w.numpy(), W - 1) and np.all(b.numpy() == 7)
+    assert np.all(x.numpy() == 0)
+    assert np.array_equal(w.numpy(), W - 1)
+    assert np.all(b.numpy() == 7)
 
 
 def test_later_writes_to_a_plain_argument_change_nothing():
@@ -315,7 +317,8 @@ def test_writes_to_tensors_outside_happen_once():
         y = wrap(norm)(x)
         before = mean.numpy().copy()
         y.backward()
-        assert np.array_equal(before, mean.numpy()) and steps.item() == 1
+        assert np.array_equal(before, mean.numpy())
+        assert steps.item() == 1
         return x.grad, w.grad, mean
 
     same(run(wg.checkpoint), run(lambda f: f))
@@ -419,7 +422,8 @@ def test_attributes_are_written_once():
     norm = Norm()
     (x,) = leaves(X)
     np.sum(wg.checkpoint(norm)(x)).backward()
-    assert norm.calls == 1 and np.array_equal(norm.mean, 0.1 * X.mean(0))
+    assert norm.calls == 1
+    assert np.array_equal(norm.mean, 0.1 * X.mean(0))
 
 
 # ------------------------------------------------------------------ the rest
@@ -496,7 +500,7 @@ def test_an_exception_inside_leaves_everything_as_it_was():
         y.backward(retain_graph=True)
     with pytest.raises(ZeroDivisionError, match="armed"):
         g(x)
-    assert wg.trace.MODES == modes
+    assert modes == wg.trace.MODES
     assert str(wg.random.get_state()) == str(state)
     assert not wg.trace.HERE.__dict__.get("packers")
     armed[0] = False
@@ -579,7 +583,8 @@ def test_modules_stay_modules():
     model = nn.Sequential(wg.checkpoint(block), nn.Linear(4, 1, rng=1, dtype=np.float64))
     plain = nn.Sequential(block, model[1])
     assert [n for n, _ in model.named_parameters()] == [n for n, _ in plain.named_parameters()]
-    assert isinstance(model[0], nn.Sequential) and repr(model) == repr(plain)
+    assert isinstance(model[0], nn.Sequential)
+    assert repr(model) == repr(plain)
 
     def run(m):
         m.zero_grad()

@@ -14,11 +14,8 @@ from __future__ import annotations
 import inspect
 import math
 import os
-import tempfile
-import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,7 +25,7 @@ from ..errors import ArgumentError, OptionError, UnsupportedError
 from ..trace import HERE, looked
 from ..types import Aval
 from .replay import Frame, Policy, packed, run, staging
-from .wrapped import Packed
+from .residuals import save_on_disk
 
 __all__ = ["checkpoint", "checkpoint_name", "checkpoint_sequential", "policies"]
 
@@ -45,8 +42,10 @@ def checkpoint(f: Any = None, *, policy: Policy | None = None) -> Any:
 
     Args:
         f: a function of pytrees, or a module; left out, a decorator with these options.
-        policy: (operation, name of the residual, its `Aval`) -> True to keep it, False to compute
-            it again, or a function that packs the array elsewhere. See `wg.checkpoint.policies`.
+        policy: (operation that computed a value or None, name, `Aval`) -> True to keep the value,
+            False to compute it again, or a function that packs the array elsewhere. The name is
+            what the rule that needs it calls it ("x", "y", ..), or that of `checkpoint_name`. See
+            `wg.checkpoint.policies`.
 
     Raises:
         ReplayError: in the backward pass, if f does not compute the same again: it read a plain
@@ -249,12 +248,12 @@ def nothing(op: Any, name: str, aval: Aval) -> bool:
     return False
 
 
-PRODUCTS = frozenset(["matmul", "MatMul", "affine", "Affine", "DotGeneral", "Einsum", "Conv"])
+PRODUCTS = frozenset(["MatMul", "Affine", "Einsum", "Convolution", "Conv"])
 
 
 def dots(op: Any, name: str, aval: Aval) -> bool:
     """Keep the results of matrix products and convolutions, the dear part of most networks."""
-    return name == "product"
+    return type(op).__name__ in PRODUCTS
 
 
 def names(*chosen: str) -> Policy:
@@ -271,27 +270,15 @@ def disk(folder: str | os.PathLike[str] | None = None, which: Policy | None = No
             computed again.
     """
 
+    files = save_on_disk(folder)
+
     def choose(op: Any, name: str, aval: Aval) -> Any:
-        return (which is None or which(op, name, aval)) and partial(OnDisk, folder)
+        return (which is None or which(op, name, aval)) and files.keep
 
     return choose
 
 
-class OnDisk(Packed):
-    """An array in a file of its own, which is removed with it."""
-
-    __slots__ = ("path",)
-
-    def __init__(self, folder: Any, a: Any) -> None:
-        handle, path = tempfile.mkstemp(".npy", "wengert-", folder)
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, a, allow_pickle=False)
-        self.path = path
-        weakref.finalize(self, Path(path).unlink, missing_ok=True)
-
-    def unpack(self) -> Any:
-        return np.load(self.path, allow_pickle=False)
-
-
-policies = SimpleNamespace(everything=everything, nothing=nothing, dots=dots, names=names, disk=disk)
+policies = SimpleNamespace(
+    everything=everything, nothing=nothing, dots=dots, names=names, disk=disk
+)
 checkpoint.policies = policies  # type: ignore[attr-defined]

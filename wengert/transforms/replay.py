@@ -11,15 +11,9 @@ What comes again is compared bit for bit with what was dropped, by a fingerprint
 
 from __future__ import annotations
 
-import random as plain_random
-import sys
 import threading
 import zlib
 from collections.abc import Callable
-from contextlib import contextmanager
-from functools import partial
-from operator import eq
-from types import FunctionType, MethodType, ModuleType
 from typing import Any
 from weakref import ref
 
@@ -28,10 +22,8 @@ import numpy as np
 from .. import tree
 from ..errors import ReplayError, verbatim
 from ..owned import own
-from ..random import rewound, states
-from ..source import LIBRARY, place, user_frame
+from ..source import place, user_frame
 from ..trace import (
-    EAGER,
     HERE,
     Leaf,
     Level,
@@ -44,10 +36,10 @@ from ..trace import (
     modes,
     ndarray,
     seq,
-    stack,
 )
 from ..types import Aval
-from .hooks import Packed, packing
+from .around import Surroundings
+from .residuals import Packed, packing
 
 __all__ = ["Frame", "fingerprint", "run"]
 
@@ -75,126 +67,22 @@ def fingerprint(a: np.ndarray[Any, Any]) -> int:
     return zlib.crc32(flat[whole * 8 :], code)
 
 
-# ------------------------------------------------------------------ what stands around a part
+def twin(a: np.ndarray[Any, Any]) -> Any:
+    """A copy to compute with again: of the same strides, as the order of a sum depends on them."""
+    return own(a) if a.flags.c_contiguous else spaced(a)
 
 
-class Surroundings:
-    """What a function may draw from or change without being given it: streams, and attributes."""
-
-    def __init__(self, *roots: Any) -> None:
-        self.streams: list[Any] = []
-        self.attributes: list[tuple[Any, dict[str, Any]]] = []
-        self._look(list(roots))
-        mine, legacy, *others = states(self.streams)
-        self.saved = [mine, shared(legacy, _alike), *others]
-        self.plain = shared(plain_random.getstate(), eq)
-
-    def _look(self, todo: list[Any]) -> None:
-        seen: set[int] = set()
-        while todo and len(seen) < 10_000:
-            x = todo.pop()
-            if x is None or x.__class__ in _DULL or id(x) in seen:
-                continue
-            seen.add(id(x))
-            if isinstance(x, np.random.Generator):
-                self.streams.append(x)
-            elif isinstance(x, np.random.RandomState):
-                self.streams.append(_Legacy(x._bit_generator))  # type: ignore[attr-defined]
-            elif isinstance(x, np.random.BitGenerator):
-                self.streams.append(_Legacy(x))
-            elif isinstance(x, list | tuple | set | frozenset):
-                todo.extend(x)
-            elif isinstance(x, dict):
-                todo.extend(x.values())
-            elif isinstance(x, FunctionType):
-                if x.__code__.co_filename not in LIBRARY or x.__closure__:
-                    todo.extend(_reached(x))
-            elif isinstance(x, MethodType):
-                todo += [x.__func__, x.__self__]
-            elif isinstance(x, partial):
-                todo += [x.func, *x.args, *x.keywords.values()]
-            elif not isinstance(x, type | ModuleType | Tensor | ndarray):
-                space = getattr(x, "__dict__", None)
-                if space.__class__ is dict:
-                    self.attributes.append((x, dict(space)))
-                    todo.extend(space.values())
-                    call = getattr(type(x), "forward", None) or getattr(type(x), "__call__", None)
-                    todo.append(call)
-
-    @contextmanager
-    def again(self) -> Any:
-        """Inside, streams and attributes stand where they stood; afterwards where they were."""
-        now = [(x, dict(x.__dict__)) for x, _ in self.attributes]
-        plain = plain_random.getstate()
-        with rewound(self.saved, self.streams):
-            try:
-                plain_random.setstate(self.plain)
-                _assign(self.attributes)
-                yield
-            finally:
-                plain_random.setstate(plain)
-                _assign(now)
-
-
-_latest: dict[type, Any] = {}
-
-
-def shared(state: Any, alike: Callable[[Any, Any], bool]) -> Any:
-    """A large state that has not moved since it was last saved is kept once."""
-    last = _latest.get(type(state))
-    if last is not None and alike(last, state):
-        return last
-    _latest[type(state)] = state
-    return state
-
-
-def _alike(a: Any, b: Any) -> bool:
-    if a["state"].keys() != b["state"].keys():
-        return False
-    same = all(np.array_equal(a["state"][k], b["state"][k]) for k in a["state"])
-    return same and all(a[k] == b[k] for k in a if k != "state")
-
-
-class _Legacy:
-    """A bit generator that is not wrapped in a `Generator`, seen as one."""
-
-    def __init__(self, bit_generator: Any) -> None:
-        self.bit_generator = bit_generator
-
-
-_DULL = frozenset([int, float, complex, str, bytes, bool, Tensor, ndarray, np.dtype, type])
-
-
-def _reached(f: FunctionType) -> Any:
-    """The values that a function reaches by name: its closure, its defaults, its globals."""
-    for cell in f.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # not filled yet
-            continue
-    yield from f.__defaults__ or ()
-    yield from (f.__kwdefaults__ or {}).values()
-    if f.__code__.co_filename not in LIBRARY:
-        for name in _names(f.__code__):
-            yield f.__globals__.get(name)
-
-
-def _names(code: Any) -> Any:
-    yield from code.co_names
-    for c in code.co_consts:
-        if c.__class__ is code.__class__:
-            yield from _names(c)
-
-
-def _assign(attributes: list[tuple[Any, dict[str, Any]]]) -> None:
-    """Give objects the attributes they had; those that have not changed are left alone."""
-    for x, want in attributes:
-        space = x.__dict__
-        for name in [n for n in space if n not in want]:
-            del space[name]
-        for name, value in want.items():
-            if space.get(name, _MISSING) is not value:
-                space[name] = value
+def spaced(a: np.ndarray[Any, Any]) -> Any:
+    if a.flags.forc or a.dtype.hasobject or not a.size:
+        return a.copy("K")
+    low, high = np.lib.array_utils.byte_bounds(a)
+    if high - low > 64 * a.nbytes:
+        return a.copy("K")
+    start = a.__array_interface__["data"][0] - low
+    room = np.empty(high - low, np.uint8)
+    made: Any = np.ndarray(a.shape, a.dtype, room, start, a.strides)
+    made[...] = a
+    return made
 
 
 # ------------------------------------------------------------------ tensors from outside
@@ -268,7 +156,7 @@ class Watcher:
         node = t.node
         key = id(t)
         taped = node.__class__ is Node or node.__class__ is Leaf
-        if key in self.notes or taped and node.seq < self.born:
+        if key in self.notes or (taped and node.seq < self.born):
             return
         window = lens(t)
         if window is not None:
@@ -411,6 +299,8 @@ class Frame(packing):
         self.lock = threading.RLock()
         self.slots: list[Slot | None] = []
         self.last: Any = None  # (the latest array, its fingerprint)
+        self.computed = None if policy is None else self._computed
+        self.made: dict[int, Any] = {}  # (an array, weakly; the operation that computed it)
         self.held: dict[int, tuple[Any, int]] = {}  # (array, how many slots there were)
         self.chosen: dict[int, Any] = {}  # what was kept by its name
         packers = HERE.__dict__.get("packers")
@@ -430,7 +320,7 @@ class Frame(packing):
             found = self.watcher.notes.get(id(x))
             return found or Note(x, ref(x), self.hold)
         if x.__class__ is ndarray:
-            mine = own(x) if x.flags.c_contiguous else x.copy("K")
+            mine = twin(x)
             return _Copied(mine if self.outer is None else self.save(mine))
         return x
 
@@ -465,7 +355,10 @@ class Frame(packing):
         if id(a) in self.chosen:
             self.slots.append(None)
             return a
-        keep = self.policy is not None and self.policy(op, name, Aval.of(a))
+        maker = self.made.get(id(a))
+        keep = self.policy is not None and self.policy(
+            maker[1] if maker and maker[0]() is a else None, name, Aval.of(a)
+        )
         if keep:
             self.slots.append(None)
             return keep(a) if callable(keep) else a
@@ -478,6 +371,15 @@ class Frame(packing):
         handle = Kept(self)
         self.slots.append(Slot(ref(handle), op, name, Aval.of(a), code, ref(a)))
         return handle
+
+    def _computed(self, op: Any, xs: Any, values: Any, y: Any) -> None:
+        """An operation has been evaluated: the policy asks which one made a value."""
+
+        def note(a: Any) -> Any:
+            self.made[id(a)] = ref(a), op
+            return a
+
+        packed(y, note)
 
     def named(self, a: Any, name: str) -> None:
         """A value has been given a name: it is kept if the policy says so."""
@@ -499,7 +401,8 @@ class Frame(packing):
             modes(-1)
             HERE.trace = old
             self.notes = self.watcher.result()
-            self.watcher = self.last = None
+            self.watcher = self.last = self.computed = None
+            self.made.clear()
 
     # ---- the second
     def again(self) -> None:
@@ -602,7 +505,7 @@ class Catcher(packing):
     def _catch(self, a: Any, op: Any, name: str) -> Any:
         frame = self.frame
         k = self.n
-        if a.dtype.char in OPAQUE or id(a) in frame.held and frame.held[id(a)][1] <= k:
+        if a.dtype.char in OPAQUE or (id(a) in frame.held and frame.held[id(a)][1] <= k):
             return a
         self.n += 1
         slot = frame.slots[k] if k < len(frame.slots) else None
@@ -614,7 +517,7 @@ class Catcher(packing):
                 if self.last[0] is not a:
                     self.last = a, fingerprint(a)
                 code = self.last[1]
-            if str(came) != str(slot) or handle is not None and code != slot.code:
+            if str(came) != str(slot) or (handle is not None and code != slot.code):
                 where = user_frame(getframe(2))
                 raise _Diverged(k, came, code, place(where.f_code, where.f_lasti))
             if handle is not None and handle.value is None:
@@ -633,7 +536,7 @@ class _Copied:
         self.kept = kept
 
     def take(self) -> Any:
-        return opened(self.kept).copy("K")
+        return spaced(opened(self.kept))
 
 
 def taken(x: Any) -> Any:

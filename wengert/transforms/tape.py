@@ -48,7 +48,7 @@ from ..trace import (
 from ..types import BOOL, dtype_of, is_inexact, shape_of
 from .conventions import chosen, guarded, kink_mask
 from .store import store_into
-from .wrapped import LIVE, Hooked, moved, packed, pull_structured, unpacked
+from .wrapped import LIVE, Hooked, moved, computed, packed, pull_structured, unpacked
 
 # ------------------------------------------------------------------ recording
 
@@ -70,6 +70,8 @@ class Tape(Level):
             else:
                 values.append(x)
         y = op(*values)
+        if trace.MODES:
+            computed(op, xs, values, y)
         node = None
         if mask:
             if recording(self):
@@ -168,6 +170,8 @@ class Tape(Level):
             vnode = None
         v_shape = shape_of(v)
         store_into(x, path, v)
+        if trace.MODES:
+            computed(Write(path), (x, v), (None, v), x.data)
         parents = tuple([n for n in (node, vnode) if n is not None])
         if parents and not quiet:
             mask = (node is not None) | (vnode is not None) << 1

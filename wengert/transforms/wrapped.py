@@ -102,6 +102,17 @@ def kept(value: Any) -> bool:
     return isinstance(value, np.ndarray | np.generic | Tensor) or hasattr(value, "graph")
 
 
+def computed(op: Any, xs: Any, values: Any, y: Any) -> None:
+    """Tell the innermost packer, if it asks, that a tape has evaluated y = op(values).
+
+    `xs` are the operands at the tape's level. Of an in-place write, `Write(path)`, the first value
+    is None, for it may be gone.
+    """
+    packers = getattr(HERE, "packers", None)
+    if packers and (tell := getattr(packers[-1], "computed", None)) is not None:
+        tell(op, xs, values, y)
+
+
 def packed(rule: Rule, res: list[Any]) -> tuple[Rule, list[Any]]:
     """The residuals as the innermost packer of this thread wants them kept, and their rule."""
     packers = getattr(HERE, "packers", None)
