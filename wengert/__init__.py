@@ -20,8 +20,8 @@ from .ops.elementwise import erf, erfc, gelu, log_sigmoid, relu, sigmoid, silu, 
 from .ops.road import cross_entropy
 from .trace import Tensor, enable_grad, no_grad
 from .transforms.conventions import conventions
-from .transforms.jacobian import hessian, hvp, jacfwd, jacobian, jacrev
 from .transforms.hooks import Handle
+from .transforms.jacobian import hessian, hvp, jacfwd, jacobian, jacrev
 from .transforms.jvp import jvp
 from .transforms.methods import backward as _backward
 from .transforms.vjp import grad, value_and_grad, vjp
@@ -87,10 +87,12 @@ _LATER = (
     "viz",
 )
 _HOMES = {  # where a name is found once somebody asks for it
+    "transforms.modes": ("inference_mode", "is_grad_enabled", "set_grad_enabled"),
     "transforms.residuals": ("save_on_disk", "saved_tensors_hooks"),
     "transforms.custom": ("custom_jvp", "custom_vjp", "stop_gradient"),
     "transforms.external": ("external",),
     "transforms.linearize": ("linear_transpose", "linearize"),
+    "transforms.custom_gradient": ("custom_gradient",),
     "transforms.gradient_tape": ("GradientTape",),
     "transforms.variable": ("Variable",),
     "transforms.collective": (

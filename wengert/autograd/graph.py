@@ -1,0 +1,7 @@
+"""PyTorch's `torch.autograd.graph`: nodes, and hooks on what they keep."""
+
+from ..trace import Node
+from ..transforms.hooks import AccumulateGrad, Handle
+from ..transforms.residuals import save_on_disk, saved_tensors_hooks
+
+__all__ = ["AccumulateGrad", "Handle", "Node", "save_on_disk", "saved_tensors_hooks"]
