@@ -21,18 +21,26 @@ import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from types import CodeType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from weakref import ref
 
 import numpy as np
 
-from .errors import LevelError, TapeExitError, asker, describe, place, user_frame
+from .errors import (
+    TapeExitError,
+    asker,
+    number_asker,
+    place,
+    user_frame,
+)
 from .region import Region
 from .types import RAW, Shape
 
 getframe, getrefcount, new, ndarray = sys._getframe, sys.getrefcount, object.__new__, np.ndarray
 number = count(1).__next__  # of levels, in every thread: a later one is deeper
 seq = count(0, -1).__next__  # decreasing, so that a heap pops the youngest node first
-HERE = threading.local()  # .stack of levels, .quiet depth, .trace in progress, .watch of debug
+# .stack of levels, .quiet depth, .trace in progress, .watch of debug, .caster of mixed precision
+HERE = threading.local()
 OPS: dict[str, Any] = {}  # the registry: an elementwise op, or the class of a parametrised one
 MODES = 0  # no_grad regions and traces alive in any thread; 0 opens the fast road
 _lock = threading.Lock()
@@ -100,6 +108,13 @@ def line(node: Any) -> str:
     return place(node.code, node.lasti)
 
 
+class Break(NamedTuple):
+    """Why a recorded value left the derivative, and the nodes that it came from."""
+
+    why: str
+    nodes: tuple[ref[Any], ...]
+
+
 class Level:
     """One interpreter. `depth` orders them; `alive` is False once its transform has returned."""
 
@@ -110,7 +125,7 @@ class Level:
         self.depth = depth
         self.alive = True
         self._ambient: Level | None = None
-        self.breaks: dict[tuple[CodeType, int], str] | None = None
+        self.breaks: dict[tuple[CodeType, int], Break] | None = None
 
     def ambient(self) -> Level:
         """The eager tape of values that live at this level."""
@@ -119,12 +134,12 @@ class Level:
             self._ambient.alive = self.alive
         return self._ambient
 
-    def broke(self, what: str) -> None:
+    def broke(self, what: str, *nodes: Any) -> None:
         """Note that a recorded value left the derivative here, for the message that may follow."""
         frame = user_frame(getframe(1))
         notes = self.breaks = self.breaks or {}
         notes.pop((frame.f_code, frame.f_lasti), None)
-        notes[frame.f_code, frame.f_lasti] = what
+        notes[frame.f_code, frame.f_lasti] = Break(what, tuple([ref(n) for n in nodes]))
         if len(notes) > 8:
             del notes[next(iter(notes))]
 
@@ -272,16 +287,20 @@ class Tensor:
     def numpy(self) -> np.ndarray[Any, Any]:
         """The value as a read-only array; later in-place writes to the tensor do not show in it."""
         if self.requires_grad:
-            self.level.broke("numpy() took the value without its gradient")
+            self.level.broke("numpy() took the value without its gradient", self.node)
         a = np.asarray(self.value()).view()
         a.flags.writeable = False
         return a
 
     def item(self, *index: Any) -> Any:
         """The value as a Python number."""
+        if self.node.__class__ is Node:
+            self.level.broke("item() took the number without its gradient", self.node)
         return self.value().item(*index)
 
     def tolist(self) -> Any:
+        if self.node.__class__ is Node:
+            self.level.broke("tolist() took the numbers without their gradient", self.node)
         return self.value().tolist()
 
     def __bool__(self) -> bool:
@@ -289,13 +308,9 @@ class Tensor:
 
     def _number(self, to: str) -> Any:
         if self.recorded():
-            raise TapeExitError(
-                f"{to}(tensor)",
-                "a recorded value would lose its gradient without a word",
-                operands=[("tensor", self)],
-                fix="x.item() for the number alone; np.f(x) instead of math.f(x); and a buffer "
-                "from wg.zeros(n) instead of np.zeros(n) for `buffer[i] = x`",
-            )
+            what, fix = number_asker(to)
+            rule = "a recorded value would lose its gradient without a word"
+            raise TapeExitError(what, rule, operands=[("tensor", self)], fix=fix)
         return self.value()
 
     def __float__(self) -> float:
@@ -499,6 +514,8 @@ def method(name: str) -> Callable[[F], F]:
 
 def bind(op: Any, *xs: Any) -> Any:
     """Evaluate one operation: the topmost level among its inputs interprets it."""
+    if MODES and (caster := getattr(HERE, "caster", None)) is not None:
+        return caster(op, xs)
     top: Level | None = None
     for i, x in enumerate(xs):
         if isinstance(x, Tensor):
@@ -593,11 +610,3 @@ class enable_grad(no_grad):
 
     def __enter__(self) -> None:
         self._set(-1)
-
-
-def branch_error(t: Tensor) -> LevelError:
-    return LevelError(
-        f"a value under vmap: {describe(t)}",
-        "it differs from lane to lane, so it has no single number to branch on or to print",
-        fix="wg.where(condition, a, b) computes both sides and chooses lane by lane",
-    )

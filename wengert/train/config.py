@@ -8,11 +8,13 @@ import platform
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wengert.amp import GradScaler, autocast
 from wengert.data import Parts
 from wengert.errors import OptionError, verbatim
 from wengert.optim import SGD, Adam, AdamW, Optimizer
@@ -171,7 +173,10 @@ class Options:
 
     def make_amp(self) -> dict[str, Any]:
         """What mixed precision adds to a step."""
-        return {}
+        if self.amp == "off":
+            return {}
+        scaler = {"scaler": GradScaler()} if self.amp == "float16" else {}
+        return {"autocast": partial(autocast, self.amp), **scaler}
 
     def checkpointed(self, loss: Callable[..., Any]) -> Callable[..., Any]:
         """The loss of a model that recomputes its activations, if that is asked for."""
