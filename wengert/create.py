@@ -38,7 +38,12 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
             nested_shape(data, "data")
             raise ArgumentError("tensor(data, dtype)", str(error).rstrip(".")) from error
         if a.dtype.kind not in "fciub" and a.dtype.kind != "V":
-            raise DTypeError("tensor(data)", f"numbers are needed, not {a.dtype}")
+            raise DTypeError(
+                "tensor(data)",
+                f"numbers are needed, not {a.dtype}",
+                operands=[("data", a)],
+                fix="{data}.astype(float) if they are all numbers",
+            )
         t = buffer(a)
     return t.requires_grad_() if requires_grad else t
 

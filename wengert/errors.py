@@ -17,6 +17,7 @@
      ├─ NonFiniteGradientError ArithmeticError WG208  a gradient (or a value) that became nan or inf
      ├─ ReplayError        RuntimeError    WG209  a checkpointed part that came out otherwise
      ├─ GradientError      AssertionError  WG210  a derivative that differences do not confirm
+     ├─ ConvergenceError   ArithmeticError WG211  a solver that did not arrive at a solution
      ├─ OptionError        ValueError      WG301  an option or a hyperparameter out of range
      ├─ UnknownNameError   LookupError     WG302  a recipe, optimizer or code that does not exist
      ├─ OutputError        OSError         WG303  a run folder that cannot be written
@@ -36,6 +37,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -45,7 +47,7 @@ import numpy as np
 
 from .source import GENERATED as GENERATED
 from .source import LIBRARY as LIBRARY
-from .source import arguments, bracketed, short, source_of, written
+from .source import arguments, bracketed, look_up, short, source_of, written
 from .source import place as place
 from .source import user_frame as user_frame
 
@@ -53,6 +55,7 @@ __all__ = [
     "ArgumentError",
     "AxisError",
     "CheckpointError",
+    "ConvergenceError",
     "DTypeError",
     "DisconnectedError",
     "FreedError",
@@ -97,8 +100,7 @@ def asker() -> tuple[str, str, str]:
         "{x}.detach().numpy() if no gradient is wanted through here"
     )
     text = source_of(frame.f_code, frame.f_lasti)
-    texts = arguments(text, {**frame.f_globals, **frame.f_locals})
-    fix = fix.replace("{x}", bracketed(texts[0]) if texts else "x")
+    fix = fix.replace("{x}", recorded_text(frame, text))
     if inner is not frame:
         return f"{inner.f_globals.get('__name__', '')}.{inner.f_code.co_name}(tensor)", fix, at
     name, call, inside = text.partition("(")
@@ -109,6 +111,16 @@ def asker() -> tuple[str, str, str]:
     return f"{name or 'np.asarray'}(tensor)", fix, at
 
 
+def recorded_text(frame: Any, text: str) -> str:
+    """How the user wrote the tensor among the operands of an expression; `x` when unsure."""
+    scope = {**frame.f_globals, **frame.f_locals}
+    texts = arguments(text, scope)
+    found = [t for t in texts if hasattr(look_up(t, scope), "recorded")]
+    if not found and len(texts) == 1 and not text.endswith("]"):
+        found = [t for t in texts if not t[:1].isdigit()]
+    return bracketed(found[0]) if found else "x"
+
+
 def number_asker(to: str) -> tuple[str, str]:
     """(what in the user's own code asked for a Python number, what to write instead)."""
     frame = user_frame(sys._getframe(2))
@@ -116,11 +128,10 @@ def number_asker(to: str) -> tuple[str, str]:
     name, call, _ = text.partition("(")
     if name.endswith("]") and not call and to != "index":
         return f"{name} = tensor", "a buffer from wg.zeros(n) in place of np.zeros(n)"
-    texts = arguments(text, {**frame.f_globals, **frame.f_locals})
-    x = bracketed(texts[0]) if texts and call else "x"
+    x = recorded_text(frame, text)
     fix = f"{x}.item() for the number alone, without a gradient"
     if name.startswith("math."):
-        return f"{name}(tensor)", f"np.{name[5:]}({texts[0] if texts else 'x'}); or {fix}"
+        return f"{name}(tensor)", f"np.{name[5:]}({x}); or {fix}"
     return f"{to}(tensor)", fix
 
 
@@ -165,11 +176,14 @@ class WengertError(Exception):
         lines = [f"[{self.code}] {what}{': ' if rule else ''}{rule}"]
         if operands:
             wide = max(len(o[0]) for o in operands)
-            texts = written(user_frame(sys._getframe(1)), [o[1] for o in operands])
+            inside = re.findall(r"\w+", what.partition("(")[2])
+            by_place = all(o[0].partition("[")[0] in inside for o in operands)
+            frame = user_frame(sys._getframe(1))
+            texts = written(frame, [o[1] for o in operands], by_place=by_place)
             for (name, value, *note), own in zip(operands, texts):
                 text = value if isinstance(value, _Verbatim) else describe(value)
                 own = own if hasattr(value, "shape") else ""
-                if own not in ("", name) and len(own) <= 40:
+                if own not in ("", name) and len(own) <= 24:
                     text = f"{own} {text}"  # as the user wrote it
                 if fix and "{" + name + "}" in fix:
                     fix = fix.replace("{" + name + "}", bracketed(own or name))
@@ -406,6 +420,19 @@ class GradientError(WengertError, AssertionError):
     code = "WG210"
 
 
+class ConvergenceError(WengertError, ArithmeticError):
+    """A solver that did not arrive at a solution.
+
+    A value that is defined by an equation has the derivative of that equation, which holds at the
+    solution alone: one that stopped on the way would have a wrong derivative without a word.
+
+        bad : wg.custom_root(f, x0, solver=lambda f, x: x)
+        good: wg.custom_root(f, x0)                            # Newton's method
+    """
+
+    code = "WG211"
+
+
 class OptionError(WengertError, ValueError):
     """An option or a hyperparameter out of range.
 
@@ -489,6 +516,11 @@ def warn(message: str, category: type[Warning] = WengertWarning) -> None:
         frame.f_globals.get("__name__", ""),
         frame.f_globals.setdefault("__warningregistry__", {}),
     )
+
+
+def warned(cls: type[Warning], what: str, rule: str, **parts: Any) -> None:
+    """Warn in four parts."""
+    warn(str(WengertError(what, rule, **parts)).partition("] ")[2], cls)
 
 
 def explain(code: str) -> str:

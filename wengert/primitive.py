@@ -128,6 +128,7 @@ class Primitive(metaclass=Interned):
     """
 
     args: ClassVar[tuple[str, ...]] = ("x",)
+    shown: ClassVar[tuple[str, ...]] = ()  # what messages call the arguments, if not that
     variadic: ClassVar[bool] = False
     diagonal: ClassVar[bool] = False
     outputs: ClassVar[int] = 1  # more than one: impl returns a tuple, and so do infer, batch, push
@@ -206,7 +207,7 @@ class Primitive(metaclass=Interned):
         """The four-part error for operands that `impl` refused."""
         if isinstance(error, WengertError):
             return error
-        names = self.argnames(len(xs))
+        names = self.shown or self.argnames(len(xs))
         what = f"{self.title()}({', '.join(names)})"
         rule, notes, fix = self.diagnose(xs, error)
         operands = [(n, x, note) for n, x, note in zip(names, xs, notes or [""] * len(xs))]

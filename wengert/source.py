@@ -80,6 +80,23 @@ def source_of(code: CodeType, lasti: int) -> str:
     return ""
 
 
+def assignment(frame: FrameType, text: str) -> list[str]:
+    """The array and the value of `x[i] = v`, whose code is placed at `x[i]`."""
+    try:
+        line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+        (statement,) = ast.parse(line.strip()).body
+    except (SyntaxError, ValueError):
+        return []
+    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Subscript):
+        target = statement.targets[0]
+        if ast.unparse(target) == text or ast.unparse(target) == ast.unparse(ast.parse(text)):
+            return [ast.unparse(target.value), ast.unparse(statement.value)]
+    return []
+
+
+METHODS = frozenset(["backward", "detach", "numpy", "requires_grad_"])  # those of tensors alone
+
+
 def arguments(text: str, scope: Mapping[str, Any] | None = None) -> list[str]:
     """How the operands of an expression are written: `a @ b` has a and b, `np.log(p)` has p.
 
@@ -106,7 +123,7 @@ def arguments(text: str, scope: Mapping[str, Any] | None = None) -> list[str]:
         nodes = [e.operand]
     elif isinstance(e, ast.Compare):
         nodes = [e.left, *e.comparators]
-    elif isinstance(e, ast.Subscript):
+    elif isinstance(e, ast.Subscript | ast.Attribute):
         nodes = [e.value]
     elif isinstance(e, ast.Call):
         nodes = [*e.args, *[k.value for k in e.keywords]]
@@ -117,7 +134,7 @@ def arguments(text: str, scope: Mapping[str, Any] | None = None) -> list[str]:
         if isinstance(e.func, ast.Attribute):
             head = ast.unparse(e.func.value)
             if not isinstance(look_up(head, scope or {}), ModuleType):
-                if not hasattr(np.ndarray, e.func.attr):
+                if not hasattr(np.ndarray, e.func.attr) and e.func.attr not in METHODS:
                     return []
                 nodes.insert(0, e.func.value)
     return [ast.unparse(n) for n in nodes]
@@ -132,17 +149,18 @@ def look_up(text: str, scope: Mapping[str, Any]) -> Any:
     return value
 
 
-def written(frame: FrameType, operands: list[Any]) -> list[str]:
+def written(frame: FrameType, operands: list[Any], *, by_place: bool) -> list[str]:
     """How the user wrote each operand in the expression that `frame` evaluates; "" when unsure.
 
-    Operands are told by their places, if every variable among them has the shape of its operand;
-    failing that, one that a variable holds is found by identity.
+    If the operands are the arguments (`by_place`), they are told by their places, as long as every
+    variable there has the shape of its operand. Failing that, by identity with a variable.
     """
     scope = {**frame.f_globals, **frame.f_locals}
-    texts = arguments(source_of(frame.f_code, frame.f_lasti), scope)
+    text = source_of(frame.f_code, frame.f_lasti)
+    texts = assignment(frame, text) or arguments(text, scope)
     values = [look_up(t, scope) for t in texts]
     n = len(operands)
-    if len(texts) >= n and all(map(_fits, values, texts, operands)):
+    if by_place and len(texts) >= n and all(map(_fits, values, texts, operands)):
         return texts[:n]
     found = []
     for x in operands:
@@ -150,6 +168,15 @@ def written(frame: FrameType, operands: list[Any]) -> list[str]:
                 and (v is x or getattr(v, "data", None) is x)]  # fmt: skip
         found.append(held[0] if held else "")
     return found
+
+
+def bracketed(text: str) -> str:
+    """An expression that may be indexed, divided, or asked for an attribute."""
+    plain = ast.Name | ast.Attribute | ast.Call | ast.Subscript | ast.Constant
+    try:
+        return text if isinstance(ast.parse(text, mode="eval").body, plain) else f"({text})"
+    except SyntaxError:
+        return text
 
 
 def _fits(value: Any, text: str, x: Any) -> bool:

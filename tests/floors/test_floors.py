@@ -27,7 +27,7 @@ FLOORS = [
         "transforms.hooks", "transforms.modes", "transforms.law",
         "transforms.custom", "transforms.external", "transforms.linearize", "transforms.function", "transforms.collective",
         "transforms.methods", "transforms.variable", "transforms.gradient_tape", "transforms.custom_gradient", "transforms.around", "transforms.replay", "transforms.checkpoint",
-        "transforms.budget", "transforms.control", "transforms.implicit", "transforms.argmin",
+        "transforms.budget", "transforms.revolve", "transforms.control", "transforms.implicit", "transforms.argmin",
         "transforms.ode", "transforms.series", "transforms.taylor", "transforms.curvature",
         "transforms.estimators", "transforms.unroll", "transforms.memory", "transforms.fixes",
         "transforms.born", "transforms.debug",

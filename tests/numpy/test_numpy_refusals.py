@@ -47,15 +47,15 @@ def write_row_into_array(t):
 
 
 EXITS = {
-    "np.asarray": (lambda t: np.asarray(t), "np.asarray", "x.detach().numpy()"),
-    "np.array": (lambda t: np.array(t), "np.array(tensor)", "x.detach().numpy()"),
-    "float": (lambda t: float(t[0, 0]), "float(tensor)", "x.item()"),
-    "int": (lambda t: int(t[0, 0]), "int(tensor)", "x.item()"),
-    "complex": (lambda t: complex(t[0, 0]), "complex(tensor)", "x.item()"),
-    "math.sin": (lambda t: math.sin(t[0, 0]), "float(tensor)", "np.f(x) instead of math.f(x)"),
+    "np.asarray": (lambda t: np.asarray(t), "np.asarray", "t.detach().numpy()"),
+    "np.array": (lambda t: np.array(t), "np.array(tensor)", "t.detach().numpy()"),
+    "float": (lambda t: float(t[0, 0]), "float(tensor)", "t[0, 0].item()"),
+    "int": (lambda t: int(t[0, 0]), "int(tensor)", "t[0, 0].item()"),
+    "complex": (lambda t: complex(t[0, 0]), "complex(tensor)", "t[0, 0].item()"),
+    "math.sin": (lambda t: math.sin(t[0, 0]), "math.sin(tensor)", "np.sin(t[0, 0])"),
     "array[0] = t": (write_into_array, "tensor", "wg.zeros"),
     "array[:] = t": (write_row_into_array, "buffer[:] = tensor", "wg.zeros"),
-    "np.ndindex": (lambda t: list(range(t[0, 0])), "index(tensor)", "x.item()"),
+    "np.ndindex": (lambda t: list(range(t[0, 0])), "index(tensor)", "t[0, 0].item()"),
     "out=array": (lambda t: np.add(t, 1.0, out=np.zeros((2, 3))), "out=array", "wg.zeros"),
     "add.at": (lambda t: np.add.at(np.zeros(3), [0, 1, 1], t[0]), "np.add.at(array", "wg.zeros"),
 }

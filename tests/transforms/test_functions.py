@@ -321,7 +321,7 @@ a23, a43, a2, a3 = np.ones((2, 3)), np.ones((4, 3)), np.ones(2), np.ones(3)
                           "float64[4, 3]   axis -2 is 4", "matmul(a, b.T)", "float64[2, 4]"]),
     (lambda a, b: a + b, ["add(a, b): shapes do not broadcast", "axis -2 is 2", "axis -2 is 4"]),
     (lambda a, b: np.concatenate([a, b], 1),
-     ["Concatenate(x0, x1)", "float64[2, 3]", "float64[4, 3]"]),
+     ["concatenate(x0, x1)", "float64[2, 3]", "float64[4, 3]"]),
     (lambda a, b: np.where(a > 0, a, b), ["do not broadcast", "axis -2 is 2", "axis -2 is 4"]),
     (lambda a, b: np.einsum("ij,ij->i", a, b), ["'i' is 2", "4", "float64[4, 3]"]),
     (lambda a, b: np.maximum(a, b), ["maximum(a, b)"]),

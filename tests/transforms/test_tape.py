@@ -246,10 +246,9 @@ def test_backward_twice_names_what_was_freed_and_by_which_line(p):
     loss.backward()  # the line that frees
     with pytest.raises(wg.errors.FreedError) as e:
         loss.backward()
-    refused(e, "[WG202]", "Sum", "were freed by the backward at", "detach", "recorded at")
+    refused(e, "[WG202]", "Sum", "freed at", "detach", "recorded at")
     text = str(e.value)
-    assert text.index("detach") < text.index("keep the graph")
-    assert "retain_graph" not in text
+    assert text.index("freed at") < text.index("detach") < text.index("retain_graph=True")
 
 
 def test_a_graph_partly_used_by_another_loss(p):
@@ -280,7 +279,7 @@ def test_gradients_of_integers(x):
 
 @pytest.mark.parametrize(("leave", "name"), [
     (lambda p: float(p[0]), "float(tensor)"),
-    (lambda p: math.sin(p[0]), "float(tensor)"),
+    (lambda p: math.sin(p[0]), "math.sin(tensor)"),
     (lambda p: np.asarray(p), "np.asarray"),
     (lambda p: np.array(p), "np.array"),
     (lambda p: int(p[0]), "int(tensor)"),

@@ -42,8 +42,16 @@ def reshape(x: Any, /, shape: Any = None, order: str = "C", *, copy: Any = None)
         if known > 0 and not x.size % known and shape.count(-1) == 1:
             shape = tuple(x.size // known if s == -1 else s for s in shape)
     if math.prod(shape) != x.size or -1 in shape:
+        rest = math.prod(shape[1:])
+        whole = -1 not in shape and rest > 0 and x.size % rest == 0
+        words = ", ".join(map(str, (-1, *shape[1:])))
         raise ShapeError(
-            f"reshape(x, {list(shape)})", f"{x.size} elements do not fill it", operands=[("x", x)]
+            f"reshape(x, {list(shape)})",
+            f"{x.size} elements do not fill it",
+            operands=[("x", x)],
+            fix=f"{{x}}.reshape({words})"
+            if whole
+            else "-1 for a length that follows from the rest",
         )
     y = mutate.reshape(x, shape, getframe(1))
     if order == "F":

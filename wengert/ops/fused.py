@@ -132,6 +132,7 @@ class CrossEntropy(General):
     """
 
     args = ("a", "b")
+    shown = ("logits", "labels")
 
     examples: ClassVar[Any] = [((), (4, 3), np.array([0, 2, 1, 1])), ((), (3,), np.array(2))]
 
@@ -168,6 +169,9 @@ class CrossEntropy(General):
     def title(cls) -> str:
         return "cross_entropy"
 
+    def diagnose(self, xs: Any, error: Exception) -> Any:
+        return str(error), None, labels_fix(*xs)
+
 
 cross_entropy_rows = CrossEntropy()
 
@@ -184,6 +188,30 @@ def check_labels(a: Array, b: Array) -> None:
         raise IndexError(f"label {bad} is outside the {a.shape[-1]} classes")
 
 
+def labels_fix(a: Array, b: Array) -> str | None:
+    """What to write for labels that are one-hot, floats, a column, or counted from 1."""
+    shape = shape_of(a)
+    if shape_of(b) == shape:
+        return (
+            "{labels}.argmax(-1) if each row is one-hot; for soft labels, "
+            "-np.sum({labels} * wg.log_softmax({logits}, axis=-1), axis=-1).mean()"
+        )
+    if shape_of(b) == (*shape[:-1], 1):
+        return "{labels}.squeeze(-1)"
+    if shape_of(b) != shape[:-1]:
+        return None
+    if b.dtype.kind == "f":
+        whole = bool(np.all(b == np.round(b)))
+        return "{labels}.astype(int)" if whole else None
+    low, high, k = int(b.min()), int(b.max()), shape[-1]
+    fix = f"labels count from 0 to {k - 1}"
+    if low == 1 and high == k:
+        return f"{fix}: {{labels}} - 1"
+    return (
+        f"{fix}; logits for {high + 1} classes need a last axis of {high + 1}" if low >= 0 else fix
+    )
+
+
 def one_hot(b: Array, k: int, dtype: Any) -> Array:
     return eq(Reshape((*shape_of(b), 1))(b), np.arange(k)).astype(dtype)
 
@@ -196,6 +224,7 @@ class MeanCrossEntropy(General):
     """
 
     args = ("a", "b")
+    shown = ("logits", "labels")
 
     examples: ClassVar[Any] = [
         ((), (4, 3), np.array([0, 2, 1, 1])),
@@ -227,6 +256,9 @@ class MeanCrossEntropy(General):
     @classmethod
     def title(cls) -> str:
         return "cross_entropy"
+
+    def diagnose(self, xs: Any, error: Exception) -> Any:
+        return str(error), None, labels_fix(*xs)
 
 
 mean_cross_entropy = MeanCrossEntropy()

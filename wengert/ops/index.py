@@ -261,6 +261,7 @@ class Write(Linear):
 
     path: tuple[Any, ...]
     args = ("a", "b")
+    shown = ("x", "v")
 
     examples: ClassVar[Any] = [
         (((GetItem((1,)),),), (3, 2), (2,)),
@@ -274,6 +275,22 @@ class Write(Linear):
 
     def infer(self, x: Aval, v: Aval) -> Aval:
         return x
+
+    @classmethod
+    def title(cls) -> str:
+        return "assignment"
+
+    def diagnose(self, xs: Any, error: Exception) -> Any:
+        if not isinstance(error, ValueError):
+            return str(error), None, None
+        try:
+            place = np.empty(shape_of(xs[0]), bool)
+            for step in self.path:
+                place = step.impl(place)
+        except (ValueError, IndexError):
+            return str(error), None, None
+        rule = f"a value of shape {list(shape_of(xs[1]))} does not fit the place, of shape "
+        return f"{rule}{list(place.shape)}", None, None
 
     def vjp_a(self, g: Any) -> Any:
         if isinstance(g, At):
@@ -533,7 +550,17 @@ class Concatenate(Linear):
         return Concatenate(self.axis + 1)(*xs)
 
     def diagnose(self, xs: Any, error: Exception) -> Any:
-        return f"shapes differ outside axis {self.axis}", None, None
+        shapes = [shape_of(x) for x in xs]
+        fits = [
+            k for k in range(len(shapes[0]))
+            if len({(*s[:k], *s[k + 1 :]) for s in shapes}) == 1 and len(set(map(len, shapes))) == 1
+        ]  # fmt: skip
+        fix = f"axis={fits[0]} has matching shapes" if len(fits) == 1 else None
+        return f"shapes differ outside axis {self.axis}", None, fix
+
+    @classmethod
+    def title(cls) -> str:
+        return "concatenate"
 
 
 @op

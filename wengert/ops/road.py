@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from .. import trace
-from ..errors import GENERATED, LIBRARY, user_frame
+from ..errors import GENERATED, LIBRARY, GradientWarning, user_frame, warned
 from ..owned import own
 from ..primitive import Elementwise, Rule
 from ..structural import fit
 from ..trace import Node, Tensor, View, bind, getframe, make, ndarray, new, seq
 from .contract import affine, by_transpose, matmul, rows
-from .fused import MeanCrossEntropy, mean_cross_entropy
+from .fused import MeanCrossEntropy, Softmax, mean_cross_entropy
 
 UNARY = """
 def method(x):
@@ -373,6 +373,16 @@ def pull_loss(g: Any, op: Any, a: Any, b: Any, cache: Any) -> Any:
     return gx
 
 
+def twice(logits: Any) -> None:
+    warned(
+        GradientWarning,
+        "cross_entropy(logits, labels)",
+        "the logits are the result of a softmax, and cross_entropy takes a softmax itself",
+        operands=[("logits", logits)],
+        fix="leave out the softmax: the gradients are small and training is slow with two",
+    )
+
+
 LOSS = Rule(MeanCrossEntropy, (0,), ("op", "a", "b", "cache"), pull_loss)
 
 
@@ -391,6 +401,12 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
     2.302585
     """
     b = labels.data if labels.__class__ is Tensor and labels.node is None else labels
+    if (
+        logits.__class__ is Tensor
+        and getattr(logits.node, "rule", None)
+        and (logits.node.rule.op is Softmax)
+    ):
+        twice(logits)
     if (
         logits.__class__ is Tensor
         and b.__class__ is ndarray

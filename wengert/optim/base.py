@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wengert.errors import OptionError, ShapeError, verbatim
+from wengert.errors import GradientWarning, OptionError, ShapeError, verbatim, warned
 from wengert.nn.module import Module
 from wengert.trace import Tensor, no_grad
 from wengert.transforms.store import writable
@@ -256,9 +256,21 @@ class Optimizer:
 
     def step(self) -> None:
         """One update of every parameter that has a gradient; the others stay as they are."""
+        if all(p.node.grad is None for p in self.parameters):
+            self._idle()
         with no_grad():
             for block in self._blocks:
                 self._step(block)
+
+    def _idle(self) -> None:
+        p = self.parameters[0]
+        warned(
+            GradientWarning,
+            f"{self._owner}.step()",
+            "no parameter has a gradient, so nothing changes",
+            operands=[(p.name or "parameters[0]", p, "its grad is None")],
+            fix="loss.backward() comes between zero_grad() and step()",
+        )
 
     def _step(self, block: Block) -> None:
         gradients = [p.node.grad for p in block.parameters]

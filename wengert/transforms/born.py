@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 from itertools import count
 from typing import Any
 
 import numpy as np
 
 from ..errors import NonFiniteGradientError, place, verbatim
-from ..source import arguments, source_of
+from ..source import arguments, bracketed, source_of
 from ..structural import At, Parts, densify
 from ..trace import HERE, Leaf, Tensor
 from ..types import RAW, shape_of
@@ -532,12 +531,6 @@ class Report:
             return a[self.index] if self.index is not None else a[first_bad(a) or ()]
         except (TypeError, IndexError):
             return "not finite"
-
-
-def bracketed(text: str) -> str:
-    """An expression that may be indexed or divided."""
-    plain = ast.Name | ast.Attribute | ast.Call | ast.Subscript | ast.Constant
-    return text if isinstance(ast.parse(text, mode="eval").body, plain) else f"({text})"
 
 
 def repr_of(value: Any) -> str:

@@ -12,13 +12,15 @@ from ..errors import (
     ArgumentError,
     DisconnectedError,
     DTypeError,
+    GradientWarning,
     LeafWriteError,
     LevelError,
     NonScalarError,
     ShapeError,
+    warned,
 )
 from ..structural import cast, densify
-from ..trace import Leaf, Level, Node, Tensor, View, fresh, lens, make, method
+from ..trace import Leaf, Level, Node, Tensor, View, fresh, lens, line, make, method
 from ..types import RAW, is_inexact, shape_of
 from .between import pull_between
 from .hooks import drop_retained, level_of, retain_grad, retaining
@@ -65,6 +67,7 @@ def backward(
     except BaseException:
         drop_retained()
         raise
+    t.level.breaks = None
     return None
 
 
@@ -75,6 +78,7 @@ def seed(t: Tensor, gradient: Any, what: str = "backward()") -> Any:
         raise LevelError(
             f"{what} of a value inside a {type(level).__name__.lower()}",
             "its graph lies outside the transform",
+            operands=[("tensor", t)],
             fix="wg.grad(f) inside, or call backward() on the transform's result",
         )
     if t.node is None:
@@ -86,8 +90,8 @@ def seed(t: Tensor, gradient: Any, what: str = "backward()") -> Any:
             what,
             "a gradient is the derivative of one number",
             operands=[("tensor", t)],
-            fix="reduce it first, t.sum().backward() or t.mean().backward(), or pass the "
-            "cotangent, t.backward(gradient=...)",
+            fix="reduce it first, {tensor}.mean().backward() or {tensor}.sum().backward(), or pass "
+            "the cotangent, {tensor}.backward(gradient=...)",
         )
     if t.dtype.kind == "c":
         raise NonScalarError(
@@ -193,7 +197,7 @@ def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
             "requires_grad",
             "a gradient needs floating-point values",
             operands=[("tensor", t)],
-            fix="x.astype(float)",
+            fix="wg.tensor(data, dtype=float, requires_grad=True), or x.astype(float)",
         )
     if t.level.depth & 1:  # an eager tape already: level 0's, or the ambient one of a transform
         if t.node is None:
@@ -218,6 +222,8 @@ def get_grad(self: Tensor) -> Tensor | None:
     node = self.node
     if type(node) is not Leaf:
         hooks = retaining(self)
+        if hooks is None and node is not None:
+            result_grad(self)
         return None if hooks is None else hooks.grad
     if node.grad is None:
         return None
@@ -229,6 +235,18 @@ def get_grad(self: Tensor) -> Tensor | None:
                 g = node.grad = make(g, None, self.level)
                 g.store = 0
     return g
+
+
+def result_grad(t: Tensor) -> None:
+    """Warn that a result keeps no gradient."""
+    warned(
+        GradientWarning,
+        "x.grad",
+        f"x is the result of {t.node.op!r} at {line(t.node)}, and only a leaf keeps its gradient",
+        operands=[("x", t)],
+        fix="{x} = {x}.detach().requires_grad_() where it is made, if it is a parameter; "
+        "{x}.retain_grad() before backward() keeps the gradient of a result",
+    )
 
 
 def set_grad(self: Tensor, value: Any) -> None:
@@ -254,7 +272,7 @@ def detach(self: Tensor) -> Tensor:
     t = self.look() if type(self) is View else self
     if isinstance(t.level, Tape):
         if t.node is not None:
-            t.level.broke("detach()")
+            t.level.broke("detach()", t.node)
         d = t.data
         return detach(d) if isinstance(d, Tensor) else make(d, None, trace.EAGER)
     return t.level.detach(t)

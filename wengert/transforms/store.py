@@ -31,6 +31,7 @@ def store_into(x: Tensor, path: tuple[Any, ...], v: Any) -> None:
             d = d.copy(order="K")
         put(d, path, v)
     except (ValueError, TypeError, IndexError) as error:
+        x.data = d
         raise Write(path).refusal((d, v), error) from error
     finally:
         x.data = d
@@ -54,7 +55,13 @@ def write(x: Tensor, path: tuple[Any, ...], v: Any) -> None:
     if tracer is not None:
         tracer.wrote(x)
     if not x.level.alive:
-        raise LevelError("an in-place write", "the tensor belongs to a transform that has returned")
+        raise LevelError(
+            "an in-place write",
+            "an earlier call of a transform wrote here, and its value ended with it",
+            operands=[("x", x)],
+            fix="make the buffer inside the function, where each call gets one of its own; to keep "
+            "a number for later, write {x}[..] = value.detach()",
+        )
     if isinstance(v, Tensor) and v.level.depth > x.level.depth:
         v = bare(v, v.level)
         if x.level is not trace.EAGER or x.node is not None:

@@ -16,12 +16,9 @@ import numpy as np
 
 from .. import trace
 from ..errors import (
-    DisconnectedError,
-    FreedError,
     LeafWriteError,
     place,
     user_frame,
-    verbatim,
 )
 from ..ops.elementwise import mul, mul_mask
 from ..ops.index import Write, ours
@@ -39,7 +36,6 @@ from ..trace import (
     View,
     getframe,
     getrefcount,
-    line,
     make,
     ndarray,
     recording,
@@ -47,6 +43,8 @@ from ..trace import (
 )
 from ..types import BOOL, dtype_of, is_inexact, shape_of
 from .conventions import chosen, guarded, kink_mask
+from .severed import disconnected as disconnected
+from .severed import freed as freed
 from .store import store_into
 from .wrapped import LIVE, Hooked, moved, computed, packed, pull_structured, unpacked
 
@@ -77,7 +75,7 @@ class Tape(Level):
             if recording(self):
                 node = self.record(op, xs, values, mask, nodes, y)
             else:
-                self.broke("computed under no_grad")
+                self.broke("computed under no_grad", *nodes)
         if op.outputs > 1:
             return tuple(
                 [make(v, self.pick(node, i, op.outputs, v), self) for i, v in enumerate(y)]
@@ -96,7 +94,7 @@ class Tape(Level):
         if op.outputs == 1 and not is_inexact(dtype_of(y)):
             if trace.MODES:
                 kink_mask(op, values, y)  # may refuse: the order of equal numbers
-            self.broke(f"{op!r} gives {dtype_of(y)}, which has no derivative")
+            self.broke(f"{op!r} gives {dtype_of(y)}, which has no derivative", *nodes)
             return None
         rule = op.rule(mask)
         kinks = kink_mask(op, values, y) if trace.MODES else None
@@ -105,7 +103,7 @@ class Tape(Level):
             if any(shape_of(values[i]) != shape or dtype_of(values[i]) != dtype for i in rule.live):
                 rule = wide(op, mask)
         if rule is None and kinks is None:
-            self.broke(f"{op!r} has no derivative")
+            self.broke(f"{op!r} has no derivative", *nodes)
             return None
         if kinks is not None:
             rule = guarded(rule, op)
@@ -160,7 +158,7 @@ class Tape(Level):
         if isinstance(v, Tensor) and v.level is self:
             vnode, v = v.node, v.data
         if vnode is not None and not is_inexact(x.data.dtype):
-            self.broke(f"written into an array of {x.data.dtype}, which has no derivative")
+            self.broke(f"written into an array of {x.data.dtype}, which has no derivative", vnode)
             vnode = None
         node = x.node
         quiet = not recording(self)
@@ -400,31 +398,7 @@ def paired(g: Any) -> Any:
     return np.conjugate(g) if getattr(g.dtype, "kind", "f") == "c" else g
 
 
-def freed(node: Any) -> FreedError:
-    return FreedError(
-        "backward through a graph that is gone",
-        f"the residuals of {node.op!r}, recorded at {line(node)}, "
-        f"were freed by the backward at {node.parents}",
-        fix="if this value was meant to be carried over from an earlier step, detach it there "
-        "(h = h.detach()); if both sweeps are meant, let the first one keep the graph",
-    )
-
-
 def ones_like(y: Any) -> Any:
     s = np.empty(shape_of(y), y.dtype)
     s.fill(1)
     return s
-
-
-def disconnected(what: str, result: str, level: Level) -> DisconnectedError:
-    """Say where the path from the inputs to the result broke."""
-    operands: list[Any] = []
-    for (code, lasti), why in list((level.breaks or {}).items())[-3:]:
-        operands.append(("broke at", verbatim(f"{place(code, lasti)}: {why}")))
-    rule = f"{result} does not depend on anything that is being differentiated"
-    fix = None
-    if operands:
-        fix = "keep the computation in numpy functions of the tensor up to the result"
-    elif level is EAGER:
-        fix = "wg.tensor(x, requires_grad=True) marks the inputs whose gradient is wanted"
-    return DisconnectedError(what, rule, operands=operands, fix=fix)

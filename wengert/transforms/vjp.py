@@ -17,8 +17,9 @@ from ..structural import cast, densify
 from ..trace import Leaf, Level, Node, Tensor, decay, getframe, looked, make, push, seq
 from ..types import dtype_of, is_inexact, shape_of
 from .conventions import chosen
-from .jvp import handed_out, inward, is_complex, lower, reordered
-from .tape import Tape, disconnected, ones_like, sweep
+from .jvp import handed_out, inward, is_complex, lower, reordered, surfaced
+from .severed import disconnected, warn_cut
+from .tape import Tape, ones_like, sweep
 
 __all__ = ["grad", "value_and_grad", "vjp"]
 
@@ -48,7 +49,7 @@ class Recorded:
 
     def split(self, y: Any) -> tuple[Any, Any]:
         """(the value below this level, its node or None)."""
-        y = looked(y)
+        y = surfaced(y, self.level)
         if isinstance(y, Tensor) and y.level is self.level:
             return y.data, y.node
         return decay(y), None
@@ -66,6 +67,7 @@ class Recorded:
                 sweep(*live[0], keep, None, sink)
             elif live:
                 sweep(joined(live), None, keep, None, sink)
+        self.missing = [i for i, n in enumerate(self.leaves) if n not in found]
         return [
             found[n] if n in found else np.zeros(shape_of(x), dtype_of(x))
             for n, x in zip(self.leaves, self.xs)
@@ -157,7 +159,9 @@ def places_of(what: str, nums: tuple[int, ...], args: Sequence[Any]) -> list[int
         raise ArgumentError(
             f"{what}(f, argnums)",
             f"argnums {', '.join(map(str, nums))} of {len(args)} positional arguments",
-            fix=None if args else "pass the arguments that are differentiated by position",
+            fix=f"argnums from 0 to {len(args) - 1}"
+            if args
+            else "pass the arguments that are differentiated by position",
         )
     places = [n % len(args) for n in nums]
     if len(set(places)) != len(places):
@@ -220,6 +224,16 @@ def leaf_names(f: Callable[..., Any], places: Iterable[int], structure: Any) -> 
     return names
 
 
+def other_arguments(f: Callable[..., Any], places: list[int], args: Any) -> list[str]:
+    """The positional arguments that are not differentiated and could be: `argnums=1 (x)`."""
+    out = []
+    for i, x in enumerate(args):
+        if i not in places and any(is_inexact(dtype_of(v)) for v in tree.leaves(x)):
+            (name, *_) = leaf_names(f, [i], tree.Tree(None, None, (), (tree.LEAF,), 1))
+            out.append(f"argnums={i} ({name})")
+    return out
+
+
 def paths_of(structure: Any, one: bool) -> list[str]:
     """The paths of the leaves, from the argument itself when there is only one."""
     return tree.paths(structure.children[0] if one else structure)
@@ -239,7 +253,9 @@ def check_inputs(what: str, xs: list[Any], paths: list[str]) -> None:
             f"{what}(f)",
             "derivatives are taken with respect to floating-point values",
             operands=[("x" + p, x)],
-            fix=f"{x}.0" if isinstance(x, int) and not isinstance(x, bool) else "x.astype(float)",
+            fix=f"{x}.0"
+            if isinstance(x, int) and not isinstance(x, bool)
+            else f"{{x{p}}}.astype(float)",
         )
 
 
@@ -313,8 +329,14 @@ def value_and_grad(
                 "differentiable; or wg.vjp for a complex cotangent",
             )
         if node is None and not allow_unused:
-            raise disconnected(f"grad({name})", f"the value of {name}", rec.level)
+            said = f", {y}," if isinstance(y, int | float) else ""
+            raise disconnected(
+                f"grad({name})", f"the value of {name}{said}", rec.level,
+                leaf_names(f, places, structure), other_arguments(f, places, args),
+            )  # fmt: skip
         gs = rec.pull([node], [ones_like(y) if node is not None else None], keep=False)
+        if rec.level.breaks and rec.missing and not allow_unused:
+            warn_cut(f"grad({name})", rec, leaf_names(f, places, structure))
         if chosen("complex") == "torch" and not holomorphic:
             gs = [np.conjugate(g) if g.dtype.kind == "c" else g for g in gs]
         g = tree.unflatten(structure, handed_out([densify(g) for g in gs], rec.wrap))

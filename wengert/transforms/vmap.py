@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..errors import ArgumentError, verbatim
+from ..errors import ArgumentError, LevelError, describe, user_frame, verbatim
 from ..ops.index import align_value, batch_path
 from ..ops.linear import Broadcast, moveaxis
-from ..trace import Level, Tensor, branch_error, looked, make, push
+from ..source import source_of
+from ..trace import Level, Tensor, getframe, make, push
 from ..types import Shape, shape_of
-from .jvp import eager, handed_out, inward
+from .jvp import eager, handed_out, inward, surfaced
 from .store import store_into
 
 __all__ = ["vmap"]
@@ -155,7 +156,7 @@ def shared(x: Any, level: Level) -> Any:
 
 def unbatch(y: Any, level: Any, axis: int | None = 0, path: str = "result") -> Any:
     """The result with its lanes along `axis`; a value that all lanes share is repeated."""
-    y = looked(y)
+    y = surfaced(y, level)
     if isinstance(y, Tensor) and y.level is level:
         y, batched = y.data, y.node is not None
     else:
@@ -250,6 +251,23 @@ def _same_keys(what: str, axes: dict[Any, Any], keys: Any, path: str) -> None:
         )
 
 
+def branch_error(t: Tensor) -> LevelError:
+    frame = user_frame(getframe(1))
+    text = source_of(frame.f_code, frame.f_lasti)
+    if not t.level.alive:
+        return LevelError(
+            f"`{text}`" if text else "a value that outlived its vmap",
+            "a value of a vmap that has returned: it stood for many lanes",
+            operands=[("value", t)],
+            fix="return it from the mapped function",
+        )
+    return LevelError(
+        f"`{text}` under vmap" if 0 < len(text) <= 60 else f"a value under vmap: {describe(t)}",
+        "it differs from lane to lane, so it has no single number to branch on or to print",
+        fix="wg.where(condition, a, b) computes both sides and chooses lane by lane",
+    )
+
+
 def _lanes(xs: list[Any], axes: list[int | None], paths: list[str], n: int | None = None) -> int:
     sizes: dict[str, int] = {}
     for x, a, p in zip(xs, axes, paths):
@@ -257,7 +275,10 @@ def _lanes(xs: list[Any], axes: list[int | None], paths: list[str], n: int | Non
             s = shape_of(x)
             if not -len(s) <= a < len(s):
                 raise ArgumentError(
-                    "vmap(f, in_axes)", f"axis {a} does not exist", operands=[(p, x)]
+                    "vmap(f, in_axes)",
+                    f"axis {a} does not exist",
+                    operands=[(p, x)],
+                    fix=f"an axis from {-len(s)} to {len(s) - 1}" if s else "in_axes=None for it",
                 )
             sizes[p] = s[a]
     if n is not None:
@@ -268,5 +289,10 @@ def _lanes(xs: list[Any], axes: list[int | None], paths: list[str], n: int | Non
         )
     if len(set(sizes.values())) > 1:
         text = ", ".join(f"{p}: {n}" for p, n in sizes.items())
-        raise ArgumentError("vmap(f)", f"batch axes of different lengths: {text}")
+        raise ArgumentError(
+            "vmap(f)",
+            f"batch axes of different lengths: {text}",
+            fix="in_axes says which axis of each argument counts the lanes; None for an argument "
+            "that all lanes share",
+        )
     return next(iter(sizes.values()))
