@@ -3,11 +3,13 @@
 from .check import gradcheck, gradgradcheck
 from .differences import Estimate, grad, hessian, jacobian, jvp
 from .noise import noise_of
+from .steps import Steps, plot_steps, steps
 from .verdict import Finding, Verdict
 
 __all__ = [
     "Estimate",
     "Finding",
+    "Steps",
     "Verdict",
     "grad",
     "gradcheck",
@@ -16,4 +18,6 @@ __all__ = [
     "jacobian",
     "jvp",
     "noise_of",
+    "plot_steps",
+    "steps",
 ]
