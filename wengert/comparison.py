@@ -15,6 +15,7 @@ from .errors import ArgumentError, MissingExtraError, WengertError
 from .numeric.check import Closed, seeds, vector_of
 from .numeric.diagnosis import suspicious
 from .numeric.differences import Differences, refuse_complex
+from .numeric.noise import noise_of
 from .numeric.picture import COLOURS, axes_of, saved
 from .numeric.point import Program
 from .numeric.slopes import climbed
@@ -347,7 +348,7 @@ def closed_form(f: Any, x: Any, program: Program, left_out: Any) -> Formula | No
 
 
 def best_truth(f: Any, x: Any, program: Program, formula: Formula | None) -> tuple[Any, str]:
-    noise, n = numeric.noise_of(program), program.x.size
+    noise, n = noise_of(program), program.x.size
     lines = [program.unit(k) for k in range(n)]
     climbs = [
         climbed(program.line(d), program.y, noise, program.eps, program.scale(d)) for d in lines
