@@ -24,15 +24,15 @@ from ..errors import (
     LevelError,
     ShapeError,
     describe,
-    place,
     verbatim,
 )
 from ..ops.linear import Reshape, moveaxis
 from ..structural import Masked
-from ..trace import HERE, Leaf, Level, Tensor, line, looked, make, push, recording, seq
+from ..trace import HERE, Break, Leaf, Level, Tensor, line, looked, make, push, recording, seq
 from ..types import RAW, is_inexact, shape_of
 from .between import leading, pull_between, reached
 from .jacobian import basis
+from .severed import ends_in, remedy, told
 from .tape import EAGER, ones_like, paired
 from .variable import Variable, mark, unmark, variable_of
 from .vmap import Batched, VMap, unbatch
@@ -77,7 +77,8 @@ class GradientTape:
         self._entered = False
         self._watched: dict[int, tuple[Tensor, Any]] = {}  # the tensor and its place on the tape
         self._accessed: dict[Leaf, None] = {}
-        self._notes: Any = None
+        self._before: Any = None  # notes about lost gradients of the time before
+        self._breaks: dict[Any, Break] = {}  # and those of the tape's own time
         self._why: list[str] = []
 
     # ---- when it records
@@ -89,15 +90,14 @@ class GradientTape:
         self._entered = True
         for t, leaf in self._watched.values():
             mark(t, leaf)
-        self._notes, EAGER.breaks = EAGER.breaks, None
+        self._before, EAGER.breaks = EAGER.breaks, None
         self._open()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._close()
-        if self._notes is not None:
-            EAGER.breaks = dict([*self._notes.items(), *(EAGER.breaks or {}).items()][-8:])
-            self._notes = None
+        self._breaks.update(EAGER.breaks or {})
+        EAGER.breaks = dict([*(self._before or {}).items(), *(EAGER.breaks or {}).items()][-8:])
         self._entered = False
         for _, node in self._watched.values():
             unmark(node)
@@ -147,6 +147,7 @@ class GradientTape:
         self._spans.clear()
         self._watched.clear()
         self._accessed.clear()
+        self._breaks.clear()
         self._used = False
 
     def _inside(self, node: Any) -> bool:
@@ -266,7 +267,7 @@ class GradientTape:
             with push(VMap, n) as level:
                 seed = basis(n, [n], 0, out, y.dtype, level)
                 found = {k: unbatch(g, level) for k, g in run.sweep([seed]).items()}
-        run.shape = out
+        run.lead = out
         shapes = [(*out, *shape_of(s)) for s in run.sources]
         return run.results(
             [
@@ -304,7 +305,7 @@ class GradientTape:
                 operands=[("target", y), ("source", x)],
             )
         run = _Run(self, "batch_jacobian", y, x, unconnected_gradients)
-        run.shape = (*out, *s[1:])
+        run.lead, run.skip = out, 1
         b, n = out[0], math.prod(out[1:])
         found: dict[Any, Any] = {}
         if run.roots:
@@ -324,7 +325,7 @@ class GradientTape:
         rows = moveaxis(table[:n], 0, 1)  # [b, n, numbers of a row of x]
         if isinstance(table, np.ndarray):
             separate(table[n], rows, weights.reshape(b, n), y, x)
-        return run.results([Reshape(run.shape)(rows)])
+        return run.results([Reshape((*out, *s[1:]))(rows)])
 
     def why_none(self) -> str:
         """Why gradients of the last call were None: where the path from target to source broke.
@@ -336,7 +337,8 @@ class GradientTape:
         >>> tape.gradient(z, [x, y])
         [None, tensor(2.)]
         >>> print(tape.why_none())
-        sources[0]: was not watched: tape.watch(x) before it is used, or x = wg.Variable(x)
+        sources[0]: was not watched
+          fix: tape.watch(x) before it is used, or x = wg.Variable(x)
         """
         return "\n".join(self._why)
 
@@ -355,7 +357,8 @@ class _Run:
                 operands=[("unconnected_gradients", unconnected)],
             )  # fmt: skip
         self.unconnected = unconnected
-        self.shape: Any = None  # of a jacobian, in place of the source's
+        self.lead: tuple[int, ...] = ()  # the axes of a jacobian before those of the source
+        self.skip = 0
         if not tape._spans and tape._start is None:
             raise LevelError(
                 self.what, "the tape has recorded nothing",
@@ -487,13 +490,13 @@ class _Run:
             raise DisconnectedError(
                 self.what,
                 "the target does not depend on a source, as far as the tape has seen",
-                operands=[(self.paths[i], verbatim(self.why(i))) for i in missing[:3]],
-                fix=None if self.reason(first)[1] is None else self.reason(first)[1],
+                operands=[(self.paths[i], verbatim(self.reason(i)[0])) for i in missing[:3]],
+                fix=self.reason(first)[1],
             )
         out = []
         for g, s in zip(gs, self.sources):
             if g is None:
-                shape = self.shape if self.shape is not None else shape_of(s)
+                shape = self.lead + shape_of(s)[self.skip :]
                 zero = make(np.zeros(shape, s.dtype), None, EAGER)
                 out.append(zero if self.unconnected == "zero" else None)
                 continue
@@ -504,7 +507,7 @@ class _Run:
     # ---- why there is none
     def why(self, i: int) -> str:
         what, fix = self.reason(i)
-        return f"{what}: {fix}" if fix else what
+        return f"{what}\n  fix: {fix}" if fix else what
 
     def reason(self, i: int) -> tuple[str, str | None]:
         """(what is wrong with source i, what to do)."""
@@ -515,22 +518,27 @@ class _Run:
             if isinstance(s, Variable):
                 return "is not trainable", "tape.watch(v) before it is used"
             return "was not watched", "tape.watch(x) before it is used, or x = wg.Variable(x)"
-        tensors = [t for t in self.targets if isinstance(t, Tensor)]
-        if not tensors:
+        where, fix = self.breaks(node)
+        if not any(isinstance(t, Tensor) for t in self.targets):
             kinds = ", ".join(dict.fromkeys(type(t).__name__ for t in self.targets))
-            return f"the target is no tensor but {kinds}{self.breaks()}", None
+            return f"the target is no tensor but {kinds}{where}", fix
         if not self.roots:
-            return f"the target was not recorded{self.breaks()}", None
+            return f"the target was not recorded{where}", fix
         everywhere = reached([t.node for t, _ in self.roots], lambda _: True)
         if node in everywhere:
             through = leading(everywhere, [node], lambda _: True)
             out = next(n for n in everywhere if n in through and not self.inside(n))
             return f"{out.op!r} was computed while the tape did not record, at {line(out)}", None
-        return f"the target was not computed from it{self.breaks()}", None
+        return f"the target was not computed from it{where}", fix
 
-    def breaks(self) -> str:
-        notes = list((self.level.breaks or {}).items())[-3:]
-        return "".join(f"; {place(code, lasti)}: {why}" for (code, lasti), why in notes)
+    def breaks(self, node: Any) -> tuple[str, str | None]:
+        """(where recorded values left the derivative, what to do): those computed from the node."""
+        tape = self.tape
+        own = tape._breaks if self.level is EAGER and not tape._entered else self.level.breaks
+        notes = list((own or {}).items())
+        mine = [n for n in notes if node in ends_in(n[1])] or notes
+        text = "".join(f"; {told(code, lasti, note.why)}" for (code, lasti), note in mine[-3:])
+        return text, remedy(mine[-1][1].why) if mine else None
 
 
 class Unwatched:

@@ -139,7 +139,7 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fals
         if trace.MODES and (watch := getattr(trace.HERE, "watch", None)) is not None:
             watch.results(level, leaves)
         for y in leaves:
-            y = looked(y)
+            y = surfaced(y, level)
             if isinstance(y, Tensor) and y.level is level:
                 ys.append(y.data)
                 dys.append(
@@ -206,6 +206,14 @@ def inward(x: Any, tangent: bool = False) -> Any:
     if isinstance(x, int | float | complex | list):
         return np.asarray(x)[()] if not isinstance(x, list) else np.asarray(x)
     return x
+
+
+def surfaced(y: Any, level: Level) -> Any:
+    """A result as a value of `level` or below: what was on its ambient tape has come off it."""
+    y = looked(y)
+    while isinstance(y, Tensor) and y.level.depth > level.depth:
+        y = looked(y.level.primal(y))
+    return y
 
 
 def outward(y: Any, wrap: bool) -> Any:

@@ -17,10 +17,10 @@ from ..errors import DTypeError, ShapeError, UnsupportedError, verbatim
 from ..ops.index import Write
 from ..owned import own
 from ..primitive import Linear, Multilinear
-from ..trace import Leaf, Level, Tensor, View, bind, decay, looked, make, modes, push
+from ..trace import Leaf, Level, Tensor, View, bind, decay, make, modes, push
 from ..types import RAW, dtype_of, is_inexact, shape_of
 from .between import pull_between
-from .jvp import handed_out, inward, jvp, lower, reordered, tangent_of
+from .jvp import handed_out, inward, jvp, lower, reordered, surfaced, tangent_of
 from .store import store_into
 from .tape import Tape, disconnected
 from .vjp import check_inputs, fitting
@@ -149,7 +149,7 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> An
         y, dy = out[:2]
         aux = out[2:]
         slopes, shape = tree.flatten(dy)
-        slopes = [looked(d) for d in slopes]
+        slopes = [surfaced(d, level) for d in slopes]
         results = [level.operand(d)[1] for d in slopes]
     run = Tangents(level.lines, len(xs), results)
 
@@ -253,7 +253,7 @@ def linear_transpose(f: Callable[..., Any], *primals: Any) -> Callable[..., Any]
         modes(1)  # the fast road records without asking whether an operation is linear
         try:
             ys, shape = tree.flatten(f(*tree.unflatten(structure, ts)))
-            ys = [looked(y) for y in ys]
+            ys = [surfaced(y, level) for y in ys]
         finally:
             modes(-1)
     values, nodes = [], []

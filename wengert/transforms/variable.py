@@ -145,6 +145,9 @@ class Variable(Tensor):
             note += f", dtype={self.dtype}"
         return f"Variable({name}{body}{note})"
 
+    def __deepcopy__(self, memo: Any) -> Variable:
+        return Variable(np.array(self.value()), self.trainable, self.name)
+
     def __reduce__(self) -> Any:
         return Variable, (np.array(self.value()), self.trainable, self.name)
 
