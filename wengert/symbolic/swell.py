@@ -144,7 +144,7 @@ def swell(
              depth     formula  derivative      shared  simplified        tape
                  1           2           2           2           2           3
                  2           3           6           5           6           5
-                 4           5          15          11          15           9
+                 4           5          15           8          15          10
     """
     if isinstance(family, str):
         family, x = FAMILIES[family]
