@@ -16,7 +16,7 @@ from .. import tree
 from ..errors import DTypeError, ShapeError, UnsupportedError, verbatim
 from ..ops.index import Write
 from ..owned import own
-from ..primitive import Linear, Multilinear
+from ..primitive import Linear, Multilinear, parameters
 from ..trace import Leaf, Level, Tensor, View, bind, decay, make, modes, push
 from ..types import RAW, dtype_of, is_inexact, shape_of
 from .between import pull_between
@@ -181,6 +181,10 @@ class LinearTape(Tape):
 
     __slots__ = ()
 
+    def process(self, op: Any, xs: Any) -> Any:
+        with np.errstate(all="ignore"):  # it runs at zero, where a function need not be defined
+            return Tape.process(self, op, xs)
+
     def record(self, op: Any, xs: Any, values: Any, mask: int, nodes: Any, y: Any) -> Any:
         if not is_linear(op, mask, y):
             raise UnsupportedError(
@@ -215,8 +219,10 @@ def is_linear(op: Any, mask: int, y: Any) -> bool:
         return len(live) == 1
     if op.variadic:
         return False
-    reads = {"y", "xs", *[op.args[i] for i in live]}  # a derivative that depends on the point
-    return reads.isdisjoint(rule.names)
+    point = {"y", "xs", *[op.args[i] for i in live]}
+    forward = getattr(op, "forward", None)  # real(x) pulls by the dtype of x, and pushes by nothing
+    reads = rule.names if forward is None else parameters(forward)[1:]
+    return point.isdisjoint(reads)  # else its derivative depends on the point
 
 
 def linear_transpose(f: Callable[..., Any], *primals: Any) -> Callable[..., Any]:
