@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any, TypeVar
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from wengert import tree
 from wengert.create import tensor
 from wengert.errors import DTypeError, ShapeError, UnknownNameError, verbatim
-from wengert.trace import Tensor, no_grad
+from wengert.trace import Tensor, no_grad, seq
+from wengert.transforms.memory import CALLS
 
 __all__ = ["Module", "Parameter", "watch"]
 
@@ -89,7 +91,9 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no forward(self, ...)")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        start = seq()
         y = self.forward(*args, **kwargs)
+        CALLS.append((start, seq(), ref(self)))  # for `wg.explain_memory`
         if _listeners:
             for listener in tuple(_listeners):
                 listener(self, y)
