@@ -151,14 +151,14 @@ class Hooks:
             inputs = self.several(f, (inputs, outputs), live, inputs)
         return tuple(inputs)
 
-    def done(self) -> None:
-        """After the accumulation into a leaf."""
+    def done(self, g: Any) -> None:
+        """After the accumulation of g into a leaf."""
         owner = self.owner() if self.owner is not None else None
         for f in list(self.accumulated.values()):
             if owner is not None:
                 run(f, (owner,), self.level, False)
         for f in list(self.after.values()):
-            run(f, ((), (None,)), self.level, False)
+            run(f, ((), (self.shown(g),)), self.level, False)
 
     # ---- retain_grad
     def keep(self, g: Tensor) -> None:
@@ -410,7 +410,7 @@ class AccumulateGrad:
         return owner() if owner is not None else None
 
     def register_hook(self, f: Callable[..., Any]) -> Handle:
-        """Call f((), (None,)) after the accumulation."""
+        """Call f((), (gradient,)) after the accumulation."""
         return Handle(at_leaf(self.leaf), "after", f)
 
     def register_prehook(self, f: Callable[..., Any]) -> Handle:

@@ -172,7 +172,7 @@ def into(roots: list[tuple[Any, Any]], inputs: Any, keep: bool, level: Level | N
             accumulate(leaf, densify(found[leaf]))
     for leaf in leaves:
         if leaf.hooks is not None:
-            leaf.hooks.done()
+            leaf.hooks.done(found[leaf])
 
 
 @method("requires_grad_")

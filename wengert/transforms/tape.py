@@ -353,6 +353,7 @@ def settle(leaves: list[Any], cotangents: Any, level: Level | None, sink: Any) -
     hooked = [leaf for leaf in leaves if leaf.hooks is not None]
     for leaf in hooked:
         cotangents[leaf] = leaf.hooks.arrive(cotangents.pop(leaf), level is not None, sink is None)
+    seen = {leaf: cotangents[leaf] for leaf in hooked if leaf.hooks.after}
     if sink is not None:
         for leaf in leaves:
             sink(leaf, densify(cotangents.pop(leaf)))
@@ -363,7 +364,7 @@ def settle(leaves: list[Any], cotangents: Any, level: Level | None, sink: Any) -
     keep_retained()
     if sink is None:
         for leaf in hooked:
-            leaf.hooks.done()
+            leaf.hooks.done(seen.get(leaf))
 
 
 def keep_retained() -> None:
