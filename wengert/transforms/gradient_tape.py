@@ -240,6 +240,7 @@ class GradientTape:
                     "tape.gradient(target, sources, output_gradients)",
                     "the cotangents have the structure of target",
                     operands=[("target", verbatim(want)), ("output_gradients", verbatim(got))],
+                    fix="np.array(output_gradients)" if isinstance(target, Tensor) else None,
                 )
         run = _Run(self, "gradient", target, sources, unconnected_gradients)
         found = run.pull(cotangents)
