@@ -1,5 +1,7 @@
 """Each identity of matrix calculus against wg.jacobian and against central differences."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -110,3 +112,8 @@ def test_the_commutation_matrix():
     x = np.arange(6.0).reshape(3, 2)
     vec = lambda v: np.reshape(v, -1, order="F")
     np.testing.assert_array_equal(commutation(3, 2) @ vec(x), vec(x.T))
+
+
+def test_the_guide_has_the_table_as_it_is():
+    page = Path(__file__).parents[2] / "docs" / "guides" / "matrix_calculus.md"
+    assert identities() in page.read_text()

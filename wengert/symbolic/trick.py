@@ -192,7 +192,7 @@ def trace_trick(f: Any, x: Any) -> Trick:
 
     # the chain rule of the scalars around the traces and determinants
     inner = [v for v in sp.preorder_traversal(f) if isinstance(v, tuple(SCALARS))]
-    names = {v: sp.Dummy(f"s{i}") for i, v in enumerate(dict.fromkeys(inner))}
+    names: dict[Any, Any] = {v: sp.Dummy(f"s{i}") for i, v in enumerate(dict.fromkeys(inner))}
     outer: Any = f.xreplace(names)
     if outer.has(x):
         raise UnsupportedError(f"the differential of {f}", "only traces and determinants have one")
@@ -253,7 +253,8 @@ def solve_for(y: Any, dx: Any) -> Any:
         elif isinstance(y, matrices.Transpose):
             m, y = m.T.doit(deep=False), y.arg  # tr(M Y^T) = tr(M^T Y)
         elif isinstance(y, Hadamard):
-            at = next(i for i, a in enumerate(y.args) if bool(a.has(dx)))
+            parts: Any = y.args
+            at = next(i for i, a in enumerate(parts) if a.has(dx))
             others = [a for i, a in enumerate(y.args) if i != at]
             m = Hadamard(m, *[a.T for a in others])  # tr(M (Y o A)) = tr((M o A^T) Y)
             y = y.args[at]

@@ -2,5 +2,6 @@
 
 from .curves import accuracy_and_loss, gradient_norms
 from .graph import graph
+from .swell import swell
 
-__all__ = ["accuracy_and_loss", "gradient_norms", "graph"]
+__all__ = ["accuracy_and_loss", "gradient_norms", "graph", "swell"]
