@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from types import CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from weakref import ref
 
 import numpy as np
 
@@ -109,10 +108,13 @@ def line(node: Any) -> str:
 
 
 class Break(NamedTuple):
-    """Why a recorded value left the derivative, and the nodes that it came from."""
+    """Why a recorded value left the derivative, and the nodes that it came from.
+
+    Those of the eager tape are leaves alone, outside of `debug`: a note must not keep a graph.
+    """
 
     why: str
-    nodes: tuple[ref[Any], ...]
+    nodes: tuple[Any, ...]
 
 
 class Level:
@@ -137,9 +139,11 @@ class Level:
     def broke(self, what: str, *nodes: Any) -> None:
         """Note that a recorded value left the derivative here, for the message that may follow."""
         frame = user_frame(getframe(1))
+        keep = self is not EAGER or getattr(HERE, "watch", None) is not None
         notes = self.breaks = self.breaks or {}
         notes.pop((frame.f_code, frame.f_lasti), None)
-        notes[frame.f_code, frame.f_lasti] = Break(what, tuple([ref(n) for n in nodes]))
+        kept = tuple([n for n in nodes if keep or type(n) is Leaf])
+        notes[frame.f_code, frame.f_lasti] = Break(what, kept)
         if len(notes) > 8:
             del notes[next(iter(notes))]
 

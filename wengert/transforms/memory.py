@@ -144,8 +144,8 @@ def explain_memory(results: Any) -> Memory:
     >>> memory = explain_memory(np.sum(h * h))
     >>> memory.by("op")  # the input; what tanh was taken of; what was squared
     {'MatMul': 40000, 'tanh': 40000, 'mul': 40000}
-    >>> memory.total, memory.parameters
-    (120000, 80000)
+    >>> memory.total
+    120000
     """
     leaves = [looked(t) for t in tree.leaves(results) if isinstance(t, Tensor)]
     if not leaves and not isinstance(results, Tensor):
@@ -230,6 +230,11 @@ def parent_of(n: Any, i: int) -> Any:
     return parents[live.index(i)] if i in live and live.index(i) < len(parents) else None
 
 
+def views(n: Any) -> bool:
+    rule = getattr(n, "rule", None)
+    return rule is not None and bool(getattr(rule.op, "view", False))
+
+
 def made_by(value: Any, maker: Any) -> Iterator[tuple[Any, str, str]]:
     while isinstance(value, Tensor):
         value = value.data
@@ -237,7 +242,7 @@ def made_by(value: Any, maker: Any) -> Iterator[tuple[Any, str, str]]:
         for v in value:
             yield from made_by(v, maker)
     elif isinstance(value, np.ndarray) and value.nbytes:
-        while value.base is not None and getattr(maker, "rule", None) and maker.rule.op.view:
+        while value.base is not None and views(maker):
             (maker,) = maker.parents  # a window on what was there before
         if type(maker) is Leaf:
             yield value, "parameter", ""

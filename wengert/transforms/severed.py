@@ -117,7 +117,7 @@ def freed(node: Any) -> FreedError:
 def ends_in(note: Break) -> set[Any]:
     """The leaves that a value which left the derivative had been computed from."""
     leaves, seen = set(), set()
-    waiting = [n for n in (ref() for ref in note.nodes) if n is not None]
+    waiting = list(note.nodes)
     while waiting:
         n = waiting.pop()
         if id(n) in seen:
