@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -10,47 +11,48 @@ import numpy as np
 from ..ops.index import ours
 from ..structural import STRUCTURED, At, absorb, densify, plus
 from ..trace import SOLE, Level, getrefcount
-from .tape import _Sweep, freed, keep_retained, lifted
-from .wrapped import Hooked, hooks_at, pull_structured
+from .tape import _Sweep, freed, lifted
+from .wrapped import pull_structured
 
 __all__ = ["leading", "pull_between", "reached"]
 
 Inside = Callable[[Any], bool]
+AGE = attrgetter("seq")
 
 
-def reached(roots: Sequence[Any], inside: Inside) -> list[Any]:
-    """The nodes that the roots were computed from, youngest first, the roots included.
+def reached(roots: Iterable[Any], inside: Inside) -> tuple[set[Any], list[Any]]:
+    """All nodes that the roots were computed from, and those that are inside, oldest first.
 
     The walk does not go beyond a node that is not `inside`.
     """
     seen = set(roots)
     waiting = list(seen)
+    passed = []
     while waiting:
         node = waiting.pop()
         if node.rule is None or not inside(node):
             continue
         if node.res is None:
             raise freed(node)
+        passed.append(node)
         for p in node.parents:
             if p not in seen:
                 seen.add(p)
                 waiting.append(p)
-    return sorted(seen, key=_age)
+    passed.sort(key=AGE, reverse=True)  # the count goes down
+    return seen, passed
 
 
-def _age(node: Any) -> int:
-    return int(node.seq)
-
-
-def leading(order: Sequence[Any], wanted: Collection[Any], inside: Inside) -> set[Any]:
-    """Those of the nodes, given youngest first, that were computed from a wanted one."""
-    useful: set[Any] = set()
-    for node in reversed(order):
-        if node in wanted or (
-            node.rule is not None and inside(node) and any(p in useful for p in node.parents)
-        ):
-            useful.add(node)
-    return useful
+def leading(passed: Iterable[Any], wanted: Iterable[Any]) -> tuple[set[Any], list[Any]]:
+    """All nodes, given oldest first, that come from a wanted one; and those computed from these."""
+    useful, through = set(wanted), []
+    for node in passed:
+        for p in node.parents:
+            if p in useful:
+                useful.add(node)
+                through.append(node)
+                break
+    return useful, through
 
 
 def pull_between(
@@ -71,34 +73,28 @@ def pull_between(
         level: record the sweep itself on this tape (higher orders).
         whole: the caller will accumulate: for the prehooks of leaves.
     """
-    order = reached([n for n, _ in roots], inside)
-    useful = leading(order, wanted, inside)
+    seen, passed = reached([n for n, _ in roots], inside)
+    useful, through = leading(passed, seen.intersection(wanted))
+    del seen, passed
     cotangents: dict[Any, Any] = {}
     for node, g in roots:
         if node in useful:
             cotangents[node] = plus(cotangents[node], g) if node in cotangents else g
     found: dict[Any, Any] = {}
     mark = None if keep else _Sweep()
+    g = None
     with np.errstate(all="ignore"):
-        for node in order:
-            if node not in cotangents:
+        while through:  # youngest first: when its turn comes, all cotangents of a node are summed
+            node = through.pop()
+            g = cotangents.pop(node, None)
+            if g is None:
                 continue
-            g = cotangents.pop(node)
-            hooks = hooks_at(node) if node in wanted else None
-            if hooks is not None:
-                g = hooks.arrive(g, level is not None, whole)
             if node in wanted:
                 g = found[node] = densify(g)
-            if node.rule is None or not inside(node):
-                continue
             parents = node.parents
-            if not any(p in useful for p in parents):
-                continue
             rule = node.rule
             res = node.res if level is None else lifted(node, level)
-            if hooks is not None:
-                gs = hooks.execute(g, res)
-            elif rule.owned is not None and getrefcount(g) <= SOLE and ours(g):
+            if rule.owned is not None and getrefcount(g) <= SOLE and ours(g):
                 gs = rule.owned(g, rule.live, *res)
             elif g.__class__ in STRUCTURED:
                 gs = pull_structured(rule, g, res)
@@ -106,21 +102,18 @@ def pull_between(
                 gs = rule.pull(g, *res)
             if mark is not None:
                 node.res, node.parents = None, mark
-                if rule.__class__ is Hooked:
-                    rule.hooks.release()
             g = res = None
             for p, x in zip(parents, (gs,) if rule.single else gs):
                 if p not in useful:
                     continue
-                if p not in cotangents:
+                c = cotangents.pop(p, None)
+                if c is None:
                     cotangents[p] = x
-                    continue
-                c = cotangents.pop(p)
-                if x.__class__ is At and getrefcount(c) <= SOLE:
+                elif x.__class__ is At and getrefcount(c) <= SOLE:
                     cotangents[p] = absorb(c, x)
                 else:
                     cotangents[p] = plus(c, x)
                 c = None
             gs = x = None
-    keep_retained()
+    found.update((node, densify(g)) for node, g in cotangents.items() if node in wanted)
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -149,13 +149,6 @@ class GradientTape:
         self._accessed.clear()
         self._breaks.clear()
         self._used = False
-
-    def _inside(self, node: Any) -> bool:
-        n = node.seq
-        for young, old in self._spans:
-            if young < n < old:
-                return True
-        return self._start is not None and n < self._start
 
     # ---- what it watches
     def watch(self, tensor: Any) -> None:
@@ -382,7 +375,13 @@ class _Run:
             if not isinstance(s, Tensor):
                 raise not_a_tensor(self.what, path, s)
         self.sources = [looked(s) for s in leaves]
-        self.own_span = (seq(), first)
+        spans = list(tape._spans)
+        last = seq()
+        if last < first - 1:
+            spans.append((last, first))
+        if tape._start is not None:
+            spans.append((-math.inf, tape._start))
+        self.inside = within(spans)
         self.given = leaves
         self.wanted = [self.node_of(s) for s in leaves]
         self.level = self.only_level()
@@ -393,10 +392,6 @@ class _Run:
         ]
         if not tape.watch_accessed_variables:
             self.only_watched()
-
-    def inside(self, node: Any) -> bool:
-        young, old = self.own_span
-        return young < node.seq < old or self.tape._inside(node)
 
     def node_of(self, s: Tensor) -> Any:
         """The source's place on the tape: where it was watched, or where it was computed."""
@@ -435,8 +430,8 @@ class _Run:
     def only_watched(self) -> None:
         """Without watch_accessed_variables: leave out what no watched tensor leads to."""
         named = {node for _, node in self.tape._watched.values()}
-        order = reached([t.node for t, _ in self.roots], self.inside)
-        derived = leading(order, named, self.inside)
+        seen, passed = reached([t.node for t, _ in self.roots], self.inside)
+        derived, _ = leading(passed, seen & named)
         self.wanted = [n if n in derived or n in named else Unwatched() for n in self.wanted]
 
     def pull(self, cotangents: list[Any] | None) -> dict[Any, Any]:
@@ -525,10 +520,10 @@ class _Run:
             return f"the target is no tensor but {kinds}{where}", fix
         if not self.roots:
             return f"the target was not recorded{where}", fix
-        everywhere = reached([t.node for t, _ in self.roots], lambda _: True)
-        if node in everywhere:
-            through = leading(everywhere, [node], lambda _: True)
-            out = next(n for n in everywhere if n in through and not self.inside(n))
+        seen, passed = reached([t.node for t, _ in self.roots], lambda _: True)
+        if node in seen:
+            _, through = leading(passed, [node])
+            out = next(n for n in through[::-1] if not self.inside(n))
             return f"{out.op!r} was computed while the tape did not record, at {line(out)}", None
         return f"the target was not computed from it{where}", fix
 
@@ -551,6 +546,14 @@ class Unwatched:
 def any_recording() -> bool:
     with _lock:
         return any(t._start is not None for t in _alive)
+
+
+def within(spans: list[tuple[float, float]]) -> Callable[[Any], bool]:
+    """Whether a node was made in one of the stretches of the count."""
+    if len(spans) == 1:
+        ((young, old),) = spans
+        return lambda node: young < node.seq < old
+    return lambda node: any(young < node.seq < old for young, old in spans)
 
 
 def overlap(a: list[tuple[float, float]], b: list[tuple[float, float]]) -> bool:
