@@ -217,6 +217,44 @@ def test_decorator_nesting_and_what_is_left_behind():
     assert np.isinf(wg.grad(lambda x: np.sum(np.sqrt(x)))(np.zeros(1)))
 
 
+def test_with_hooks_checkpoints_and_rules_of_the_users_own():
+    seen = []
+    x = wg.tensor([1.0, 0.0], requires_grad=True)
+    y = x * 2.0
+    y.register_hook(lambda g: seen.append(1))
+    e = caught(lambda: np.sum(np.sqrt(y)).backward())
+    assert (e.op, seen) == ("sqrt", [1])
+    x = wg.tensor([1.0, 4.0], requires_grad=True)
+    with wg.debug():
+        y = x * 2.0
+        y.register_hook(lambda g: g * 10.0)
+        np.sum(y * y).backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [80.0, 320.0])
+    e = caught(lambda: wg.grad(lambda x: np.sum(wg.checkpoint(np.sqrt)(x)))(np.zeros(2)))
+    assert e.phase in ("forward", "backward")
+
+
+def test_half_precision():
+    big = np.array([300.0, 1.0], np.float16)
+    e = caught(lambda: wg.grad(lambda x: np.sum(np.exp(x)))(big))
+    assert (e.op, e.index, e.replay) == ("exp", (0,), "precision")
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="bfloat16 was left out")
+    x = wg.tensor(np.array([1.0, 0.0]).astype(ml_dtypes.bfloat16), requires_grad=True)
+    e = caught(lambda: np.sum(np.sqrt(x)).backward())
+    assert (e.op, e.index, e.replay) == ("sqrt", (1,), "mathematics")
+
+
+@wg.debug
+def decorated(x):
+    return wg.grad(lambda x: np.sum(np.sqrt(x)))(x)
+
+
+def test_a_bare_decorator():
+    with pytest.raises(NonFiniteGradientError):
+        decorated(np.zeros(2))
+    np.testing.assert_array_equal(decorated(np.ones(2)), [0.5, 0.5])
+
+
 def test_a_long_chain():
     def f(x):
         for _ in range(3000):

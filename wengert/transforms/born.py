@@ -11,7 +11,7 @@ from ..errors import NonFiniteGradientError, place, verbatim
 from ..source import arguments, bracketed, source_of
 from ..structural import At, Parts, densify
 from ..trace import HERE, Leaf, Tensor
-from ..types import RAW, shape_of
+from ..types import RAW, is_inexact, shape_of
 from .fixes import fix_for
 from .jvp import jvp
 from .vjp import vjp
@@ -69,6 +69,12 @@ class Entry:
         return dict(zip(names, texts)) if len(texts) == len(names) else {}
 
 
+def entry_at(n: Any) -> Entry | None:
+    """What `debug` knows of a node; its rule may stand inside hooks."""
+    rule = getattr(getattr(n.rule, "hooks", None), "rule", n.rule)
+    return getattr(rule, "entry", None)
+
+
 def bottom(x: Any) -> Any:
     """The plain array at the bottom of a value; None if there is none yet."""
     while isinstance(x, Tensor):
@@ -79,7 +85,7 @@ def bottom(x: Any) -> Any:
 def broken(x: Any) -> Any:
     """Where a value is nan or infinite, as an array; None where that has no meaning."""
     a = bottom(densify(x))
-    if a is None or np.asarray(a).dtype.kind not in "fc":
+    if a is None or not is_inexact(np.asarray(a).dtype):
         return None
     return ~np.isfinite(a)
 
@@ -98,7 +104,7 @@ def bad(x: Any) -> bool:
 
 def is_nan(x: Any) -> bool:
     a = np.asarray(x)
-    return a.dtype.kind in "fc" and bool(np.isnan(a).any())
+    return is_inexact(a.dtype) and bool(np.isnan(a).any())
 
 
 def slope(entry: Entry) -> Any:
@@ -172,8 +178,9 @@ def pointwise(e: Entry) -> bool:
 
 def wider(x: Any, dtype: Any) -> Any:
     a = np.asarray(x)
-    if a.dtype.kind not in "fc":
+    if not is_inexact(a.dtype):
         return x
+    a = a.astype(np.float32) if a.dtype.kind == "V" else a  # bfloat16 and the like
     to = dtype if dtype is not None else WIDER.get(a.dtype)
     if to is None:
         return x
@@ -403,6 +410,7 @@ class Report:
         kinds = [np.asarray(x).dtype for x in own if x is not None]
         dtype = e.replay
         if dtype is None:
+            kinds = [np.dtype("f4") if d.kind == "V" else d for d in kinds]
             floats = [d for d in kinds if d.kind in "fc"] or [np.dtype("f8")]
             dtype = WIDER.get(np.result_type(*floats), np.dtype(np.longdouble))
             dtype = np.empty(0, dtype).real.dtype
@@ -462,8 +470,8 @@ class Report:
                 if type(p) is Leaf:
                     if p is not self.leaf and p.name:
                         names.append(p.name)
-                elif hasattr(p.rule, "entry"):
-                    waiting.append(p.rule.entry)
+                elif (below := entry_at(p)) is not None:
+                    waiting.append(below)
         return names[::-1]
 
     def error(self) -> NonFiniteGradientError:

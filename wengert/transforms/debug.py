@@ -9,7 +9,6 @@ first to give it, and from there through the values to where those went wrong.
 from __future__ import annotations
 
 import weakref
-from contextlib import ContextDecorator
 from functools import partial
 from typing import Any
 
@@ -18,27 +17,35 @@ import numpy as np
 from ..errors import user_frame
 from ..owned import own
 from ..primitive import Rule
-from ..structural import STRUCTURED
+from ..region import Region
 from ..trace import HERE, Leaf, Level, Node, Tensor, getframe, modes
-from .born import Entry, bad, bottom, is_nan, report
+from .born import Entry, bad, bottom, entry_at, is_nan, report
 from .jvp import JVP
 from .tape import Tape
 from .vmap import VMap
-from .wrapped import pull_structured
+from .wrapped import Hooked, Wrapped, through
 
 __all__ = ["debug"]
 
 
-class Watched(Rule):
+class Watched(Wrapped):
     """A rule that looks at what it hands on."""
 
     __slots__ = ("entry",)
 
     def __init__(self, inner: Rule, entry: Entry) -> None:
-        super().__init__(inner.op, inner.live, inner.names, partial(pull, inner, entry))
-        self.single, self.diagonal, self.base = inner.single, inner.diagonal, inner.base
-        self.keeps_mask = True
+        Wrapped.__init__(self, inner, partial(pull, inner, entry))
         self.entry = entry
+
+
+def watch(node: Node, entry: Entry) -> None:
+    """Put a watched rule in the place of a node's own, inside its hooks."""
+    entry.parents = tuple(node.parents)
+    rule: Any = node.rule
+    if isinstance(rule, Hooked):
+        rule.hooks.rule = Watched(rule.hooks.rule, entry)
+    else:
+        node.rule = Watched(rule, entry)
 
 
 def pull(inner: Rule, entry: Entry, g: Any, *res: Any) -> Any:
@@ -49,9 +56,9 @@ def pull(inner: Rule, entry: Entry, g: Any, *res: Any) -> Any:
     came = bad(g)
     if not came:
         entry.arrived = None
-    out = pull_structured(inner, g, res) if isinstance(g, STRUCTURED) else inner.pull(g, *res)
+    out = through(inner, g, res)
     for i, (p, c) in enumerate(zip(entry.parents, (out,) if inner.single else out)):
-        below = p.rule.entry if isinstance(p.rule, Watched) else None
+        below = entry_at(p)
         if below is not None:
             below.fed = True
         if not bad(c):
@@ -119,9 +126,9 @@ class Debugger:
             return None
         node = x.node if isinstance(x.level, Tape) else None
         if isinstance(node, Node):
-            if not isinstance(node.rule, Watched):
+            if entry_at(node) is None:
                 adopt(node, x)
-            return node.rule.entry
+            return entry_at(node)
         known = self.made.get(id(x))
         return known[1] if known is not None and known[0]() is x else None
 
@@ -155,10 +162,9 @@ def own_value(t: Tensor) -> Tensor:
 
 
 def wrap(node: Node, entry: Entry) -> None:
-    entry.parents = tuple(node.parents)
-    node.rule = Watched(node.rule, entry)
+    watch(node, entry)
     for p in entry.parents:
-        if isinstance(p, Node) and not isinstance(p.rule, Watched):
+        if isinstance(p, Node) and entry_at(p) is None:
             adopt(p, None)
 
 
@@ -167,13 +173,12 @@ def adopt(node: Node, x: Tensor | None) -> None:
     waiting = [(node, x)]
     while waiting:
         node, x = waiting.pop()
-        if isinstance(node.rule, Watched):
+        if entry_at(node) is not None:
             continue
         entry = Entry(
             node.op, None, (), None if x is None else own_value(x), _Frame(node), (), None
         )
-        entry.parents = tuple(node.parents)
-        node.rule = Watched(node.rule, entry)
+        watch(node, entry)
         waiting += [(p, None) for p in entry.parents if isinstance(p, Node)]
 
 
@@ -182,7 +187,7 @@ class _Frame:
         self.f_code, self.f_lasti = node.code, node.lasti
 
 
-class debug(ContextDecorator):
+class debug(Region):
     """Say where a nan or an infinity in a gradient was born, and what to write instead.
 
     Inside, `backward()`, `wg.grad`, `wg.vjp` and `wg.jvp` raise when a gradient (a tangent, the
