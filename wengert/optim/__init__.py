@@ -4,15 +4,24 @@ from .adam import Adam, AdamW
 from .base import Group, Optimizer
 from .clip import clip_by_global_norm, clip_grad_norm_, clip_grad_value_, global_norm
 from .ema import EMA
+from .kin import Lion, NAdam, RAdam
+from .rms import Adadelta, Adagrad, Adamax, RMSprop
 from .sgd import SGD
 
 __all__ = [
     "EMA",
     "SGD",
+    "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "Group",
+    "Lion",
+    "NAdam",
     "Optimizer",
+    "RAdam",
+    "RMSprop",
     "clip_by_global_norm",
     "clip_grad_norm_",
     "clip_grad_value_",
