@@ -235,6 +235,8 @@ def test_several_outputs(close):
     close(wg.grad(lambda x: np.sum(f(x)[1] * Y))(X), 3 * Y)
     close(wg.grad(lambda x: np.sum(f(x)[0] * f(x)[1]))(X), 12 * X)
     close(wg.jvp(lambda x: f(x)[1], (X,), (Y,))[1], 3 * Y)
+    close(wg.vmap(wg.grad(lambda x: f(x)[1] ** 2))(X), 18 * X)  # one output is not used
+    close(wg.vmap(wg.vmap(wg.grad(lambda x: f(x)[1] ** 2)))(X[None]), 18 * X[None])
 
 
 def test_single_precision_and_complex():
