@@ -33,6 +33,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import count
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ from ..structural import Parts, cast, densify
 from ..trace import HERE, Leaf, Level, Node, Tensor, decay, fresh, looked, make, method, modes
 from ..types import RAW, shape_of
 from .residuals import Packed, packing, save_on_disk, saved_tensors_hooks
-from .tape import ADDING, Pick, Tape, disconnected, paired
+from .tape import ADDING, RETAINED, Pick, Tape, disconnected, paired
 from .wrapped import LIVE, Hooked, through
 
 __all__ = ["Handle", "Packed", "packing", "save_on_disk", "saved_tensors_hooks"]
@@ -112,7 +113,7 @@ class Hooks:
         for f in list(self.tensor.values()):
             seen = self.asked(f, (seen,), live, seen)
         if self.retains:
-            HERE.__dict__.setdefault("retained", []).append((self, seen))
+            RETAINED.setdefault(get_ident(), []).append((self, seen))
         if before:
             (seen,) = self.prehooks((seen,), live)
         return g if seen is given else self.taken(seen)
@@ -252,7 +253,7 @@ def quiet() -> Iterator[None]:
 
 def run(f: Callable[..., Any], args: tuple[Any, ...], level: Level, live: bool) -> Any:
     """Call a hook. Sweeps that it starts keep their gradients apart from those of this one."""
-    pending = HERE.__dict__.pop("retained", None)
+    pending = RETAINED.pop(get_ident(), None)
     with nullcontext() if live or level is not trace.EAGER else quiet():
         try:
             out = f(*args)
@@ -261,13 +262,13 @@ def run(f: Callable[..., Any], args: tuple[Any, ...], level: Level, live: bool) 
             raise
     drop_retained()
     if pending is not None:
-        HERE.retained = pending
+        RETAINED[get_ident()] = pending
     return out
 
 
 def drop_retained() -> None:
     """The gradients of a sweep that has not come through are not handed out."""
-    HERE.__dict__.pop("retained", None)
+    RETAINED.pop(get_ident(), None)
 
 
 # ------------------------------------------------------------------ where hooks hang

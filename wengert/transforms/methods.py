@@ -250,7 +250,7 @@ def result_grad(t: Tensor) -> None:
 
 
 def set_grad(self: Tensor, value: Any) -> None:
-    hooks = retaining(self)
+    hooks = None if type(self.node) is Leaf else retaining(self)
     if type(self.node) is not Leaf and hooks is None:
         raise LeafWriteError("x.grad = ...", "only a leaf has a gradient", operands=[("x", self)])
     if value is not None and shape_of(value) != self.shape:

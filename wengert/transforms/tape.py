@@ -27,7 +27,6 @@ from ..owned import own
 from ..primitive import Linear, Rule
 from ..structural import STRUCTURED, At, Parts, absorb, densify, plus
 from ..trace import (
-    HERE,
     SOLE,
     Leaf,
     Level,
@@ -46,7 +45,7 @@ from .conventions import chosen, guarded, kink_mask
 from .severed import disconnected as disconnected
 from .severed import freed as freed
 from .store import store_into
-from .wrapped import LIVE, Hooked, moved, computed, packed, pull_structured, unpacked
+from .wrapped import LIVE, Hooked, computed, moved, packed, pull_structured, unpacked
 
 # ------------------------------------------------------------------ recording
 
@@ -339,9 +338,16 @@ def sweep(
             break
         node = heappop(heap)[1]
         g = cotangents.pop(node)
-    settle(leaves, cotangents, level, sink)
+    for leaf in leaves:
+        if leaf.hooks is not None:
+            return settle(leaves, cotangents, level, sink)
+    add(leaves, cotangents, sink)
+    if RETAINED:
+        keep_retained()
+    return None
 
 
+RETAINED: dict[int, list[Any]] = {}  # what `retain_grad` will get, for each thread in a sweep
 ADDING = threading.RLock()  # held while cotangents are added to the `grad` of leaves
 
 
@@ -354,24 +360,27 @@ def settle(leaves: list[Any], cotangents: Any, level: Level | None, sink: Any) -
     for leaf in hooked:
         cotangents[leaf] = leaf.hooks.arrive(cotangents.pop(leaf), level is not None, sink is None)
     seen = {leaf: cotangents[leaf] for leaf in hooked if leaf.hooks.after}
-    if sink is not None:
-        for leaf in leaves:
-            sink(leaf, densify(cotangents.pop(leaf)))
-    else:
-        with ADDING:
-            for leaf in leaves:
-                accumulate(leaf, densify(cotangents.pop(leaf)))
+    add(leaves, cotangents, sink)
     keep_retained()
     if sink is None:
         for leaf in hooked:
             leaf.hooks.done(seen.get(leaf))
 
 
+def add(leaves: list[Any], cotangents: Any, sink: Any) -> None:
+    if sink is not None:
+        for leaf in leaves:
+            sink(leaf, densify(cotangents.pop(leaf)))
+        return
+    with ADDING:
+        for leaf in leaves:
+            accumulate(leaf, densify(cotangents.pop(leaf)))
+
+
 def keep_retained() -> None:
     """Hand out what `retain_grad` asked for, once the sweep has come through."""
-    if "retained" in HERE.__dict__:
-        for hooks, g in HERE.__dict__.pop("retained"):
-            hooks.keep(g)
+    for hooks, g in RETAINED.pop(threading.get_ident(), ()):
+        hooks.keep(g)
 
 
 def pull_owned(rule: Any, g: Any, res: Any) -> Any:
