@@ -1,5 +1,6 @@
 """Optimizers: they read `p.grad` and write `p` in place."""
 
+from . import schedules
 from .adam import Adam, AdamW
 from .base import Group, Optimizer
 from .clip import clip_by_global_norm, clip_grad_norm_, clip_grad_value_, global_norm
@@ -26,4 +27,5 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
     "global_norm",
+    "schedules",
 ]
