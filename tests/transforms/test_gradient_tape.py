@@ -255,6 +255,48 @@ def test_writes_on_the_tape(w, close):
     close(tape.gradient(row, w), [2.0, 0.0, 1.0])
 
 
+def test_hooks_run_in_a_tapes_sweep(w, close):
+    seen = []
+    with GradientTape(persistent=True) as tape:
+        a = w * w
+        y = np.sum(np.sin(a))
+    a.register_hook(lambda g: seen.append("a") or g * 10.0)
+    w.register_hook(lambda g: seen.append("w") or g * 2.0)
+    want = np.cos(val(a)) * 10.0
+    close(tape.gradient(y, w), want * 2 * val(w) * 2.0)
+    assert seen == ["a", "w"]
+    got = tape.gradient(y, [a, w])
+    close(got[0], want)
+    close(got[1], want * 2 * val(w) * 2.0)
+    close(tape.gradient(y, a), want)
+    assert seen == ["a", "w", "a", "w", "a"]
+
+
+def test_checkpoints_loops_and_custom_rules_on_a_tape(w, close):
+    def plain(x):
+        return np.sin(np.sin(x) * x)
+
+    for f in (plain, wg.checkpoint(plain)):
+        with GradientTape() as outer:
+            with GradientTape() as tape:
+                y = np.sum(f(w))
+            g = tape.gradient(y, w)
+        close(g, autograd.grad(lambda x: anp.sum(anp.sin(anp.sin(x) * x)))(val(w)))
+        curve = autograd.hessian(lambda x: anp.sum(anp.sin(anp.sin(x) * x)))(val(w))
+        close(outer.gradient(g, w), curve.sum(0))
+    with GradientTape() as tape:
+        s, ys = wg.scan(lambda s, z: (s * z + z, s * z), w[0], w)
+        y = s + np.sum(ys)
+
+    def loop(v):
+        s, total = v[0], 0.0
+        for i in range(3):
+            total, s = total + s * v[i], s * v[i] + v[i]
+        return s + total
+
+    close(tape.gradient(y, w), autograd.grad(loop)(val(w)))
+
+
 # ------------------------------------------------------------------ None, and why
 
 
@@ -380,6 +422,31 @@ def test_tapes_of_several_threads(w):
     for t in threads:
         t.join()
     assert out == {k: (3.0 * k * k, 6.0 * k) for k in range(4)}
+
+
+def test_a_tape_of_another_thread_does_not_record_a_gradient():
+    started, done = threading.Event(), threading.Event()
+
+    def other():
+        with GradientTape():
+            started.set()
+            done.wait()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    started.wait()
+    x = Variable(2.0)
+    with GradientTape() as tape:
+        y = x * x * x
+    g = tape.gradient(y, x)
+    done.set()
+    thread.join()
+    assert float(g) == 12.0
+    with GradientTape():
+        with GradientTape() as tape:
+            y = x * x * x
+        g = tape.gradient(y, x)
+    assert g.requires_grad
 
 
 # ------------------------------------------------------------------ Jacobians

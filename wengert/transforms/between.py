@@ -11,8 +11,8 @@ import numpy as np
 from ..ops.index import ours
 from ..structural import STRUCTURED, At, absorb, densify, plus
 from ..trace import SOLE, Level, getrefcount
-from .tape import _Sweep, freed, lifted
-from .wrapped import pull_structured
+from .tape import _Sweep, freed, keep_retained, lifted
+from .wrapped import hooks_at, pull_structured
 
 __all__ = ["leading", "pull_between", "reached"]
 
@@ -89,12 +89,16 @@ def pull_between(
             g = cotangents.pop(node, None)
             if g is None:
                 continue
+            hooks = None
             if node in wanted:
-                g = found[node] = densify(g)
+                hooks = hooks_at(node)
+                g = found[node] = arrived(hooks, g, level)
             parents = node.parents
             rule = node.rule
             res = node.res if level is None else lifted(node, level)
-            if rule.owned is not None and getrefcount(g) <= SOLE and ours(g):
+            if hooks is not None:
+                gs = hooks.execute(g, res)
+            elif rule.owned is not None and getrefcount(g) <= SOLE and ours(g):
                 gs = rule.owned(g, rule.live, *res)
             elif g.__class__ in STRUCTURED:
                 gs = pull_structured(rule, g, res)
@@ -115,5 +119,13 @@ def pull_between(
                     cotangents[p] = plus(c, x)
                 c = None
             gs = x = None
-    found.update((node, densify(g)) for node, g in cotangents.items() if node in wanted)
+    for node, g in cotangents.items():
+        if node in wanted:
+            found[node] = arrived(hooks_at(node), g, level)
+    keep_retained()
     return found
+
+
+def arrived(hooks: Any, g: Any, level: Level | None) -> Any:
+    """The whole cotangent of a wanted node, after the hooks of its tensor."""
+    return densify(g if hooks is None else hooks.arrive(g, level is not None))

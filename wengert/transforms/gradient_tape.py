@@ -186,7 +186,7 @@ class GradientTape:
 
     def accessed(self, variable: Variable, node: Any) -> None:
         """A variable was read while the tape recorded."""
-        if self.watch_accessed_variables and type(node) is Leaf:
+        if self._start is not None and self.watch_accessed_variables and type(node) is Leaf:
             self._accessed.setdefault(node)
 
     def watched_variables(self) -> tuple[Variable, ...]:
@@ -216,7 +216,8 @@ class GradientTape:
                 "none", "zero", or "raise" for an error that says where the path broke.
 
         Returns:
-            tensors in the structure of sources. They are recorded if a tape records now.
+            tensors in the structure of sources. They are recorded if this thread has a tape that
+            records now.
 
         Raises:
             FreedError: a second gradient of a tape that is not persistent.
@@ -544,8 +545,8 @@ class Unwatched:
 
 
 def any_recording() -> bool:
-    with _lock:
-        return any(t._start is not None for t in _alive)
+    """Whether a tape records in this thread."""
+    return any(getattr(t, "_start", None) is not None for t in getattr(HERE, "tapes", ()))
 
 
 def within(spans: list[tuple[float, float]]) -> Callable[[Any], bool]:
