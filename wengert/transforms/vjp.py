@@ -329,7 +329,7 @@ def value_and_grad(
                 "differentiable; or wg.vjp for a complex cotangent",
             )
         if node is None and not allow_unused:
-            said = f", {y}," if isinstance(y, int | float) else ""
+            said = f", {y}," if type(y) in (int, float) else ""
             raise disconnected(
                 f"grad({name})", f"the value of {name}{said}", rec.level,
                 leaf_names(f, places, structure), other_arguments(f, places, args),
