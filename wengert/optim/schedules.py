@@ -159,7 +159,7 @@ def one_cycle(steps: int, rise: float = 0.3, start: float = 1 / 25, end: float =
 
     Example:
         >>> [round(one_cycle(11, rise=0.3)(t), 2) for t in (0, 2, 3, 10)]
-        [0.04, 0.96, 0.97, 0.0]
+        [0.04, 0.96, 0.98, 0.0]
 
     References:
         L. Smith, N. Topin (2018), Super-Convergence, arXiv:1708.07120.
