@@ -176,6 +176,26 @@ def test_gradients_of_results_on_the_way(w, close):
     assert tape.gradient(a, b) is None
 
 
+def test_the_gradient_of_a_source_itself(close):
+    x = wg.tensor([1.0, 2.0])
+    with GradientTape(persistent=True) as tape:
+        tape.watch(x)
+    close(tape.gradient(x, x), [1.0, 1.0])
+    close(tape.jacobian(x, x), np.eye(2))
+    v = Variable(2.0)
+    with GradientTape() as tape:
+        pass
+    close(tape.gradient(v, v), 1.0)
+
+    def f(x):
+        with GradientTape() as tape:
+            tape.watch(x)
+            y = x * x
+        return tape.gradient([x, y], x)
+
+    close(wg.grad(f)(3.0), 2.0)
+
+
 def test_what_is_computed_outside_is_constant(w, close):
     before = w * w
     with GradientTape(persistent=True) as tape:
@@ -647,7 +667,7 @@ def test_what_a_tape_made_is_a_value_of_the_transform_around_it(close):
     close(wg.linearize(f, 2.0)[1](1.0), 12.0)
 
 
-def test_a_backward_in_a_tape_in_a_grad():
+def test_a_backward_that_is_recorded_inside_a_grad():
     def inner(x):
         x = x * 1.0
         x.requires_grad_()

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ArgumentError
 from ..ops.index import ours
 from ..structural import STRUCTURED, At, absorb, densify, plus
-from ..trace import SOLE, Level, getrefcount
+from ..trace import SOLE, Level, Tensor, getrefcount
 from .tape import _Sweep, freed, keep_retained, lifted
 from .wrapped import hooks_at, pull_structured
 
-__all__ = ["leading", "pull_between", "reached"]
+__all__ = ["leading", "pull_between", "reached", "separate"]
 
 Inside = Callable[[Any], bool]
 AGE = attrgetter("seq")
@@ -129,3 +130,18 @@ def pull_between(
 def arrived(hooks: Any, g: Any, level: Level | None) -> Any:
     """The whole cotangent of a wanted node, after the hooks of its tensor."""
     return densify(g if hooks is None else hooks.arrive(g, level is not None))
+
+
+def separate(mixed: Any, rows: Any, weights: Any, y: Tensor, x: Tensor) -> None:
+    """Refuse if the rows of a Jacobian do not explain a pull of random weights."""
+    terms = weights[:, :, None] * rows
+    want, size = terms.sum(1), np.abs(terms).sum(1).max(initial=0.0)
+    wrong = np.abs(mixed - want) > np.finfo(x.dtype).eps ** 0.5 * size
+    if np.isfinite(size) and wrong.any():
+        row = int(np.argwhere(wrong)[0][0])
+        raise ArgumentError(
+            "tape.batch_jacobian(target, source)",
+            f"other rows of target depend on source[{row}]",
+            operands=[("target", y), ("source", x)],
+            fix="tape.jacobian(target, source) for the whole",
+        )

@@ -30,7 +30,7 @@ from ..ops.linear import Reshape, moveaxis
 from ..structural import Masked
 from ..trace import HERE, Break, Leaf, Level, Tensor, line, looked, make, push, recording, seq
 from ..types import RAW, is_inexact, shape_of
-from .between import leading, pull_between, reached
+from .between import leading, pull_between, reached, separate
 from .jacobian import basis
 from .severed import ends_in, remedy, told
 from .tape import EAGER, ones_like, paired
@@ -369,7 +369,7 @@ class _Run:
         if not tape.persistent:
             tape._close()
         first = seq()  # a view that is looked at again counts as computed when it was made
-        self.targets = [looked(t) for t in tree.leaves(target)]
+        self.targets = [self.as_seen(t) for t in tree.leaves(target)]
         leaves, self.structure = tree.flatten(sources)
         self.paths = tree.paths(self.structure, "sources")
         for s, path in zip(leaves, self.paths):
@@ -393,6 +393,13 @@ class _Run:
         ]
         if not tape.watch_accessed_variables:
             self.only_watched()
+
+    def as_seen(self, t: Any) -> Any:
+        """A target as the tape saw it: what was watched is a leaf after it has stopped, too."""
+        leaf = self.tape._watched[id(t)][1] if id(t) in self.tape._watched else None
+        if type(leaf) is not Leaf or t.node is leaf:
+            return looked(t)
+        return make(t.data if t.level is leaf.level else t, leaf, leaf.level)
 
     def node_of(self, s: Tensor) -> Any:
         """The source's place on the tape: where it was watched, or where it was computed."""
@@ -578,18 +585,3 @@ def not_a_tensor(what: str, path: str, x: Any) -> ArgumentError:
         f"{path} is not a tensor but {describe(x) if isinstance(x, RAW) else type(x).__name__}",
         fix="x = wg.tensor(x) before the tape and tape.watch(x) inside it; or x = wg.Variable(x)",
     )
-
-
-def separate(mixed: Any, rows: Any, weights: Any, y: Tensor, x: Tensor) -> None:
-    """Refuse if the rows of a Jacobian do not explain a pull of random weights."""
-    terms = weights[:, :, None] * rows
-    want, size = terms.sum(1), np.abs(terms).sum(1).max(initial=0.0)
-    wrong = np.abs(mixed - want) > np.finfo(x.dtype).eps ** 0.5 * size
-    if np.isfinite(size) and wrong.any():
-        row = int(np.argwhere(wrong)[0][0])
-        raise ArgumentError(
-            "tape.batch_jacobian(target, source)",
-            f"other rows of target depend on source[{row}]",
-            operands=[("target", y), ("source", x)],
-            fix="tape.jacobian(target, source) for the whole",
-        )
