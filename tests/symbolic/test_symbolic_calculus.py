@@ -195,3 +195,65 @@ def test_derivations_compose_to_the_gradient(name):
     d = symbolic.derivation(f, x)
     got = [at(sp.sympify(v), s, x) for v in d.result.values()]
     np.testing.assert_allclose(got, wg.grad(f)(x), rtol=1e-13, atol=1e-15)
+
+
+def test_names_that_would_meet_are_kept_apart():
+    f = lambda x, x0: np.sum(x * x0)
+    y = symbolic.gradient(f, (2,), 1.0, wrt=1)
+    assert str(y) == "x0 + x1"
+    x, x0 = symbolic.symbols(f, (2,), 1.0)
+    assert x0 not in list(x)
+    assert symbolic.expression(f, (2,), sp.Symbol("x0", real=True)).free_symbols >= {
+        sp.Symbol("x0", real=True)
+    }
+    assert len(symbolic.expression(f, (2,), sp.Symbol("x0", real=True)).free_symbols) == 3
+
+
+def test_one_symbol_for_two_arguments_is_refused():
+    t = sp.Symbol("t", real=True)
+    assert symbolic.expression(lambda a, b: a * b, t, t) == t**2
+    with pytest.raises(ArgumentError, match="no other place"):
+        symbolic.derivative(lambda a, b: a * b, t, t)
+    with pytest.raises(ArgumentError, match="no other place"):
+        symbolic.derivative(lambda a: a * 2, t**2)
+    with pytest.raises(ArgumentError, match="real=True"):
+        symbolic.derivative(lambda a: a * 2, sp.Symbol("z"))
+
+
+def test_conditions_count_as_numbers_and_integers_are_cut():
+    x = sp.Symbol("x", real=True)
+    cases = {
+        "sum of conditions": lambda x: (x > 0) + 1.0 + np.sum(np.stack([x > 1, x > 2])),
+        "cut": lambda x: x.astype(np.int64) * 1.0,
+        "truth": lambda x: np.where(np.logical_and(x, x - 1.0), x, 7.0),
+        "bool": lambda x: x.astype(bool) * x,
+        "all": lambda x: np.where(np.logical_or(x > 2, ~(x > -1)), x * x, -x),
+    }
+    for name, f in cases.items():
+        y = symbolic.expression(f, x)
+        for v in (-1.7, 0.0, 0.4, 1.0, 1.5, 2.5):
+            assert float(y.subs(x, v)) == pytest.approx(float(f(np.float64(v)))), (name, v)
+
+
+KINKS = {
+    "abs": (np.abs, 0.0), "relu": (wg.relu, 0.0), "maximum": (lambda x: np.maximum(x, 1.0), 1.0),
+    "minimum": (lambda x: np.minimum(x, 1.0), 1.0), "low": (lambda x: np.clip(x, 0, 1), 0.0),
+    "high": (lambda x: np.clip(x, 0, 1), 1.0), "step": (lambda x: x * np.sign(x), 0.0),
+    "floor": (lambda x: x * np.floor(x), 1.0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KINKS)
+def test_kinks_have_the_slope_of_the_program(name):
+    f, x = KINKS[name]
+    s = symbolic.symbols(f, 1.0)
+    assert float(symbolic.derivative(f, 1.0).subs(s, sp.Rational(x))) == wg.grad(f)(np.float64(x))
+    assert float(symbolic.derivative(f, 1.0, order=2).subs(s, sp.Rational(x))) == 0.0
+
+
+def test_control_flow():
+    x = sp.Symbol("x", real=True)
+    y = symbolic.expression(lambda x: wg.cond(x > 0, lambda x: x, lambda x: x * x, x), x)
+    assert y == sp.Piecewise((x, x > 0), (x**2, True))
+    with pytest.raises(LevelError, match="while_loop"):
+        symbolic.expression(lambda x: wg.while_loop(lambda x: x < 9, lambda x: x * 2, x), x)

@@ -36,9 +36,8 @@ def test_there_are_forty():
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda i: i.function)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_identity(row, seed):
-    k, x = constants_of(seed), row.sample(np.random.default_rng(seed + 10))
+def test_identity(row):
+    k, x = constants_of(0), row.sample(np.random.default_rng(10))
     f = lambda x: row.f(x, k)
     want = row.closed(x, k)
     got = as_printed(wg.jacobian(f)(x), f(x), row.group)

@@ -68,9 +68,18 @@ def argument(reading: Reading, wrt: int) -> Any:
     x = reading.symbols[wrt]
     if isinstance(x, dict | list | tuple):
         raise ArgumentError(f"wrt={wrt}", "it is a container: name one array as an argument")
-    if not isinstance(x, sp.Basic):
+    if not isinstance(x, sp.Basic | np.ndarray) or (
+        isinstance(x, np.ndarray) and x.dtype != object
+    ):
         raise ArgumentError(f"wrt={wrt}", "integers are not symbols, and have no derivative")
-    return boxed(np.array(x.tolist(), object)) if hasattr(x, "tolist") else boxed(x)
+    y = boxed(np.array(x.tolist(), object)) if hasattr(x, "tolist") else boxed(x)
+    for v in y.flat:
+        if not v.is_Symbol or sum(u.has(v) for u in reading.flat) > 1:
+            raise ArgumentError(
+                f"the derivative with respect to {v}",
+                "an argument is one symbol that stands in no other place",
+            )
+    return y
 
 
 def one_value(what: str, reading: Reading) -> Any:

@@ -4,7 +4,8 @@
 arrays, as functions of object arrays of SymPy numbers. Structural operations (sums, indices,
 products) need no line of their own: NumPy runs them on objects as it does on numbers.
 
-Forms agree with the operations at kinks too: the slope of `Max` is 1/2 at a tie, that of relu 0.
+At the kinks of choices (abs, relu, maximum, minimum, clip) the slopes agree too; where an operation
+has a subgradient in place of 0 / 0 (a length at the origin), a formula has no value.
 """
 
 from __future__ import annotations
@@ -24,32 +25,42 @@ from ..trace import OPS
 from ..types import Array
 
 sp: Any = need("sympy", extra="symbolic")
-half, one, two, pi = sp.Rational(1, 2), sp.Integer(1), sp.Integer(2), sp.pi
+one, two, pi = sp.Integer(1), sp.Integer(2), sp.pi
 
 # fmt: off
 
 
+def is_condition(x: Any) -> bool:
+    """Whether x is true or false; a symbol is a number here, though SymPy takes it for either."""
+    return isinstance(x, sp.logic.boolalg.Boolean) and not isinstance(x, sp.Expr)
+
+
 def if_(condition: Any, a: Any, b: Any) -> Any:
     """a where the condition holds, b elsewhere."""
-    if condition in (True, False, sp.true, sp.false):
-        return a if condition in (True, sp.true) else b
-    if getattr(condition, "is_Relational", False) or getattr(condition, "is_Boolean", False):
-        return sp.Piecewise((a, condition), (b, True))
-    return sp.Piecewise((a, sp.Ne(condition, 0)), (b, True))
+    condition = truth(condition)
+    if condition in (sp.true, sp.false):
+        return a if condition == sp.true else b
+    return sp.Piecewise((a, condition), (b, True))
 
 
 def truth(x: Any) -> Any:
     """A condition, from a condition or from a number."""
-    if x in (True, False) or getattr(x, "is_Boolean", False) or getattr(x, "is_Relational", False):
-        return sp.sympify(bool(x)) if isinstance(x, bool | np.bool) else x
-    return sp.Ne(x, 0)
+    x = sp.sympify(x)
+    return x if is_condition(x) else sp.Ne(x, 0)
 
 
 def number(x: Any) -> Any:
     """A number, from a number or from a condition: 1 where it holds."""
-    if x in (sp.true, sp.false) or getattr(x, "is_Boolean", False):
-        return if_(x, one, sp.Integer(0))
-    return x
+    return if_(x, one, sp.Integer(0)) if is_condition(x) else x
+
+
+def of_conditions(f: Callable[..., Any]) -> Callable[..., Any]:
+    """A bitwise operation, which on booleans is a logical one."""
+    def formed(*xs: Any) -> Any:
+        if all(map(is_condition, xs)):
+            return f(*xs)
+        raise UnsupportedError("the closed form of a bitwise operation", "it has one on booleans")
+    return formed
 
 
 def sigmoid(x: Any) -> Any:
@@ -144,7 +155,7 @@ SCALAR: dict[str, Callable[..., Any]] = {
     # arithmetic
     "neg": lambda x: -x, "copy": same, "positive": same,
     "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "div": lambda a, b: a / b,
-    "mul": lambda a, b: number(a) * number(b), "mul_mask": lambda a, b: number(a) * number(b),
+    "mul": lambda a, b: a * b, "mul_mask": lambda a, b: number(a) * number(b),
     "square": lambda x: x**2, "reciprocal": lambda x: 1 / x, "pow": lambda a, b: a**b,
     "float_power": lambda a, b: a**b, "sqrt": sp.sqrt, "root": sp.sqrt,
     "cbrt": lambda x: sp.sign(x) * sp.Abs(x) ** sp.Rational(1, 3),
@@ -199,6 +210,8 @@ SCALAR: dict[str, Callable[..., Any]] = {
     "logical_or": lambda a, b: sp.Or(truth(a), truth(b)),
     "logical_xor": lambda a, b: sp.Xor(truth(a), truth(b)),
     "logical_not": lambda a: sp.Not(truth(a)),
+    "bitwise_and": of_conditions(sp.And), "bitwise_or": of_conditions(sp.Or),
+    "bitwise_xor": of_conditions(sp.Xor), "invert": of_conditions(sp.Not),
     "isnan": lambda x: sp.false, "isinf": lambda x: sp.false, "isfinite": lambda x: sp.true,
     # gamma and its family
     "gamma": sp.gamma, "rgamma": lambda x: 1 / sp.gamma(x), "loggamma": sp.loggamma,
@@ -322,7 +335,10 @@ def p_norm(op: Any, x: Array) -> Any:
 
 
 def cast(op: Any, x: Array) -> Any:
-    return each(truth if op.dtype.kind == "b" else number, x)
+    """To booleans, or to integers, which cut the fraction off."""
+    if op.dtype.kind == "b":
+        return each(truth, x)
+    return each(lambda v: number(v) if is_condition(v) else truncated(v), x)
 
 
 ARRAY: dict[str, Callable[..., Any]] = {
@@ -355,6 +371,12 @@ PLAIN = frozenset([
     "ScatterAdd", "Concatenate", "Pad", "MatMul", "Einsum", "Affine", "Prod", "Recurrence",
     "Cumprod",
 ])
+# these take conditions as they are; all others take numbers, 1 for a condition that holds
+TAKES_CONDITIONS = frozenset([
+    "where", "logical_and", "logical_or", "logical_xor", "logical_not", "copy", "CastConstant",
+    "Broadcast", "Reshape", "Transpose", "GetItem", "Gather", "Concatenate", "bitwise_and",
+    "bitwise_or", "bitwise_xor", "invert",
+])
 # fmt: on
 
 
@@ -385,6 +407,8 @@ def form(op: Any, xs: list[Any]) -> Any:
         UnsupportedError: the operation has no closed form in SymPy.
     """
     name = name_of(op)
+    if name not in TAKES_CONDITIONS:
+        xs = [each(number, x) for x in xs]
     if name in SCALAR:
         return each(SCALAR[name], *xs)
     n = sinc_order(name)

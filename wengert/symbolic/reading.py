@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import trace, tree
-from ..errors import DTypeError, LevelError, UnsupportedError
+from ..errors import ArgumentError, DTypeError, LevelError, UnsupportedError
 from ..graph import Graph, Var
 from ..trace import HERE, Tensor, View, make, modes
 from ..transforms.jvp import inward
@@ -102,23 +102,40 @@ def is_shape(x: Any) -> bool:
     return isinstance(x, tuple) and all(type(n) is int for n in x)
 
 
-def named(name: str, shape: tuple[int, ...]) -> Any:
-    """An object array of real symbols: x0, x1, .. or x00, x01, .. (x1_10 where that is unclear)."""
+def named(name: str, shape: tuple[int, ...], taken: set[Any]) -> Any:
+    """An object array of real symbols: x0, x1, .. or x00, x01, .. (x_1_10 where that is unclear).
+
+    None of them is among those taken, which they join.
+    """
     y = np.empty(shape, object)
     link = "" if all(n <= 10 for n in shape) else "_"
-    for i in np.ndindex(*shape):
-        y[i] = sp.Symbol(name + link.join(map(str, i)), real=True)
+    while True:
+        for i in np.ndindex(*shape):
+            y[i] = sp.Symbol(name + link.join(["", *map(str, i)]), real=True)
+        if taken.isdisjoint(y.flat):
+            taken.update(y.flat)
+            return y
+        name += "_"
+
+
+def given_symbols(x: Any) -> Any:
+    """Symbols of the user's own, as an object array."""
+    y = boxed(np.array(x.tolist(), object)) if hasattr(x, "tolist") else boxed(x)
+    for v in y.flat:
+        if any(not s.is_extended_real for s in v.free_symbols):
+            raise ArgumentError(
+                f"the symbol {v}", "it is not known to be real",
+                fix=f"sympy.Symbol({str(v)!r}, real=True)" if v.is_Symbol else None,
+            )  # fmt: skip
     return y
 
 
-def operand(name: str, x: Any) -> Any:
+def operand(name: str, x: Any, taken: set[Any]) -> Any:
     """The symbols of one array argument; None for integers, which are not differentiated."""
-    if isinstance(x, sp.Basic) and not hasattr(x, "shape"):
-        return boxed(x)
     if is_symbolic(x):
-        return boxed(np.array(x.tolist(), object))
+        return given_symbols(x)
     if is_shape(x):
-        return named(name, x)
+        return named(name, x, taken)
     if isinstance(x, bool | int) or not is_inexact(np.asarray(inward(x)).dtype):
         return None
     a = np.asarray(inward(x))
@@ -129,7 +146,7 @@ def operand(name: str, x: Any) -> Any:
             operands=[(name, a)],
             fix=f"a function of {name}.real and {name}.imag",
         )
-    return named(name, a.shape)
+    return named(name, a.shape, taken)
 
 
 def read(f: Callable[..., Any], *args: Any) -> Reading:
@@ -150,9 +167,11 @@ def read(f: Callable[..., Any], *args: Any) -> Reading:
     reader = Reader()
     graph = reader.graph
     inputs: list[Var] = []
+    own = [given_symbols(x) for x in args if is_symbolic(x)]
+    taken = {s for y in own for v in y.flat for s in v.free_symbols}
 
     def enter(name: str, x: Any) -> tuple[Any, Any]:
-        xs = operand(name, x)
+        xs = operand(name, x, taken)
         if xs is None:
             return x, x
         v = graph.input(Aval(xs.shape, np.dtype(np.float64)))

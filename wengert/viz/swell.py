@@ -44,5 +44,5 @@ def swell(measured: Mapping[str, Any], title: str = "") -> str:
                 drawn += counts
             _log_scale(axes, drawn)
             axes.set(title=name, xlabel="depth", ylabel="nodes")
-        panels[0].legend(loc="upper left")
+        panels[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
         return _svg(figure)
