@@ -341,7 +341,12 @@ def sweep(
     for leaf in leaves:
         if leaf.hooks is not None:
             return settle(leaves, cotangents, level, sink)
-    add(leaves, cotangents, sink)
+    if sink is None:
+        with ADDING:
+            for leaf in leaves:
+                accumulate(leaf, densify(cotangents.pop(leaf)))
+    else:
+        add(leaves, cotangents, sink)
     if RETAINED:
         keep_retained()
     return None
