@@ -21,8 +21,10 @@ from ..errors import ArgumentError, DTypeError, LevelError, ShapeError, verbatim
 from ..ops import elementwise as e
 from ..ops.index import Concatenate, GetItem
 from ..ops.linear import Reshape
+from ..owned import own
 from ..trace import Tensor, bind, decay, looked
 from ..types import RAW, dtype_of, shape_of
+from .revolve import run
 from .vmap import VMap, vmap
 
 __all__ = ["cond", "fori_loop", "map", "scan", "switch", "while_loop"]
@@ -357,7 +359,7 @@ def while_loop(cond_fun: Any, body_fun: Any, init_val: Any, *, checkpoint: Any =
             for x, y in zip(state, new)
         ], []
 
-    state, _ = looped(step, None, carry, checkpoint)
+    state, _ = looped(step, None, carry, checkpoint, (cond_fun, body_fun))
     return carry.whole(state)
 
 
@@ -401,7 +403,7 @@ def fori_loop(
     def step(k: int, state: list[Any]) -> Any:
         return carry.after(state, body_fun(start + k, carry.whole(state))), []
 
-    state, _ = looped(step, max(stop - start, 0), carry, checkpoint)
+    state, _ = looped(step, max(stop - start, 0), carry, checkpoint, body_fun)
     return carry.whole(state)
 
 
@@ -443,7 +445,7 @@ def scan(
     if not isinstance(unroll, int | bool) or unroll < 0:
         raise ArgumentError(what, "unroll is a number of steps", operands=[("unroll", unroll)])
     slices, xs_tree = tree.flatten(xs)
-    slices = [plain_or(x) for x in slices]
+    slices = [plain_or(x) if checkpoint is False else own(plain_or(x)) for x in slices]
     n = steps_of(what, slices, xs_tree, length)
     carry = Carry(what, init)
     ys_tree: Any = None
@@ -471,7 +473,7 @@ def scan(
             _, y = pair(what, f(init, tree.unflatten(xs_tree, empty)))
         none = tree.map(lambda v: np.zeros((0, *shape_of(v)), dtype_of(v) or float), y)
         return init, none
-    state, rows = looped(step, n, carry, checkpoint, reverse)
+    state, rows = looped(step, n, carry, checkpoint, f, reverse)
     return carry.whole(state), tree.unflatten(ys_tree, rows)
 
 
@@ -503,16 +505,22 @@ def steps_of(what: str, slices: list[Any], structure: Any, length: int | None) -
 
 
 def looped(
-    step: Step, n: int | None, carry: Carry, checkpoint: Any, reverse: bool = False
+    step: Step, n: int | None, carry: Carry, checkpoint: Any, body: Any, reverse: bool = False
 ) -> tuple[list[Any], list[Any]]:
     """The last state, and the stacked outputs of all steps."""
+
+    def pile(parts: list[Any]) -> Any:
+        return stacked(carry.what, parts, reverse)
+
+    if checkpoint is not False:
+        return run(carry.what, body, step, n, carry.first, checkpoint, pile, reverse)
     last = carry.first
     rows: list[list[Any]] = []
     for state, ys in steps(step, n, carry.first):
         last = state
         if ys:
             rows.append(ys)
-    return last, [stacked(carry.what, list(c), reverse) for c in zip(*rows)]
+    return last, [pile(list(c)) for c in zip(*rows)]
 
 
 def stacked(what: str, parts: list[Any], reverse: bool = False) -> Any:
