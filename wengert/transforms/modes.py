@@ -23,7 +23,7 @@ def is_grad_enabled() -> bool:
 
 
 class inference_mode(no_grad):
-    """`no_grad`, for evaluation; with mode=False it does nothing.
+    """`no_grad`, for evaluation; with mode=False it is `enable_grad`, as in PyTorch.
 
     What is computed inside can be used in recorded computations later, as a constant.
 
@@ -41,7 +41,7 @@ class inference_mode(no_grad):
         self.mode = mode
 
     def __enter__(self) -> None:
-        self._set(2 * number() - 1 if self.mode else getattr(HERE, "quiet", -1))
+        self._set(2 * number() - 1 if self.mode else -1)
 
 
 class Raised:
