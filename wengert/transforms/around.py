@@ -42,7 +42,7 @@ class Surroundings:
             if isinstance(x, np.random.Generator):
                 self.streams.append(x)
             elif isinstance(x, np.random.RandomState):
-                self.streams.append(_Legacy(x._bit_generator))  # type: ignore[attr-defined]
+                self.streams.append(_Legacy(x._bit_generator))
             elif isinstance(x, np.random.BitGenerator):
                 self.streams.append(_Legacy(x))
             elif isinstance(x, list | tuple | set | frozenset):

@@ -193,7 +193,9 @@ class memory_budget(packing):
     def __init__(self, limit: int | float | str) -> None:
         self.limit = amount(limit)
         self.lock = threading.RLock()
-        self.cells: dict[int, tuple[Any, Cell]] = {}  # by the identity of an array that lives
+        # by the identity of an array that lives: the array and its cell, both weakly, and the cell
+        # if nobody else may hold it
+        self.cells: dict[int, tuple[Any, Any, Cell | None]] = {}
         self.full: dict[int, Any] = {}  # the cells that hold an array, weakly
         self.bytes = self.peak = self.least = 0
         self.evictions = self.recomputed = 0
@@ -266,7 +268,7 @@ class memory_budget(packing):
 
     def known(self, a: Any) -> Cell | None:
         found = self.cells.get(id(a))
-        return found[1] if found is not None and found[0]() is a else None
+        return found[1]() if found is not None and found[0]() is a else None
 
     def enter(self, a: Any, made: Made | None, number: int = 0) -> Cell:
         cell = Cell(self, a, made, number)
@@ -287,7 +289,7 @@ class memory_budget(packing):
                 join(lost)
 
         cell.live = ref(a, gone)
-        cells[key] = cell.live, cell
+        cells[key] = cell.live, mine, cell if cell.array is None else None
 
     def wrote(self, t: Tensor) -> None:
         """t is about to be written: its buffer, unless a cell holds it, will be another value."""
@@ -325,6 +327,7 @@ class memory_budget(packing):
         cell.used = self.clock
         if cell.array is None and a is not None and cell.made is not None:
             cell.array = a
+            self.cells[id(a)] = cell.live, ref(cell), None
             if cell.part is not None:
                 cell.part.root().cost -= cell.cost
                 cell.part = None

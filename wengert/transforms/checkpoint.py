@@ -104,7 +104,7 @@ def module_of(module: Any, policy: Any) -> Any:
 
         made = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
         _classes[kind, policy] = made
-    twin = object.__new__(made)
+    twin: Any = object.__new__(made)
     object.__setattr__(twin, "__dict__", module.__dict__)
     return twin
 
@@ -168,9 +168,9 @@ def _check_segments(segments: Any, n: int) -> None:
     if isinstance(segments, str):
         good = segments == "sqrt"
     elif isinstance(segments, int | np.integer):
-        good = 1 <= segments <= max(n, 1)
+        good = 1 <= int(segments) <= max(n, 1)
     else:
-        good = all(s >= 1 for s in segments) and sum(segments) == n
+        good = bool(all(s >= 1 for s in segments) and sum(segments) == n)
     if not good:
         raise OptionError(
             f"checkpoint_sequential(layers, segments={segments!r})",

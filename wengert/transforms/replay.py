@@ -20,7 +20,7 @@ from weakref import ref
 import numpy as np
 
 from .. import tree
-from ..errors import ReplayError, verbatim
+from ..errors import ReplayError, describe, verbatim
 from ..owned import own
 from ..source import place, user_frame
 from ..trace import (
@@ -55,7 +55,7 @@ def fingerprint(a: np.ndarray[Any, Any]) -> int:
     """
     if not a.flags.c_contiguous:
         a = a.T if a.flags.f_contiguous else np.ascontiguousarray(a)
-    flat = a.reshape(-1).view(np.uint8)
+    flat: Any = a.reshape(-1).view(np.uint8)
     if flat.size < 8192:
         return zlib.crc32(flat)
     words = flat[: flat.size // 8 * 8].view(np.uint64)
@@ -267,16 +267,22 @@ class Kept(Packed):
 class Slot:
     """What is known of a dropped array: its handle, and what must come again."""
 
-    __slots__ = ("array", "aval", "code", "handle", "name", "op")
+    __slots__ = ("array", "code", "dtype", "handle", "name", "op", "shape")
 
     def __init__(
-        self, handle: Any, op: Any, name: str, aval: Aval, code: int = 0, array: Any = None
+        self, handle: Any, op: Any, name: str, a: Any, code: int = 0, array: Any = None
     ) -> None:
-        self.handle, self.op, self.name, self.aval, self.code = handle, op, name, aval, code
+        self.handle, self.op, self.name, self.code = handle, op, name, code
+        self.shape, self.dtype = a.shape, a.dtype
         self.array = array  # weakly, while it lives
 
+    def like(self, op: Any, name: str, a: Any) -> bool:
+        return (
+            a.shape == self.shape and a.dtype == self.dtype and name == self.name and op is self.op
+        )
+
     def __str__(self) -> str:
-        return f"{self.name} of {self.op!r}, {self.aval!r}" if self.op else f"{self.aval!r}"
+        return f"{self.name} of {self.op!r}, {describe(self)}" if self.op else describe(self)
 
 
 class _Done(BaseException):
@@ -355,10 +361,11 @@ class Frame(packing):
         if id(a) in self.chosen:
             self.slots.append(None)
             return a
-        maker = self.made.get(id(a))
-        keep = self.policy is not None and self.policy(
-            maker[1] if maker and maker[0]() is a else None, name, Aval.of(a)
-        )
+        keep = False
+        if self.policy is not None:
+            maker = self.made.get(id(a))
+            by = maker[1] if maker is not None and maker[0]() is a else None
+            keep = self.policy(by, name, Aval.of(a))
         if keep:
             self.slots.append(None)
             return keep(a) if callable(keep) else a
@@ -369,7 +376,7 @@ class Frame(packing):
             self.last = ref(a), code
             self.bytes += a.nbytes
         handle = Kept(self)
-        self.slots.append(Slot(ref(handle), op, name, Aval.of(a), code, ref(a)))
+        self.slots.append(Slot(ref(handle), op, name, a, code, ref(a)))
         return handle
 
     def _computed(self, op: Any, xs: Any, values: Any, y: Any) -> None:
@@ -510,15 +517,17 @@ class Catcher(packing):
         self.n += 1
         slot = frame.slots[k] if k < len(frame.slots) else None
         if slot is not None:
-            came = Slot(None, op, name, Aval.of(a))
             handle = slot.handle()
             code: int | None = None
-            if str(came) == str(slot) and handle is not None:
+            same = slot.like(op, name, a)
+            if same and handle is not None:
                 if self.last[0] is not a:
                     self.last = a, fingerprint(a)
                 code = self.last[1]
-            if str(came) != str(slot) or (handle is not None and code != slot.code):
+                same = code == slot.code
+            if not same:
                 where = user_frame(getframe(2))
+                came = Slot(None, op, name, a)
                 raise _Diverged(k, came, code, place(where.f_code, where.f_lasti))
             if handle is not None and handle.value is None:
                 handle.value = a
