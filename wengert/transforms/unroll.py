@@ -244,9 +244,10 @@ def proximal(loss: Any, params: Any, data: Any, lam: float, tol: float | None) -
         """Newton's method with conjugate gradients and a line search, on plain numbers."""
         g = f(p)
         for _ in range(100):
-            if np.sqrt(dot(g, g)) <= near:
+            size = np.sqrt(dot(g, g))
+            if size <= near:
                 break
-            d = conjugate_gradient(curved(f, p), g, 1e-10)
+            d = conjugate_gradient(curved(f, p), g, min(0.1, size))  # quadratic in the end
             start, fall, t = objective(p), dot(g, d), 1.0
             while objective(plus(p, d, -t)) > start - 1e-4 * t * fall + 1e-15 * abs(start):
                 t /= 2
