@@ -169,7 +169,7 @@ def custom_linear_solve(
     >>> import numpy as np, wengert as wg
     >>> def f(a):
     ...     return wg.custom_linear_solve(lambda x, a: a * x, np.ones(2), params=(a,))
-    >>> wg.jacobian(f)(np.array([1.0, 2.0]))
+    >>> wg.jacobian(f)(np.array([1.0, 2.0])) + 0.0
     array([[-1.  ,  0.  ],
            [ 0.  , -0.25]])
     """
