@@ -127,18 +127,43 @@ def test_closed_over_values(close):
         close(wg.vmap(wg.grad(f))(B + 3), 2 * wg.vmap(wg.grad(bisected))(2 * B + 6), rtol=1e-9)
 
 
-HIDDEN = {}
-
-
 def test_hidden_values_are_refused():
+    class Hidden:
+        pass
+
     def f(a):
-        HIDDEN["a"] = a
-        return wg.custom_root(lambda x: x**3 + x - HIDDEN["a"], 0.0)
+        hidden = Hidden()
+        hidden.a = a
+        return wg.custom_root(lambda x: x**3 + x - hidden.a, 0.0)
 
     with pytest.raises(wg.errors.UnsupportedError, match="pass the value as an argument"):
         wg.grad(f)(2.0)
     with pytest.raises(wg.errors.UnsupportedError, match="pass the value as an argument"):
         wg.jvp(f, (2.0,), (1.0,))
+
+
+LAYER = wg.nn.Linear(3, 3, rng=0, dtype=float)
+INPUT = wg.tensor(B, requires_grad=True)
+
+
+def global_layer(z):
+    return np.tanh(0.3 * LAYER(z) + INPUT)
+
+
+def test_modules_and_globals(close):
+    """What a function reads from its module is found, too, with the parameters of modules."""
+    z = wg.custom_fixed_point(global_layer, np.zeros(3))
+    z.sum().backward()
+    w, b = (p.value() for p in LAYER.parameters())
+
+    def explicit(w, b, x):
+        return np.sum(wg.custom_fixed_point(
+            lambda z, w, b, x: np.tanh(0.3 * (z @ w + b) + x), np.zeros(3), params=(w, b, x)
+        ))  # fmt: skip
+
+    got = [p.grad for p in (*LAYER.parameters(), INPUT)]
+    for u, v in zip(got, wg.grad(explicit, (0, 1, 2))(w, b, B)):
+        close(u, v, rtol=1e-9)
 
 
 def test_solver_that_stops_early():

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..errors import ArgumentError, ConvergenceError, MatrixError, ShapeError, verbatim
+from ..errors import LIBRARY, ArgumentError, ConvergenceError, MatrixError, ShapeError, verbatim
 from ..trace import Tensor, looked
 from ..types import Array, dtype_of, is_inexact, shape_of
 from .custom import is_array
@@ -32,6 +32,7 @@ from .vmap import vmap
 
 __all__ = ["custom_fixed_point", "custom_linear_solve", "custom_root"]
 
+OPAQUE = types.ModuleType | type | types.BuiltinFunctionType | np.ufunc | np.ndarray
 DENSE = 1024  # unknowns up to which a linear system is written out as a matrix
 Flat = Callable[..., list[Array]]
 
@@ -522,7 +523,8 @@ def custom_fixed_point(
 def hoisted(f: Any) -> tuple[Any, list[Any]]:
     """f with the recorded tensors that it closes over as further arguments, and those tensors.
 
-    They are looked for in closures, bound methods, partial functions and, there, in pytrees.
+    They are looked for in closures, globals, bound methods and partial functions and, there, in
+    pytrees, of which modules are some.
     """
     found: list[Tensor] = []
     collect(f, found, set())
@@ -548,7 +550,7 @@ def collect(x: Any, found: list[Tensor], seen: set[int]) -> None:
         for cell in x.__closure__ or ():
             if not empty(cell):
                 collect(cell.cell_contents, found, seen)
-        for v in x.__defaults__ or ():
+        for v in (*(x.__defaults__ or ()), *[x.__globals__[n] for n in global_names(x)]):
             collect(v, found, seen)
     elif isinstance(x, types.MethodType):
         collect(x.__func__, found, seen)
@@ -560,6 +562,18 @@ def collect(x: Any, found: list[Tensor], seen: set[int]) -> None:
         for v in tree.leaves(x):
             if v is not x:
                 collect(v, found, seen)
+
+
+def global_names(f: types.FunctionType) -> list[str]:
+    """The globals that a function of the user's reads."""
+    if f.__code__.co_filename in LIBRARY:
+        return []
+    names: dict[str, None] = {}
+    codes = [f.__code__]
+    for code in codes:
+        names.update(dict.fromkeys(code.co_names))
+        codes += [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    return [n for n in names if not isinstance(f.__globals__.get(n), OPAQUE | None)]
 
 
 def empty(cell: Any) -> bool:
@@ -583,9 +597,12 @@ def substituted(x: Any, new: dict[int, Any], done: dict[int, Any]) -> Any:
     if isinstance(x, types.FunctionType):
         cells = tuple([types.CellType() for _ in x.__closure__ or ()])
         defaults = x.__defaults__ and tuple([substituted(v, new, done) for v in x.__defaults__])
-        made = types.FunctionType(x.__code__, x.__globals__, x.__name__, defaults, cells)
+        scope = dict(x.__globals__) if global_names(x) else x.__globals__
+        made = types.FunctionType(x.__code__, scope, x.__name__, defaults, cells)
         made.__kwdefaults__ = x.__kwdefaults__
         done[id(x)] = made
+        for n in global_names(x):
+            scope[n] = substituted(x.__globals__[n], new, done)
         for cell, old in zip(cells, x.__closure__ or ()):
             if not empty(old):
                 cell.cell_contents = substituted(old.cell_contents, new, done)
