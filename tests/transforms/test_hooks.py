@@ -196,6 +196,18 @@ def captured(log):
     node.remove()
 
 
+def into_a_leaf(log):
+    x, w = log.leaf(1.0, 2.0), log.leaf(3.0, 4.0)
+    y = x * w
+    end = y.grad_fn.next_functions[0][0]
+    end.register_prehook(log.pre("pre", 2.0))
+    end.register_hook(log.post("post"))
+    x.register_hook(log.hook("x", 5.0))
+    x.register_post_accumulate_grad_hook(log.after("after"))
+    y.sum().backward(inputs=[x])
+    log.note("grads", x.grad, w.grad)
+
+
 def into_a_result(log):
     x = log.leaf(1.0, 2.0)
     y = x * 2.0
@@ -272,7 +284,7 @@ def added_while_running(log):
 PROGRAMS = [
     chain, retained_last, retained_twice, diamond, node_hooks_replace, constants_have_no_gradient,
     leaves, nodes_of_leaves, removal, written_in_place, part_written, captured,
-    into_a_result, captured_leaf,
+    into_a_result, into_a_leaf, captured_leaf,
     other_branches_stay_silent, several_results, second_order,
     gradients_of_hooks_are_not_recorded, added_while_running,
 ]  # fmt: skip

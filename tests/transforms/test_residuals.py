@@ -513,6 +513,11 @@ def test_a_hook_that_holds_its_tensor_goes_with_the_sweep():
             del z
             assert y() is None
             assert node() is None
+            z, y, node = graph(p, hooks)
+            wg.autograd.grad(z, p)
+            del z
+            assert y() is None
+            assert node() is None
         z, y, node = graph(p, lambda y: y.register_hook(lambda g: g * y.detach()))
         del z
         assert y() is not None

@@ -13,7 +13,7 @@ from ..ops.index import ours
 from ..structural import STRUCTURED, At, absorb, densify, plus
 from ..trace import SOLE, Level, Tensor, getrefcount
 from .tape import _Sweep, freed, keep_retained, lifted
-from .wrapped import hooks_at, pull_structured
+from .wrapped import Hooked, hooks_at, pull_structured
 
 __all__ = ["leading", "pull_between", "reached", "separate"]
 
@@ -62,6 +62,7 @@ def pull_between(
     inside: Inside,
     keep: bool = True,
     level: Level | None = None,
+    walk: tuple[set[Any], list[Any]] | None = None,
     whole: bool = False,
 ) -> dict[Any, Any]:
     """The cotangents of the wanted nodes, given those of the roots; without an entry: no path.
@@ -72,11 +73,12 @@ def pull_between(
         inside: which nodes may be passed through; the others are constants.
         keep: leave the residuals in place for another sweep.
         level: record the sweep itself on this tape (higher orders).
+        walk: what `reached` gave for these roots, if it has been asked already.
         whole: the caller will accumulate: for the prehooks of leaves.
     """
-    seen, passed = reached([n for n, _ in roots], inside)
+    seen, passed = walk or reached([n for n, _ in roots], inside)
     useful, through = leading(passed, seen.intersection(wanted))
-    del seen, passed
+    del seen, passed, walk
     cotangents: dict[Any, Any] = {}
     for node, g in roots:
         if node in useful:
@@ -93,7 +95,7 @@ def pull_between(
             hooks = None
             if node in wanted:
                 hooks = hooks_at(node)
-                g = found[node] = arrived(hooks, g, level)
+                g = found[node] = arrived(hooks, g, level, whole)
             parents = node.parents
             rule = node.rule
             res = node.res if level is None else lifted(node, level)
@@ -107,6 +109,8 @@ def pull_between(
                 gs = rule.pull(g, *res)
             if mark is not None:
                 node.res, node.parents = None, mark
+                if rule.__class__ is Hooked:
+                    rule.hooks.release()
             g = res = None
             for p, x in zip(parents, (gs,) if rule.single else gs):
                 if p not in useful:
@@ -122,14 +126,14 @@ def pull_between(
             gs = x = None
     for node, g in cotangents.items():
         if node in wanted:
-            found[node] = arrived(hooks_at(node), g, level)
+            found[node] = arrived(hooks_at(node), g, level, whole)
     keep_retained()
     return found
 
 
-def arrived(hooks: Any, g: Any, level: Level | None) -> Any:
+def arrived(hooks: Any, g: Any, level: Level | None, whole: bool) -> Any:
     """The whole cotangent of a wanted node, after the hooks of its tensor."""
-    return densify(g if hooks is None else hooks.arrive(g, level is not None))
+    return densify(g if hooks is None else hooks.arrive(g, level is not None, whole))
 
 
 def separate(mixed: Any, rows: Any, weights: Any, y: Tensor, x: Tensor) -> None:

@@ -153,7 +153,7 @@ def pulled(
         return node not in wanted or node.res is not None
 
     try:
-        return pull_between(roots, wanted, inside, keep, level, whole)
+        return pull_between(roots, wanted, inside, keep, level, whole=whole)
     except BaseException:
         drop_retained()
         raise
