@@ -344,6 +344,17 @@ def test_the_reason_names_the_line(w):
     assert "numpy()" in tape.why_none()
 
 
+def test_the_reason_is_found_before_the_graph_is_freed(w):
+    x, v = Variable(2.0), Variable(1.0)
+    before = v * 3.0
+    with GradientTape() as tape:
+        y = (w * before * x).sum() * x
+    got = tape.gradient(y, [w, v, wg.tensor(1.0)])
+    assert got[1] is got[2] is None
+    assert "sources[1]: mul was computed while the tape did not record" in tape.why_none()
+    assert "sources[2]: was not watched" in tape.why_none()
+
+
 def test_an_old_break_is_not_blamed(w):
     w.numpy()
     v = Variable(1.0)

@@ -352,6 +352,7 @@ class _Run:
                 operands=[("unconnected_gradients", unconnected)],
             )  # fmt: skip
         self.unconnected = unconnected
+        self.reasons: dict[int, tuple[str, str | None]] = {}  # why there is no gradient
         self.lead: tuple[int, ...] = ()  # the axes of a jacobian before those of the source
         self.skip = 0
         if not tape._spans and tape._start is None:
@@ -467,13 +468,13 @@ class _Run:
         record = any_recording() and recording(self.level)
         keep = record or self.tape.persistent or self.shared()
         nodes = [t.node for t, _ in self.roots]
-        return pull_between(
-            list(zip(nodes, seeds)),
-            {n for n in self.wanted if not isinstance(n, Unwatched)},
-            self.inside,
-            keep,
-            self.level if record else None,
-        )
+        walk = reached(nodes, self.inside)
+        for i, n in enumerate(self.wanted):
+            if n not in walk[0]:  # while the graph is whole
+                self.reasons[i] = self.reason(i)
+        wanted = walk[0].intersection(self.wanted)
+        level = self.level if record else None
+        return pull_between(list(zip(nodes, seeds)), wanted, self.inside, keep, level, walk)
 
     def shared(self) -> bool:
         """Whether another tape that is still of use recorded at the same time."""
@@ -488,14 +489,16 @@ class _Run:
             with _lock:
                 _alive.discard(tape)
         missing = [i for i, g in enumerate(gs) if g is None]
+        for i in missing:
+            self.reasons[i] = self.reasons.get(i) or self.reason(i)
         tape._why = [f"{self.paths[i]}: {self.why(i)}" for i in missing]
         if missing and self.unconnected == "raise":
             first = missing[0]
             raise DisconnectedError(
                 self.what,
                 "the target does not depend on a source, as far as the tape has seen",
-                operands=[(self.paths[i], verbatim(self.reason(i)[0])) for i in missing[:3]],
-                fix=self.reason(first)[1],
+                operands=[(self.paths[i], verbatim(self.reasons[i][0])) for i in missing[:3]],
+                fix=self.reasons[first][1],
             )
         out = []
         for g, s in zip(gs, self.sources):
@@ -510,7 +513,7 @@ class _Run:
 
     # ---- why there is none
     def why(self, i: int) -> str:
-        what, fix = self.reason(i)
+        what, fix = self.reasons[i]
         return f"{what}\n  fix: {fix}" if fix else what
 
     def reason(self, i: int) -> tuple[str, str | None]:
@@ -528,7 +531,7 @@ class _Run:
             return f"the target is no tensor but {kinds}{where}", fix
         if not self.roots:
             return f"the target was not recorded{where}", fix
-        seen, passed = reached([t.node for t, _ in self.roots], lambda _: True)
+        seen, passed = reached([t.node for t, _ in self.roots], lambda n: n.res is not None)
         if node in seen:
             _, through = leading(passed, [node])
             out = next(n for n in through[::-1] if not self.inside(n))
