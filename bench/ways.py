@@ -60,7 +60,8 @@ def programs() -> list[tuple[str, Callable[[Any], Any], Any]]:
         ("product x1 x2 .. xn, 10^5", lambda x: np.prod(x), 1 + rng.standard_normal(10**5) / 1e3),
         ("logsumexp, 10^6", lambda x: wg.logsumexp(x, axis=0), rng.standard_normal(10**6)),
         ("sum(A A), 300 x 300", lambda a: np.sum(a @ a), square),
-        ("log det (A A' + 1), 300 x 300", lambda a: np.linalg.slogdet(a @ a.T + np.eye(300))[1], square),
+        ("log det (A A' + 1), 300 x 300",
+         lambda a: np.linalg.slogdet(a @ a.T + np.eye(300))[1], square),
         ("MLP 256-256-256-256-256, batch 256, in all weights",
          lambda ws: mlp(ws, batch), layers),
     ]  # fmt: skip
