@@ -452,8 +452,11 @@ def scan(
 
     def step(k: int, state: list[Any]) -> Any:
         nonlocal ys_tree
-        at = GetItem((n - 1 - k if reverse else k,))
-        x = tree.unflatten(xs_tree, [bind(at, s) for s in slices])
+        i = n - 1 - k if reverse else k
+        x = tree.unflatten(
+            xs_tree,
+            [s[i] if isinstance(s, np.ndarray) else bind(GetItem((i,)), s) for s in slices],
+        )
         value, y = pair(what, f(carry.whole(state), x))
         new = carry.after(state, value)
         ys, structure = tree.flatten(y)
