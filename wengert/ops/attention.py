@@ -1,0 +1,247 @@
+"""Attention as one operation, a tile of scores at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..primitive import General, op
+from ..trace import OPS
+from ..types import Array, Aval, Shape, shape_of
+from .contract import matmul
+from .elementwise import where
+from .fused import Softmax
+from .linear import Reshape, Sum
+
+__all__ = ["Attention", "causal_mask"]
+
+TILE = 1 << 20  # bytes of scores at a time
+
+
+def causal_mask(queries: int, keys: int) -> Any:
+    """Which keys a query may look at: those up to its own place, counted from the end.
+
+    >>> causal_mask(2, 3).astype(int)
+    array([[1, 1, 0],
+           [1, 1, 1]])
+    """
+    return np.arange(keys) <= np.arange(queries)[:, None] + (keys - queries)
+
+
+@op
+class Attention(General):
+    """y = softmax(scale q k^T + b) v,  row by row; with `causal`, later keys are left out.
+
+    Shapes: q `[.., S, D]`, k `[.., T, D]`, v `[.., T, E]`, b broadcastable to `[.., S, T]`, y
+    `[.., S, E]`; the axes in front broadcast. b = -inf leaves a key out; a query that no key is
+    left to gives 0, with gradient 0.
+
+    The scores are made for a tile of queries at a time and made again in the backward pass, so
+    that memory does not grow with S T. With p the softmax:
+
+        gv = p^T gy,   gp = gy v^T,   gs = p (gp - <gp, p>),   gq = scale gs k,
+        gk = scale gs^T q,   gb = gs
+
+    References:
+        A. Vaswani et al. (2017), Attention Is All You Need, arXiv:1706.03762.
+        M. Rabe, C. Staats (2021), Self-attention Does Not Need O(n^2) Memory, arXiv:2112.05682.
+        T. Dao et al. (2022), FlashAttention, arXiv:2205.14135.
+    """
+
+    scale: float
+    causal: bool = False
+
+    variadic = True
+    needs = ("impl", "infer", "push", "vjp", "batch")
+    examples: ClassVar[Any] = [
+        ((0.5,), (3, 2), (4, 2), (4, 3), (3, 4)),
+        ((0.7, True), (2, 3, 2), (2, 3, 2), (2, 3, 2), ()),
+        ((1.0, True), (2, 2, 2), (1, 4, 2), (2, 4, 3), (4,)),
+        ((0.3,), (2, 1, 2, 3), (3, 2, 3), (3, 2, 2), (1, 1, 2, 2)),
+    ]
+
+    def argnames(self, n: int) -> tuple[str, ...]:
+        return ("q", "k", "v", "bias")
+
+    def impl(self, q: Array, k: Array, v: Array, b: Array) -> Array:
+        shape = self._shape(q, k, v, b)
+        q, k, v, b, _ = leads(q, k, v, b)
+        dtype = np.result_type(q, k, v)
+        y = np.empty((*q.shape[:2], v.shape[2]), dtype)
+        for n, rows in tiles(q, k):
+            p = self._weights(q, k, b, n, rows, k.shape[1] - q.shape[1])
+            np.matmul(p, v[n], out=y[n, rows])
+        return y.reshape(shape)
+
+    def _weights(self, q: Array, k: Array, b: Array, n: Any, rows: slice, shift: int) -> Array:
+        """The softmax of one tile of scores."""
+        s = np.matmul(q[n, rows], np.swapaxes(k[n], 1, 2))
+        s *= s.dtype.type(self.scale)
+        if b is not None:
+            s += b[n, rows] if b.shape[1] > 1 else b[n]
+        if self.causal:
+            first, (count, keys) = rows.start, s.shape[1:]
+            visible = np.arange(keys) <= np.arange(first, first + count)[:, None] + shift
+            np.copyto(s, -np.inf, where=~visible)
+        m = np.maximum.reduce(s, axis=2, keepdims=True, initial=-np.inf)
+        m[np.isneginf(m)] = 0
+        s -= m
+        np.exp(s, out=s)
+        total = np.add.reduce(s, axis=2, keepdims=True)
+        total[total == 0] = 1
+        s /= total
+        return s
+
+    def _shape(self, q: Array, k: Array, v: Array, b: Array) -> Shape:
+        if any(x.dtype.kind != "f" for x in (q, k, v)):
+            raise TypeError("q, k and v must be real and floating point")
+        sq, sk, sv, sb = map(shape_of, (q, k, v, b))
+        if min(len(sq), len(sk), len(sv)) < 2:
+            raise ValueError("q, k and v have an axis of places and one of features")
+        if sq[-1] != sk[-1]:
+            raise ValueError(f"q has {sq[-1]} features and k has {sk[-1]}")
+        if sk[-2] != sv[-2]:
+            raise ValueError(f"there are {sk[-2]} keys and {sv[-2]} values")
+        lead = np.broadcast_shapes(sq[:-2], sk[:-2], sv[:-2])
+        scores = (*lead, sq[-2], sk[-2])
+        if np.broadcast_shapes(scores, sb) != scores:
+            raise ValueError(f"the bias does not broadcast to the scores {list(scores)}")
+        return (*lead, sq[-2], sv[-1])
+
+    def infer(self, q: Aval, k: Aval, v: Aval, b: Aval) -> Aval:
+        return Aval(self._shape(q, k, v, b), np.result_type(q.dtype, k.dtype, v.dtype))
+
+    def _softmax(self, q: Array, k: Array, b: Array) -> Array:
+        """p as a composition of operations, for derivatives of any order."""
+        s = matmul(q, k.swapaxes(-1, -2)) * self.scale + b
+        shape = shape_of(s)
+        if self.causal:
+            s = where(causal_mask(*shape[-2:]), s, -np.inf)
+        dead = OPS["Max"]((len(shape) - 1,), True)(s) == -np.inf
+        return where(dead, 0.0, Softmax(len(shape) - 1)(where(dead, 0.0, s)))
+
+    def push(self, xs: list[Array], dxs: list[Array | None], y: Array) -> Array | None:
+        q, k, v, b = xs
+        dq, dk, dv, db = dxs
+        p = self._softmax(q, k, b)
+        ds = total = None
+        if dq is not None:
+            ds = matmul(dq, k.swapaxes(-1, -2)) * self.scale
+        if dk is not None:
+            term = matmul(q, dk.swapaxes(-1, -2)) * self.scale
+            ds = term if ds is None else ds + term
+        if db is not None:
+            ds = db if ds is None else ds + db
+        if ds is not None:
+            along = p * ds
+            axis = len(shape_of(along)) - 1
+            total = matmul(along - p * Sum((axis,), True)(along), v)
+        if dv is not None:
+            total = matmul(p, dv) if total is None else total + matmul(p, dv)
+        return total
+
+    def vjp(self, g: Array, live: tuple[int, ...], xs: Any) -> tuple[Any, ...]:
+        q, k, v, b = xs
+        if all(x.__class__ is np.ndarray for x in (g, q, k, v)) and not hasattr(b, "level"):
+            return self._sweep(g, live, q, k, v, b)
+        p = self._softmax(q, k, b)
+        gp = matmul(g, v.swapaxes(-1, -2))
+        along = gp * p
+        axis = len(shape_of(along)) - 1
+        gs = along - p * Sum((axis,), True)(along)
+        made = {
+            0: lambda: matmul(gs, k) * self.scale,
+            1: lambda: matmul(gs.swapaxes(-1, -2), q) * self.scale,
+            2: lambda: matmul(p.swapaxes(-1, -2), g),
+            3: lambda: gs,
+        }
+        return tuple([summed_to(made[i](), shape_of(xs[i])) for i in live])
+
+    def _sweep(
+        self, g: Array, live: tuple[int, ...], q: Array, k: Array, v: Array, b: Array
+    ) -> tuple[Any, ...]:
+        """The cotangents, a tile at a time."""
+        shapes = [shape_of(x) for x in (q, k, v, b)]
+        q, k, v, b, lead = leads(q, k, v, b)
+        g = g.reshape(*q.shape[:2], v.shape[2])
+        scores = (q.shape[0], q.shape[1], k.shape[1])
+        gq, gk, gv = (np.zeros(x.shape, x.dtype) for x in (q, k, v))
+        gb = np.empty(scores, g.dtype) if 3 in live else None
+        for n, rows in tiles(q, k):
+            p = self._weights(q, k, b, n, rows, k.shape[1] - q.shape[1])
+            tile = g[n, rows]
+            if 2 in live:
+                gv[n] += np.matmul(np.swapaxes(p, 1, 2), tile)
+            gs = np.matmul(tile, np.swapaxes(v[n], 1, 2))
+            gs *= p
+            p *= np.add.reduce(gs, axis=2, keepdims=True)
+            gs -= p
+            if gb is not None:
+                gb[n, rows] = gs
+            gs *= gs.dtype.type(self.scale)
+            if 0 in live:
+                np.matmul(gs, k[n], out=gq[n, rows])
+            if 1 in live:
+                gk[n] += np.matmul(np.swapaxes(gs, 1, 2), q[n, rows])
+        found: dict[int, Any] = {0: gq, 1: gk, 2: gv, 3: gb}
+        return tuple(
+            [summed_to(found[i].reshape(*lead, *found[i].shape[1:]), shapes[i]) for i in live]
+        )
+
+    def batch(self, xs: Any, dims: Any) -> Array:
+        rank = max(len(shape_of(x)) - (d is not None) for x, d in zip(xs, dims))
+        out = []
+        for x, d in zip(xs, dims):
+            s = shape_of(x)
+            if d is not None and len(s) - 1 < rank:
+                x = Reshape((s[0], *(1,) * (rank + 1 - len(s)), *s[1:]))(x)
+            out.append(x)
+        return self(*out)
+
+
+def leads(q: Array, k: Array, v: Array, b: Array) -> tuple[Any, ...]:
+    """The operands with one axis in front for all that broadcasts, and that axis' own shape."""
+    lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    n = math.prod(lead)
+
+    def flat(x: Array) -> Array:
+        if x.shape[:-2] != lead:
+            x = np.broadcast_to(x, (*lead, *x.shape[-2:]))
+        return x.reshape(n, *x.shape[-2:])
+
+    bias = None
+    if np.ndim(b) or b:
+        b = np.asarray(b)
+        wide = b.reshape((1,) * (2 - b.ndim) + b.shape) if b.ndim < 2 else b
+        bias = np.broadcast_to(wide, (*lead, *wide.shape[-2:])).reshape(n, *wide.shape[-2:])
+    return flat(q), flat(k), flat(v), bias, lead
+
+
+def tiles(q: Array, k: Array) -> Iterator[tuple[Any, slice]]:
+    """(which leads, which queries): as many scores at a time as stay in cache."""
+    n, queries = q.shape[:2]
+    row = max(1, k.shape[1] * q.dtype.itemsize)
+    if row * queries <= TILE:
+        many = max(1, TILE // max(1, row * queries))
+        for i in range(0, n, many):
+            yield slice(i, i + many), slice(0, queries)
+        return
+    few = max(1, TILE // row)
+    for i in range(n):
+        for j in range(0, queries, few):
+            yield slice(i, i + 1), slice(j, j + few)
+
+
+def summed_to(g: Array, shape: Shape) -> Array:
+    """g summed over the axes that an operand of this shape was broadcast along."""
+    s = shape_of(g)
+    if s == shape:
+        return g
+    extra = len(s) - len(shape)
+    axes = tuple(range(extra)) + tuple(
+        extra + i for i, n in enumerate(shape) if n == 1 and s[extra + i] != 1
+    )
+    return Reshape(shape)(Sum(axes, True)(g)) if axes else Reshape(shape)(g)

@@ -1,0 +1,106 @@
+"""Normalisation as one operation: what layer, batch, group, instance and RMS norm share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..primitive import General, op
+from ..types import Array, Aval, shape_of
+from .elementwise import sqrt
+from .linear import Sum, after
+
+__all__ = ["Normalize"]
+
+
+@op
+class Normalize(General):
+    """y = (x - mean x) / sqrt(mean (x - mean x)^2 + eps),  means over `axes`.
+
+    Without `center` the mean is left out, in both places (RMS norm).
+
+    With r = 1 / sqrt(variance + eps) the Jacobian r (1 - 1 1^T / n - y y^T / n) is symmetric:
+    gx = r (gy - mean gy - y mean(gy y)).  The variance is taken from x - mean x, so that a large
+    mean costs no digits. Where all numbers are equal y is 0 and r = 1 / sqrt(eps).
+
+    References:
+        S. Ioffe, C. Szegedy (2015), Batch Normalization, arXiv:1502.03167.
+        J. Ba, J. Kiros, G. Hinton (2016), Layer Normalization, arXiv:1607.06450.
+        B. Zhang, R. Sennrich (2019), Root Mean Square Layer Normalization, arXiv:1910.07467.
+    """
+
+    axes: tuple[int, ...]
+    eps: float
+    center: bool = True
+
+    examples: ClassVar[Any] = [
+        (((1,), 1e-5), (3, 4)),
+        (((0, 1), 1e-3), (2, 3, 2)),
+        (((2,), 1e-5, False), (2, 2, 3)),
+        (((1,), 1.0), np.ones((2, 3))),
+    ]
+
+    def impl(self, x: Array) -> Array:
+        real(x)
+        n = math.prod([x.shape[a] for a in self.axes])
+        c = x
+        if self.center:
+            c = x - np.add.reduce(x, axis=self.axes, keepdims=True) * x.dtype.type(1 / max(n, 1))
+        v = self._power(c, n)
+        v += x.dtype.type(self.eps)
+        np.sqrt(v, out=v)
+        return np.divide(c, v, out=c if self.center else None)
+
+    def _power(self, c: Array, n: int) -> Array:
+        """mean c^2 over the axes, kept as axes of length 1."""
+        factor = c.dtype.type(1 / max(n, 1))
+        if self.axes == (c.ndim - 1,):
+            return np.einsum("...i,...i->...", c, c)[..., None] * factor
+        return np.add.reduce(np.square(c), axis=self.axes, keepdims=True) * factor
+
+    def infer(self, x: Aval) -> Aval:
+        real(x)
+        return Aval(x.shape, np.sqrt(np.empty(0, x.dtype)).dtype)
+
+    def _mean(self, x: Array) -> Array:
+        s = shape_of(x)
+        return Sum(self.axes, True)(x) * (1.0 / max(1, math.prod([s[a] for a in self.axes])))
+
+    def jvp(self, dx: Array, x: Array, y: Array) -> Array:
+        c = x - self._mean(x) if self.center else x
+        root = sqrt(self._mean(c * c) + self.eps)
+        d = dx - y * self._mean(dx * y)
+        if self.center:
+            d = d - self._mean(dx)
+        return d / root
+
+    def vjp(self, g: Array, x: Array, y: Array) -> Array:
+        if g.__class__ is not np.ndarray or x.__class__ is not np.ndarray:
+            return self.jvp(g, x, y)
+        n = math.prod([x.shape[a] for a in self.axes])
+        factor = x.dtype.type(1 / max(n, 1))
+        c = x
+        if self.center:
+            c = x - np.add.reduce(x, axis=self.axes, keepdims=True) * factor
+        root = self._power(c, n)
+        root += x.dtype.type(self.eps)
+        np.sqrt(root, out=root)
+        d = np.multiply(g, y, out=c if self.center else None)
+        along = np.add.reduce(d, axis=self.axes, keepdims=True) * factor
+        np.multiply(y, along, out=d)
+        np.subtract(g, d, out=d)
+        if self.center:
+            d -= np.add.reduce(g, axis=self.axes, keepdims=True) * factor
+        d /= root
+        return d
+
+    def batch(self, xs: Any, dims: Any) -> Array:
+        return Normalize(after(self.axes), self.eps, self.center)(*xs)
+
+
+def real(x: Any) -> None:
+    """Refuse complex and whole numbers."""
+    if x.dtype.kind != "f":
+        raise TypeError("the numbers must be real and floating point")
