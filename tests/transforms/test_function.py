@@ -154,6 +154,32 @@ def test_against_torch(torch):
     np.testing.assert_allclose(b.grad.numpy(), a.grad.numpy(), rtol=1e-14)
 
 
+def test_complex_gradients_are_those_of_torch(torch):
+    def made(base, lib):
+        class Square(base):
+            @staticmethod
+            def forward(ctx, z):
+                ctx.save_for_backward(z)
+                return z * z
+
+            @staticmethod
+            def backward(ctx, g):
+                (z,) = ctx.saved_tensors
+                return g * lib.conj(2 * z)
+
+        return Square
+
+    z = np.array([1 + 2j, 0.5 - 1j])
+    a = torch.tensor(z, requires_grad=True)
+    (made(torch.autograd.Function, torch).apply(a) * (2 - 1j)).real.sum().backward()
+    b = wg.tensor(z, requires_grad=True)
+    np.real(made(Function, np).apply(b) * (2 - 1j)).sum().backward()
+    np.testing.assert_allclose(b.grad.numpy(), a.grad.numpy(), rtol=1e-14)
+    b = wg.tensor(z, requires_grad=True)
+    np.real(b * b * (2 - 1j)).sum().backward()
+    np.testing.assert_allclose(b.grad.numpy(), a.grad.numpy(), rtol=1e-14)
+
+
 def test_a_number_kept_between_is_not_a_constant():
     class Norm(Function):
         @staticmethod

@@ -229,6 +229,9 @@ class CustomFunction:
             self.signature: inspect.Signature | None = inspect.signature(f)
         except (TypeError, ValueError):
             self.signature = None
+        kinds = [p.kind for p in self.signature.parameters.values()] if self.signature else []
+        simple = all(k in (0, 1) for k in kinds)  # all of them may be given by position
+        self.positions = len(kinds) if simple else -1
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -287,7 +290,7 @@ class CustomFunction:
 
     def positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The arguments in the order of the signature, with its defaults."""
-        if self.signature is None:
+        if self.signature is None or (not kwargs and len(args) == self.positions):
             return args
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()

@@ -207,7 +207,7 @@ class Applied(Law):
     def backward(
         self, ctx: Context, xs: list[Array], gs: list[Any], live: tuple[int, ...]
     ) -> list[Array]:
-        got = self.cls.backward(ctx, *[as_tensor_of(g) for g in gs])
+        got = self.cls.backward(ctx, *[as_tensor_of(paired(g)) for g in gs])
         what = f"{self.name}.backward"
         got = got if isinstance(got, tuple) else (got,)
         if len(got) != len(self.args):
@@ -219,7 +219,7 @@ class Applied(Law):
         found = [got[i] for i in self.places]
         for k in live:
             check_shape(what, "gradient", found[k], f"argument {self.places[k]}", xs[k])
-        return filled([as_variable(found[k]) for k in live], [xs[k] for k in live])
+        return filled([paired(as_variable(found[k])) for k in live], [xs[k] for k in live])
 
     def tangents(
         self,
@@ -239,6 +239,11 @@ class Applied(Law):
         for d, y in zip(got, ys):
             check_shape(f"{self.name}.jvp", "tangent", d, "value", y)
         return filled([as_variable(d) for d in got], ys)
+
+
+def paired(g: Any) -> Any:
+    """PyTorch's gradient of a complex value is the conjugate of the cotangent, and back."""
+    return np.conjugate(g) if getattr(getattr(g, "dtype", None), "kind", "f") == "c" else g
 
 
 def as_tensor_of(x: Any) -> Any:

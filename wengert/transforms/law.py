@@ -14,6 +14,7 @@ recorded values they are recorded, which is every higher order.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -79,6 +80,7 @@ class Custom(Primitive):
         self.out: Any = None
         self.like: list[Aval] = []
         self.residuals: Any = None
+        self.frame: Any = None
 
     def __repr__(self) -> str:
         return self.law.name
@@ -135,9 +137,31 @@ class Custom(Primitive):
 
     def rule(self, mask: int) -> Rule | None:
         live = live_arguments(mask)
-        rule = Rule(Light(self.law.name, self.outputs), live, ("op", "live", "xs"), pull)
-        rule.single = False
-        return rule
+        return ruled(self.law.name, self.outputs, live)
+
+    def cache(self) -> Any:
+        """The residuals that are arrays, given up to the tape: it keeps them as it keeps others."""
+        residuals, self.residuals = self.residuals, None
+        if residuals is None:
+            return None
+        leaves, structure = tree.flatten(residuals)
+        at = [i for i, r in enumerate(leaves) if isinstance(r, np.ndarray) or type(r) is Lane]
+        kept = tuple([leaves[i].data if type(leaves[i]) is Lane else leaves[i] for i in at])
+        lanes = [type(leaves[i]) is Lane for i in at]
+        for i in at:
+            leaves[i] = None
+        self.frame = (at, lanes, leaves, structure)
+        return kept
+
+    def uncached(self, cache: Any) -> Any:
+        """The residuals, from the arrays that the tape kept."""
+        if cache is None:
+            return None
+        at, lanes, leaves, structure = self.frame
+        leaves = list(leaves)
+        for i, lane, r in zip(at, lanes, cache):
+            leaves[i] = Lane(r) if lane else r
+        return tree.unflatten(structure, leaves)
 
     def batch(self, xs: list[Array], dims: list[int | None]) -> Any:
         n = next(shape_of(x)[0] for x, d in zip(xs, dims) if d is not None)
@@ -160,7 +184,17 @@ class Light:
         return self.name
 
 
-def pull(g: Any, op: Custom, live: tuple[int, ...], xs: Sequence[Array]) -> tuple[Array, ...]:
+@lru_cache(4096)
+def ruled(name: str, outputs: int, live: tuple[int, ...]) -> Rule:
+    """One rule for all calls alike: a part that runs twice is known again by it."""
+    rule = Rule(Light(name, outputs), live, ("op", "live", "xs", "cache"), pull)
+    rule.single = False
+    return rule
+
+
+def pull(
+    g: Any, op: Custom, live: tuple[int, ...], xs: Sequence[Array], cache: Any
+) -> tuple[Array, ...]:
     parts = [g] if op.outputs == 1 else list(g)
     fill = op.law.materialize
     gs = [
@@ -169,7 +203,7 @@ def pull(g: Any, op: Custom, live: tuple[int, ...], xs: Sequence[Array]) -> tupl
     ]
     # residuals of plain arrays are constants to every other level: those compute them again
     plain = not any(isinstance(x, Tensor) or hasattr(x, "graph") for x in xs)
-    got = op.law.pull(list(xs), gs, live, op.residuals if plain else None)
+    got = op.law.pull(list(xs), gs, live, op.uncached(cache) if plain else None)
     return tuple([tangent_zero(xs[i]) if v is None else cast_to(v, xs[i])
                   for i, v in zip(live, got)])  # fmt: skip
 

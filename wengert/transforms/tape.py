@@ -128,6 +128,8 @@ class Tape(Level):
             return op
         if name == "live":
             return rule.live
+        if name == "cache":
+            return op.cache()
         if name == "xs":
             return tuple([self.held(x, v) for x, v in zip(xs, values)])
         if name == "shapes":

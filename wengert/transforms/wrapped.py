@@ -121,7 +121,7 @@ def packed(rule: Rule, res: list[Any]) -> tuple[Rule, list[Any]]:
     pack = packers[-1].pack
     out: list[Any] = []
     for name, value in zip(rule.names, res):
-        if value.__class__ is tuple and name in ("xs", "y"):
+        if value.__class__ is tuple and name in ("xs", "y", "cache"):
             out.append(tuple([pack(rule, name, v) if kept(v) else v for v in value]))
         else:
             out.append(pack(rule, name, value) if kept(value) else value)
