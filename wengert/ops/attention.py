@@ -105,10 +105,10 @@ class Attention(General):
             raise ValueError(f"q has {sq[-1]} features and k has {sk[-1]}")
         if sk[-2] != sv[-2]:
             raise ValueError(f"there are {sk[-2]} keys and {sv[-2]} values")
-        lead = np.broadcast_shapes(sq[:-2], sk[:-2], sv[:-2])
-        scores = (*lead, sq[-2], sk[-2])
-        if np.broadcast_shapes(scores, sb) != scores:
-            raise ValueError(f"the bias does not broadcast to the scores {list(scores)}")
+        lead = np.broadcast_shapes(sq[:-2], sk[:-2], sv[:-2], sb[:-2])
+        scores = (sq[-2], sk[-2])
+        if np.broadcast_shapes(scores, sb[-2:]) != scores:
+            raise ValueError(f"the bias does not broadcast to the scores {list((*lead, *scores))}")
         return (*lead, sq[-2], sv[-1])
 
     def infer(self, q: Aval, k: Aval, v: Aval, b: Aval) -> Aval:
@@ -204,7 +204,7 @@ class Attention(General):
 
 def leads(q: Array, k: Array, v: Array, b: Array) -> tuple[Any, ...]:
     """The operands with one axis in front for all that broadcasts, and that axis' own shape."""
-    lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2], np.shape(b)[:-2])
     n = math.prod(lead)
 
     def flat(x: Array) -> Array:
