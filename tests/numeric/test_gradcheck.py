@@ -94,6 +94,16 @@ def test_a_kink_nearby_is_not_at_the_point():
         assert gradcheck(lambda x: np.abs(x - 0.3), np.array([0.3 + near, 0.3 - near]))
 
 
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("waves", [1e2, 1e4, 1e6, 1e8])
+def test_steps_that_skip_whole_waves_raise_no_alarm(waves, fast):
+    x = np.array([0.3, 1.0])
+    assert gradcheck(lambda x: np.sin(waves * x), x, fast=fast)
+    wrong = wrong_sine(1.01)
+    verdict = gradcheck(lambda x: wrong(waves * x), x, mode="reverse", fast=fast)
+    assert verdict.kind == "mismatch"
+
+
 def test_rounding_that_hides_the_differences():
     x = np.array([0.3, -1.0])
     mild = gradcheck(lambda x: (np.sin(x) + 1e9) - 1e9, x)

@@ -188,7 +188,8 @@ class Program:
         length = float(np.abs(d).max(initial=0.0)) or 1.0
         size = float(np.abs(self.x[moved]).max(initial=0.0))
         if size < 1e-3:
-            typical = float(np.sqrt(np.mean(self.x**2))) if self.x.size > 1 else 0.0
+            with np.errstate(over="ignore"):
+                typical = float(np.sqrt(np.mean(self.x**2))) if self.x.size > 1 else 0.0
             size = min(max(typical, size), 1.0) or 1.0
             size = max(size, 1e-3)
         return 2.0 ** round(math.log2(size / length))
