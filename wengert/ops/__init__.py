@@ -1,9 +1,10 @@
 """The derivative tables: every operation and all that is known about it."""
 
-from . import contract, elementwise, fft, fused, linalg, linear, order, singular, spectral
+from . import contract, conv, elementwise, fft, fused, linalg, linear, order, singular, spectral
 
 __all__ = [
     "contract",
+    "conv",
     "elementwise",
     "fft",
     "fused",

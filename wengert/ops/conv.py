@@ -113,6 +113,7 @@ class Conv(Convolution):
     groups: int
 
     args = ("x", "w")
+    shown = ("x", "weight")
     examples: ClassVar[Any] = [
         (((1,), ((0, 0),), (1,), 1), (2, 5, 3), (3, 3, 2)),
         (((2, 1), ((1, 0), (0, 2)), (1, 2), 1), (2, 5, 4, 2), (2, 2, 2, 3)),
@@ -120,6 +121,10 @@ class Conv(Convolution):
         (((1, 2), ((1, 1), (0, 0)), (1, 1), 3), (2, 3, 4, 3), (2, 3, 1, 3)),
         (((1, 1, 2), ((0, 0),) * 3, (1, 1, 1), 1), (1, 3, 2, 3, 2), (2, 1, 2, 2, 2)),
     ]
+
+    @classmethod
+    def title(cls) -> str:
+        return "conv"
 
     def impl(self, x: Array, w: Array) -> Array:
         return forward(x, w, *self.settings)
@@ -185,12 +190,17 @@ class ConvInput(Convolution):
     size: Shape
 
     args = ("u", "w")
+    shown = ("x", "weight")
     examples: ClassVar[Any] = [
         (((1,), ((0, 0),), (1,), 1, (5,)), (2, 3, 2), (3, 3, 2)),
         (((2, 1), ((1, 0), (0, 2)), (1, 2), 1, (5, 4)), (2, 3, 4, 3), (2, 2, 2, 3)),
         (((1, 1), ((1, 1), (1, 1)), (1, 1), 2, (4, 3)), (1, 4, 3, 2), (3, 3, 2, 2)),
         (((1, 2), ((1, 1), (0, 0)), (1, 1), 3, (3, 4)), (2, 4, 1, 3), (2, 3, 1, 3)),
     ]
+
+    @classmethod
+    def title(cls) -> str:
+        return "conv_transpose"
 
     def impl(self, u: Array, w: Array) -> Array:
         return backward_input(u, w, *self.settings, self.size)
@@ -239,6 +249,10 @@ class ConvWeight(Convolution):
         (((2, 1), ((1, 0), (0, 2)), (1, 2), 1, (2, 2)), (2, 5, 4, 2), (2, 3, 4, 3)),
         (((1, 1), ((1, 1), (1, 1)), (1, 1), 2, (3, 3)), (1, 4, 3, 4), (1, 4, 3, 2)),
     ]
+
+    @classmethod
+    def title(cls) -> str:
+        return "conv_weight"
 
     def impl(self, x: Array, u: Array) -> Array:
         return backward_weight(x, u, *self.settings, self.kernel)

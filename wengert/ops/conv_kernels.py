@@ -26,12 +26,11 @@ def padded(x: Array, padding: Any) -> Array:
     """x with zeros around its spatial axes; negative padding crops."""
     if all(p == (0, 0) for p in padding):
         return x
-    crop = tuple(slice(max(0, -lo), n - max(0, -hi)) for n, (lo, hi) in zip(x.shape[1:], padding))
-    x = x[(slice(None), *crop)]
-    pads = [(max(0, lo), max(0, hi)) for lo, hi in padding]
-    shape = [n + lo + hi for n, (lo, hi) in zip(x.shape[1:], pads)]
-    y = np.zeros((x.shape[0], *shape, x.shape[-1]), x.dtype)
-    inside = tuple(slice(lo, lo + n) for n, (lo, _) in zip(x.shape[1:], pads))
+    pairs = list(zip(x.shape[1:-1], padding))
+    from_ = [slice(max(0, -lo), max(max(0, -lo), n + min(0, hi))) for n, (lo, hi) in pairs]
+    x = x[(slice(None), *from_)]
+    y = np.zeros((len(x), *[max(0, n + lo + hi) for n, (lo, hi) in pairs], x.shape[-1]), x.dtype)
+    inside = [slice(max(0, lo), max(0, lo) + n) for n, (lo, _) in zip(x.shape[1:-1], padding)]
     y[(slice(None), *inside)] = x
     return y
 
