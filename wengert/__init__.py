@@ -9,7 +9,7 @@ wg.grad(energy)(np.ones(3))
 """
 
 import importlib
-from typing import Any
+from typing import Any as _Any
 
 from . import errors, numpy, ops, trace, transforms, tree
 from .create import full, ones, tensor, zeros
@@ -23,7 +23,6 @@ from .transforms.conventions import conventions
 from .transforms.hooks import Handle
 from .transforms.jacobian import hessian, hvp, jacfwd, jacobian, jacrev
 from .transforms.jvp import jvp
-from .transforms.methods import backward as _backward
 from .transforms.vjp import grad, value_and_grad, vjp
 from .transforms.vmap import vmap
 from .version import __version__
@@ -131,7 +130,7 @@ _HOMES = {  # where a name is found once somebody asks for it
 _NAMES = {name: home for home, names in _HOMES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _Any:
     """Rooms that are opened when somebody first asks for them: `wg.nn`, `wg.checkpoint`."""
     if name in _LATER:
         return importlib.import_module(f"{__name__}.{name}")
