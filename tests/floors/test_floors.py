@@ -25,7 +25,7 @@ FLOORS = [
         "transforms.jvp", "transforms.vmap", "transforms.vjp", "transforms.jacobian",
         "transforms.staging", "create", "transforms.between", "transforms.residuals",
         "transforms.hooks", "transforms.modes", "transforms.law",
-        "transforms.custom", "transforms.external", "transforms.linearize", "transforms.function", "transforms.collective",
+        "transforms.closure", "transforms.custom", "transforms.external", "transforms.linearize", "transforms.function", "transforms.collective",
         "transforms.methods", "transforms.variable", "transforms.gradient_tape", "transforms.custom_gradient", "transforms.around", "transforms.replay", "transforms.checkpoint",
         "transforms.budget", "transforms.peel", "transforms.revolve", "transforms.control", "transforms.implicit", "transforms.argmin",
         "transforms.ode", "transforms.series", "transforms.taylor", "transforms.curvature",

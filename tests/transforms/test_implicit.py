@@ -142,6 +142,22 @@ def test_hidden_values_are_refused():
         wg.jvp(f, (2.0,), (1.0,))
 
 
+def test_a_function_that_counts():
+    """What it writes to from inside is the caller's, though its tensors are replaced."""
+    n = 0
+
+    def run(a):
+        def f(x):
+            nonlocal n
+            n += 1
+            return x**3 + x - a
+
+        return wg.custom_root(f, 0.0)
+
+    np.testing.assert_allclose(wg.grad(run)(2.0), wg.grad(bisected)(2.0), rtol=1e-9)
+    assert n > 3
+
+
 LAYER = wg.nn.Linear(3, 3, rng=0, dtype=float)
 INPUT = wg.tensor(B, requires_grad=True)
 

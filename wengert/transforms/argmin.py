@@ -11,7 +11,8 @@ from .. import tree
 from ..errors import ArgumentError, ConvergenceError, KinkError, ShapeError, verbatim
 from ..trace import Tensor, looked
 from ..types import Array, dtype_of, is_inexact, shape_of
-from .implicit import Root, default_solve, hoisted, ravel, root, unravel
+from .closure import hoisted
+from .implicit import Root, default_solve, ravel, root, unravel
 from .jacobian import hessian
 from .law import apply
 from .vjp import grad

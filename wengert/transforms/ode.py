@@ -18,8 +18,8 @@ from ..errors import (
 )
 from ..trace import Tensor, looked
 from ..types import Array, dtype_of, is_inexact, shape_of
+from .closure import hoisted
 from .custom import custom_vjp
-from .implicit import hoisted
 from .vjp import vjp
 
 __all__ = ["odeint"]
