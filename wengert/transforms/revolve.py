@@ -321,17 +321,28 @@ class Record:
         """As it was when the loop ran: levels, conventions, and who is recording."""
         alive = [(t, t.alive) for t in self.alive]
         alive += [(t._ambient, t._ambient.alive) for t in self.alive if t._ambient is not None]
-        quiet = no_grad()
-        quiet._set(self.quiet)
         for t, _ in alive:
             t.alive = True
+        try:
+            now = getattr(HERE, "quiet", -1), getattr(HERE, "conventions", {})
+            if now == (self.quiet, self.conventions):  # the fast road stays open
+                yield
+            else:
+                with self.modes():
+                    yield
+        finally:
+            for t, was in alive:
+                t.alive = was
+
+    @contextmanager
+    def modes(self) -> Iterator[None]:
+        quiet = no_grad()
+        quiet._set(self.quiet)
         try:
             with conventions():
                 HERE.conventions = self.conventions
                 yield
         finally:
-            for t, was in alive:
-                t.alive = was
             quiet.__exit__()
 
     @contextmanager
