@@ -2,8 +2,9 @@
 
 A tanh network of so many layers, h = tanh(h @ W + b), forward and backward. The peak is what
 tracemalloc saw between start and end, beyond the parameters and the input (NumPy reports its arrays
-to it). The time is that of a step with the kind over that of a step without, called in turns. Before
-anything is measured the gradients of every kind are compared with the plain ones, bit for bit.
+to it). The time is the processor time of a step with the kind over that of a step without, the
+shortest of several in turns.
+Before anything is measured the gradients of every kind are compared with the plain ones, bit for bit.
 With PyTorch installed, the same for its own kinds; their peak is that of a process of their own.
 """
 
@@ -13,7 +14,6 @@ import argparse
 import gc
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -93,17 +93,17 @@ def peak(run: Step) -> float:
 
 
 def slower(run: Step, plain: Step, seconds: float) -> float:
-    """The median time of a step over that of a plain one, called in turns."""
+    """The shortest time of a step over that of a plain one, called in turns on this thread."""
     times: list[list[float]] = [[], []]
     run()
     plain()
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[0]) < 5:
+    while time.perf_counter() < end or len(times[0]) < 3:
         for f, into in ((run, times[0]), (plain, times[1])):
-            start = time.perf_counter()
+            start = time.thread_time()
             f()
-            into.append(time.perf_counter() - start)
-    return statistics.median(times[0]) / statistics.median(times[1])
+            into.append(time.thread_time() - start)
+    return min(times[0]) / min(times[1])
 
 
 def rows(depth: int, width: int, batch: int, seconds: float, only: str) -> Iterable[list[Any]]:
@@ -189,9 +189,9 @@ def torch_rows(depth: int, width: int, batch: int, seconds: float) -> Iterable[l
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").strip())
     parser.add_argument("--depths", type=int, nargs="+", default=[25, 50, 100, 200])
-    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch", type=int, default=4096)
-    parser.add_argument("--seconds", type=float, default=4.0, help="time for each comparison")
+    parser.add_argument("--seconds", type=float, default=2.0, help="time for each comparison")
     parser.add_argument("--only", default="", help="kinds whose name contains this")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
     parser.add_argument("--torch-peak", help=argparse.SUPPRESS)

@@ -48,7 +48,7 @@ def writes(ws):
 def several_outputs(ws):
     total = 0.0
     for w in ws:
-        u, s, v = np.linalg.svd(w)
+        _, s, v = np.linalg.svd(w)
         total = total + np.sum(np.tanh(s)) + np.sum(np.sort(np.exp(w), axis=0) * v * v)
         for part in np.split(np.sin(w), 2):
             total = total + np.sum(part**3)
@@ -169,6 +169,15 @@ def test_one_warning_with_the_least_that_would_do():
         warnings.simplefilter("error")
         _, again = gradients(chain, report.least)
     assert again.peak <= report.least
+
+
+def test_far_too_small_a_budget_is_exceeded_rather_than_paid_for_without_end():
+    want, _ = gradients(branches)
+    with pytest.warns(WengertWarning, match="the least that would do"):
+        got, report = gradients(branches, 2 * SIZE)
+    assert report.recomputed_cost < 60
+    for a, b in zip(want, got):
+        assert np.array_equal(a, b)
 
 
 def test_a_deep_chain_takes_no_recursion():
@@ -337,7 +346,7 @@ def test_limits():
 
 @pytest.mark.slow
 def test_random_programs_bit_for_bit():
-    for seed in range(200):
+    for seed in range(60):
         rng = np.random.default_rng(seed)
         plan = rng.integers(0, 7, size=40)
 
@@ -370,7 +379,7 @@ def test_random_programs_bit_for_bit():
             return sum(np.sum(p) for p in pool) + sum(np.sum(w) for w in ws)
 
         want, _ = gradients(f)
-        for parts in (3, 8, 15):
+        for parts in (3, 6, 12):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", WengertWarning)
                 got, _ = gradients(f, parts * SIZE)

@@ -578,6 +578,28 @@ def test_under_staging_it_is_the_function():
     assert str(stage(wg.checkpoint(f), X, W)) == str(stage(f, X, W))
 
 
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float64, np.float16, np.complex128, np.int8, bool]
+)
+@pytest.mark.parametrize("n", [1, 7, 1000, 40_001])
+def test_a_fingerprint_sees_a_bit_and_a_place(n, dtype):
+    from wengert.transforms.replay import fingerprint
+
+    a = np.random.default_rng(n).normal(size=n).astype(dtype)
+    code = fingerprint(a)
+    assert code == fingerprint(a.copy())
+    for at in {0, n // 2, n - 1}:
+        b = a.copy()
+        b.view(np.uint8)[at * a.itemsize] ^= 1
+        assert fingerprint(b) != code
+    if n > 7 and dtype not in (bool, np.int8):
+        for b in (a[::-1].copy(), np.roll(a, 1), np.roll(a, 512), np.random.permutation(a)):  # noqa: NPY002
+            assert fingerprint(b) != code
+        table = a[:1000].reshape(20, 50)
+        assert fingerprint(table.T) == fingerprint(table)  # the same memory
+        assert fingerprint(table[:, ::2]) == fingerprint(table[:, ::2].copy())
+
+
 def test_modules_stay_modules():
     block = nn.Sequential(nn.Linear(4, 4, rng=0, dtype=np.float64), nn.Tanh())
     model = nn.Sequential(wg.checkpoint(block), nn.Linear(4, 1, rng=1, dtype=np.float64))

@@ -33,6 +33,7 @@ __all__ = ["Report", "memory_budget"]
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 SAMPLE = 128  # how many candidates are compared before one is dropped
+PATIENCE = 20.0  # forward passes of work done again, before a little more than the limit is taken
 
 
 def amount(limit: Any) -> int:
@@ -164,7 +165,8 @@ class memory_budget(packing):
     """Inside the block, what the tape keeps for backward stays within so many bytes, if it can.
 
     Beyond the budget, values are dropped and computed again when the sweep wants them. Gradients
-    are the same bit for bit. Inputs, parameters, and arrays that the program holds itself do not
+    are the same bit for bit. A budget that is too small for the program is exceeded as far as it
+    must be, or would take many times the forward pass, and a warning says what would do. Inputs, parameters, and arrays that the program holds itself do not
     count. What is recorded inside keeps to the budget also when `backward()` is called later.
 
     Args:
@@ -200,6 +202,7 @@ class memory_budget(packing):
         self.bytes = self.peak = self.least = 0
         self.evictions = self.recomputed = 0
         self.work = self.again = 0.0
+        self.room, self.patience = float(self.limit), PATIENCE
         self.clock = 0
         self.warned = False
         self.open = 0
@@ -343,7 +346,7 @@ class memory_budget(packing):
     def shrink(self) -> None:
         """Drop arrays until the budget is met."""
         if self.bytes > self.limit:
-            while self.bytes > self.limit:
+            while self.bytes > self.room:
                 cell = self.cheapest()
                 if cell is None:
                     break
@@ -415,6 +418,9 @@ class memory_budget(packing):
                 ys = made.run([values[id(x)] if x.__class__ is Cell else x for x in made.inputs])
                 self.recomputed += 1
                 self.again += cell.cost
+                if self.again > self.patience * self.work:  # it does little but drop and compute
+                    self.room = max(self.room * 1.25, self.bytes)
+                    self.patience += PATIENCE / 4
                 self.clock += 1
                 for at, y in zip(made.outputs, ys):
                     other = at and at()
