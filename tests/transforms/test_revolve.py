@@ -1,7 +1,9 @@
 """Loops with few states kept: the same numbers to the bit in every mode; how many steps run."""
 
 import functools
+import gc
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -334,3 +336,22 @@ def test_staged(close):
 
     (got,) = evaluate(stage(lambda x: f(x, 2), 0.7).graph, 0.7)
     close(got, f(0.7, False))
+
+
+def test_memory_does_not_grow_with_the_number_of_steps():
+    def peak(n, checkpoint):
+        def f(a):
+            body = lambda i, v: np.sin(v) * a
+            return np.sum(wg.fori_loop(0, n, body, np.ones(64), checkpoint=checkpoint))
+
+        gc.collect()
+        tracemalloc.start()
+        try:
+            wg.grad(f)(0.9)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(20, True)
+    assert peak(800, True) < 1.3 * peak(100, True) + 20_000
+    assert peak(800, False) > 4 * peak(100, False)

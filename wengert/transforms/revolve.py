@@ -256,7 +256,8 @@ class Record:
             self.uniform = self.uniform and axes in (None, lanes)
             axes = lanes
             recorded = these if not recorded else [a or b for a, b in zip(recorded, these)]
-            rows.append(ys)
+            if ys:
+                rows.append(ys)
             at = Kept(at.k + 1, values, nodes, None)
             stride = self.keep(at, plan, wanted, stride)
             if at.k == n:
@@ -397,7 +398,8 @@ class Record:
                 if got is None:
                     raise different(k)
                 leaves, ys = got
-                rows.append(ys)
+                if ys:
+                    rows.append(ys)
         values, out = stripped(leaves, self.level)
         check(values, self.last)
         out += stripped([self.pile(list(c)) for c in zip(*rows)], self.level)[1]
@@ -542,5 +544,6 @@ def run(
             record.sources = [s for s in sources if s is not BARE and s is not None]
             return record.run(n, wanted, got, start, pile, reverse)
         leaves = got[0]
-        early.append(got[1])
+        if got[1]:
+            early.append(got[1])
     return leaves, [pile(list(c)) for c in zip(*early)]
