@@ -167,6 +167,11 @@ def test_rules_that_disagree():
         wg.grad(lambda x: np.sum(f(x, Y)))(X)
 
 
+def test_keywords(close):
+    f = wg.external(product, vjp=product_vjp)
+    close(wg.grad(lambda x: np.sum(f(b=Y, a=x)))(X), np.cos(X) * Y)
+
+
 def test_options():
     with pytest.raises(wg.errors.ArgumentError, match="central"):
         wg.external(math.sin, differences="forward")

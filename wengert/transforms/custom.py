@@ -96,12 +96,21 @@ def matched(what: str, value: Any, structure: tree.Tree, path: str) -> list[Any]
 
 
 def check_shape(what: str, kind: str, d: Any, name: str, x: Any) -> None:
-    if d is not None and shape_of(d) != shape_of(x):
-        raise ShapeError(
-            what,
-            f"a {kind} has the shape of its value",
-            operands=[(name.replace("argument [0]", "x").strip(), x), (kind, d)],
-        )
+    if d is None or shape_of(d) == shape_of(x):
+        return
+    have, want = shape_of(d), shape_of(x)
+    lead = len(have) - len(want)
+    fix = None
+    if kind != "tangent" and lead >= 0 and all(k in (1, n) for k, n in zip(want, have[lead:])):
+        axes = [i for i, n in enumerate(have) if i < lead or want[i - lead] != n]
+        fix = f"the value was broadcast: sum its {kind} over axes {tuple(axes)}"
+        fix += f", then reshape it to {want}" if len(axes) > lead and want else ""
+    raise ShapeError(
+        what,
+        f"a {kind} has the shape of its value",
+        operands=[(name.replace("argument [0]", "x").strip(), x), (kind, d)],
+        fix=fix,
+    )
 
 
 class Ruled(Law):

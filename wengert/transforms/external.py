@@ -12,7 +12,7 @@ from .. import tree
 from ..errors import ArgumentError, ShapeError, UnsupportedError, verbatim
 from ..trace import Tensor, looked
 from ..types import Array, Aval, is_inexact
-from .custom import Arguments, agreement, bottom, matched
+from .custom import Arguments, CustomFunction, agreement, bottom, matched
 from .law import Law, apply, by_columns, filled
 
 __all__ = ["external"]
@@ -294,7 +294,8 @@ def external(
     if f is None:
         return lambda f: external(f, vjp, jvp, out, differences)
     made = External(f, vjp, jvp, out, differences)
-    return wraps(f)(lambda *args: made.run(*args))
+    known = CustomFunction(f)
+    return wraps(f)(lambda *args, **kw: made.run(*(known.positional(args, kw) if kw else args)))
 
 
 # ------------------------------------------------------------------ differences
