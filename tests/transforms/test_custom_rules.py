@@ -304,9 +304,7 @@ def test_wrong_shapes_and_structures():
     with pytest.raises(wg.errors.ShapeError, match="cotangent has the shape"):
         wg.grad(lambda x: np.sum(f(x, x)))(X)
     f.defvjp(lambda x, y: (x * y, (x, y)), lambda r, g: (g * r[1], g * r[0]))
-    with pytest.raises(
-        wg.errors.ShapeError, match=r"sum its cotangent over axes \(0,\)"
-    ):
+    with pytest.raises(wg.errors.ShapeError, match=r"sum its cotangent over axes \(0,\)"):
         wg.grad(lambda x: np.sum(f(x, X)))(2.0)
     f.defvjp(lambda x, y: (x * np.sum(y), None), lambda r, g: (g,))
     with pytest.raises(wg.errors.ShapeError, match="structure"):
