@@ -3,9 +3,9 @@
 A tanh network of so many layers, h = tanh(h @ W + b), forward and backward. The peak is what
 tracemalloc saw between start and end, beyond the parameters and the input (NumPy reports its arrays
 to it). The time is the processor time of a step with the kind over that of a step without, the
-shortest of several in turns.
-Before anything is measured the gradients of every kind are compared with the plain ones, bit for bit.
-With PyTorch installed, the same for its own kinds; their peak is that of a process of their own.
+shortest of several in turns. Before anything is measured the gradients of every kind are compared
+with the plain ones, bit for bit. With PyTorch installed, the times of its own kinds (its memory is
+not seen by tracemalloc).
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import argparse
 import gc
 import json
 import os
-import subprocess
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
@@ -65,7 +63,7 @@ def kinds(depth: int, width: int, batch: int) -> dict[str, tuple[Step, list[Any]
         return run
 
     each = nn.Sequential(*[wg.checkpoint(layer) for layer in layers])
-    dots = wg.checkpoint(nn.Sequential(*layers), policy=wg.checkpoint.policies.dots)
+    dots = wg.checkpoint_sequential(layers, policy=wg.checkpoint.policies.dots)
     made = {
         "none": step(nn.Sequential(*layers)),
         "sqrt(L)": step(wg.checkpoint_sequential(layers)),
@@ -159,31 +157,13 @@ def torch_step(torch: Any, kind: str, depth: int, width: int, batch: int) -> Ste
     return run
 
 
-def resident(name: str) -> int:
-    """KB, by Linux."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line.split()[1] for line in lines if line.startswith(name)))
-
-
-def torch_peak(kind: str, depth: int, width: int, batch: int) -> float:
-    """MB of a fresh process beyond what it had before its first step."""
-    command = [sys.executable, __file__, "--torch-peak", kind, "--depths", str(depth)]
-    command += ["--width", str(width), "--batch", str(batch)]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return float(out.split()[-1])
-
-
-def torch_rows(depth: int, width: int, batch: int, seconds: float) -> Iterable[list[Any]]:
-    torch = peer("torch")
+def torch_rows(torch: Any, depth: int, width: int, batch: int, seconds: float) -> Iterable[Any]:
     if torch is None:
         return
     plain = torch_step(torch, "none", depth, width, batch)
-    base = torch_peak("none", depth, width, batch)
-    yield ["PyTorch", depth, "none", base, 1.0, 1.0]
     for kind in ("sqrt(L)", "each layer"):
         run = torch_step(torch, kind, depth, width, batch)
-        mine = torch_peak(kind, depth, width, batch)
-        yield ["PyTorch", depth, kind, mine, base / mine, slower(run, plain, seconds)]
+        yield ["PyTorch", depth, kind, None, None, slower(run, plain, seconds)]
 
 
 def main() -> None:
@@ -194,17 +174,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="time for each comparison")
     parser.add_argument("--only", default="", help="kinds whose name contains this")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here too")
-    parser.add_argument("--torch-peak", help=argparse.SUPPRESS)
     o = parser.parse_args()
-    if o.torch_peak:
-        torch = peer("torch")
-        run = torch_step(torch, o.torch_peak, o.depths[0], o.width, o.batch)
-        gc.collect()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted anew
-        before = resident("VmRSS")
-        run()
-        print((resident("VmHWM") - before) / 1e3)
-        return
+    torch = peer("torch")
     here = machine()
     print((__doc__ or "").split("\n")[0], *[f"  {k:<18}{v}" for k, v in here.items()], sep="\n")
     print(f"  width {o.width}, batch {o.batch}, float32, process {os.getpid()}\n")
@@ -212,11 +183,11 @@ def main() -> None:
     found = []
     for depth in o.depths:
         made = rows(depth, o.width, o.batch, o.seconds, o.only)
-        others = () if o.only else torch_rows(depth, o.width, o.batch, o.seconds)
+        others = () if o.only else torch_rows(torch, depth, o.width, o.batch, o.seconds)
         for row in chain(made, others):
             who, n, kind, mb, less, ratio = row
-            line = f"{who:8} {n:>5}  {kind:<12} {mb:>8.1f} {less:>8.1f} {ratio:>6.2f}"
-            print(line, flush=True)
+            memory = " " * 17 if mb is None else f"{mb:>8.1f} {less:>8.1f}"
+            print(f"{who:8} {n:>5}  {kind:<12} {memory} {ratio:>6.2f}", flush=True)
             found.append(row)
     if o.json:
         o.json.write_text(json.dumps({"machine": here, "rows": found}, indent=1) + "\n")

@@ -447,6 +447,22 @@ def test_hooks_on_values_inside_see_each_gradient_once():
     same(x.grad, np.exp(np.sin(X)) * np.cos(X))
 
 
+def test_a_hook_on_a_parameter_that_is_hung_inside_stays_one():
+    seen = []
+    x, w = leaves(X, W)
+    w.register_hook(lambda gy: seen.append("before"))
+
+    @wg.checkpoint
+    def g(x):
+        w.register_hook(lambda gy: seen.append("inside"))
+        return np.sum(np.exp(x @ w))
+
+    g(x).backward()
+    seen.clear()
+    np.sum(w * 2.0).backward()
+    assert seen == ["before", "inside"]
+
+
 def test_backward_inside():
     def g(x):
         (inner,) = leaves(X)

@@ -166,8 +166,9 @@ class memory_budget(packing):
 
     Beyond the budget, values are dropped and computed again when the sweep wants them. Gradients
     are the same bit for bit. A budget that is too small for the program is exceeded as far as it
-    must be, or would take many times the forward pass, and a warning says what would do. Inputs, parameters, and arrays that the program holds itself do not
-    count. What is recorded inside keeps to the budget also when `backward()` is called later.
+    must be, or would take many times the forward pass, and a warning says what would do. Inputs,
+    parameters, and arrays that the program holds itself do not count. What is recorded inside keeps
+    to the budget also when `backward()` is called later.
 
     Args:
         limit: bytes, as a number or such as "200MB", "1.5GiB".

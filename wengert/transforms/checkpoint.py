@@ -113,7 +113,11 @@ def module_of(module: Any, policy: Any) -> Any:
 
 
 def checkpoint_sequential(
-    layers: Any, segments: int | str | Sequence[int] = "sqrt", *, recursive: bool = False
+    layers: Any,
+    segments: int | str | Sequence[int] = "sqrt",
+    *,
+    recursive: bool = False,
+    policy: Policy | None = None,
 ) -> Callable[[Any], Any]:
     """x -> layers[-1](... layers[0](x)), which keeps only the values between segments.
 
@@ -127,6 +131,7 @@ def checkpoint_sequential(
         segments: "sqrt"; or how many, of equal length; or the number of layers in each.
         recursive: nested halves instead: about log2(L) boundaries at a time, for (L / 2) log2(L)
             more evaluations of a layer.
+        policy: what is kept in a segment, as in `checkpoint`.
 
     >>> import numpy as np, wengert as wg
     >>> layers = [np.sin] * 9
@@ -147,9 +152,9 @@ def checkpoint_sequential(
         if not chain or staging():
             return part(chain, x)
         if recursive:
-            return halves(chain, x)
+            return halves(chain, x, policy)
         if segments == "sqrt":
-            return graded(chain, x)
+            return graded(chain, x, policy)
         if isinstance(segments, str | int | np.integer):
             n, s = len(chain), int(segments)
             ends = [n * (i + 1) // s for i in range(s)]
@@ -157,7 +162,7 @@ def checkpoint_sequential(
             ends = np.cumsum(segments).tolist()
         start = 0
         for end in ends[:-1]:
-            x = run(partial(part, chain[start:end]), (x,), {})
+            x = run(partial(part, chain[start:end]), (x,), {}, policy)
             start = end
         return part(chain[start:], x)
 
@@ -185,16 +190,16 @@ def part(layers: Sequence[Any], x: Any) -> Any:
     return x
 
 
-def halves(layers: Sequence[Any], x: Any) -> Any:
+def halves(layers: Sequence[Any], x: Any, policy: Any = None) -> Any:
     """The first half dropped as a whole, and both halves treated alike within."""
     n = len(layers)
     if n <= 1:
         return part(layers, x)
-    x = run(partial(halves, layers[: n // 2]), (x,), {})
-    return halves(layers[n // 2 :], x)
+    x = run(partial(halves, layers[: n // 2], policy=policy), (x,), {}, policy)
+    return halves(layers[n // 2 :], x, policy)
 
 
-def graded(layers: Sequence[Any], x: Any) -> Any:
+def graded(layers: Sequence[Any], x: Any, policy: Any = None) -> Any:
     """Segments of decreasing length, for k residuals per layer and boundary: 2 at first, then as
     many as the segments before have had."""
     left, at, i, k = len(layers), 0, 1, 2.0
@@ -203,7 +208,7 @@ def graded(layers: Sequence[Any], x: Any) -> Any:
         size = segment(left, i, k)
         if size >= left:
             break
-        frame = Frame(partial(part, layers[at : at + size]), (x,), {}, None)
+        frame = Frame(partial(part, layers[at : at + size]), (x,), {}, policy)
         x = frame.first((x,), {})
         total += frame.bytes / max(getattr(x, "nbytes", 1), 1)
         done += size

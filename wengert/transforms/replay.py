@@ -89,7 +89,7 @@ def spaced(a: np.ndarray[Any, Any]) -> Any:
 class Note:
     """How a tensor stood when it was first touched."""
 
-    __slots__ = ("cls", "data", "grad", "gradient", "level", "node", "ref", "store")
+    __slots__ = ("cls", "data", "grad", "gradient", "hooks", "level", "node", "ref", "store")
 
     def __init__(self, t: Tensor, at: Any, hold: Callable[[Any], Any]) -> None:
         self.ref = at
@@ -100,6 +100,7 @@ class Note:
         self.store = getattr(t, "store", _MISSING)
         self.grad = t.node.grad if type(t.node) is Leaf else None
         self.gradient = self.grad.data if isinstance(self.grad, Tensor) else None
+        self.hooks = hung(t.node)
 
     def put(self) -> tuple[Tensor, Any]:
         """The tensor as it stood, and how it stands now."""
@@ -126,6 +127,7 @@ class Note:
             t.store = self.store
         elif hasattr(t, "store"):
             del t.store
+        hang(self.node, self.hooks)
         if type(self.node) is Leaf:
             self.node.grad = self.grad
             if isinstance(self.grad, Tensor):
@@ -138,6 +140,32 @@ class Note:
         self._into(t)
         if written != was:
             t.store = max(written, generation(t)) + 1
+
+
+def hung(node: Any) -> Any:
+    """The hooks at a node or a leaf from outside, to which a run may add others."""
+    if node.__class__ is Leaf:
+        hooks, rule = node.hooks, None
+    elif node.__class__ is Node:
+        hooks, rule = getattr(node.rule, "hooks", None), node.rule
+    else:
+        return None
+    found = [(n, getattr(hooks, n, None)) for n in getattr(hooks, "__slots__", ())]
+    tables = [(n, dict(v)) for n, v in found if v.__class__ is dict]
+    return hooks, rule, tables
+
+
+def hang(node: Any, hung: Any) -> None:
+    if hung is None:
+        return
+    hooks, rule, tables = hung
+    if rule is None:
+        node.hooks = hooks
+    elif node.rule is not rule:
+        node.rule = rule
+    for name, table in tables:
+        if getattr(hooks, name) != table:
+            setattr(hooks, name, dict(table))
 
 
 class Watcher:
@@ -359,13 +387,15 @@ class Frame(packing):
         if id(a) in self.chosen:
             self.slots.append(None)
             return a
-        keep = False
+        keep: Any = False
         if self.policy is not None:
             maker = self.made.get(id(a))
             by = maker[1] if maker is not None and maker[0]() is a else None
             keep = self.policy(by, name, Aval.of(a))
         if keep:
-            self.slots.append(None)
+            self.slots.append(
+                Slot(_nothing, op, name, a, 0, _nothing if callable(keep) else ref(a))
+            )
             return keep(a) if callable(keep) else a
         if self.last is not None and self.last[0]() is a:
             code = self.last[1]
@@ -493,6 +523,10 @@ class Frame(packing):
         )
 
 
+def _nothing() -> None:
+    return None
+
+
 class Catcher(packing):
     """Takes the arrays of a second run, in the order of the first."""
 
@@ -504,6 +538,8 @@ class Catcher(packing):
 
     def pack(self, rule: Any, name: str, value: Any) -> Any:
         op = rule and rule.op
+        if value.__class__ is ndarray:
+            return self._catch(value, op, name)
         packed(value, lambda a: self._catch(a, op, name))
         return value
 
@@ -527,8 +563,11 @@ class Catcher(packing):
                 where = user_frame(getframe(2))
                 came = Slot(None, op, name, a)
                 raise _Diverged(k, came, code, place(where.f_code, where.f_lasti))
-            if handle is not None and handle.value is None:
-                handle.value = a
+            if handle is not None:
+                if handle.value is None:
+                    handle.value = a
+            elif (kept := slot.array and slot.array()) is not None and kept is not a:
+                a = kept if k != self.end else a
         if k == self.end:
             raise _Done
         return a
