@@ -23,7 +23,8 @@
      ├─ OutputError        OSError         WG303  a run folder that cannot be written
      ├─ MissingExtraError  ImportError     WG304  an optional dependency that is not installed
      ├─ NonFiniteError     ArithmeticError WG305  training that left the finite numbers
-     └─ CheckpointError    OSError         WG306  no checkpoint to go on from
+     ├─ CheckpointError    OSError         WG306  no checkpoint to go on from
+     └─ DataError          ValueError      WG307  a file of data that cannot be read as what it is
 
     WengertWarning         UserWarning
      ├─ GaugeWarning                              a derivative that depends on the choice of a basis
@@ -57,6 +58,7 @@ __all__ = [
     "CheckpointError",
     "ConvergenceError",
     "DTypeError",
+    "DataError",
     "DisconnectedError",
     "FreedError",
     "GaugeWarning",
@@ -483,6 +485,19 @@ class CheckpointError(WengertError, OSError):
     """
 
     code = "WG306"
+
+
+class DataError(WengertError, ValueError):
+    """A file of data that cannot be read as what it should be: damaged, cut off, or another kind.
+
+    The message names the file and the place in it. Nothing is guessed and nothing is left out
+    without a word; files that would run code when they are read (pickles) are refused.
+
+        bad : data.csv("prices.csv", target="price")                   # a word among the numbers
+        good: data.csv("prices.csv", target="price", missing=["n/a"])  # which means: unknown
+    """
+
+    code = "WG307"
 
 
 class WengertWarning(UserWarning):
