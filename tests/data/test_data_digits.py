@@ -59,8 +59,8 @@ def test_fingerprint_sees_one_changed_pixel():
 def test_dataset_refuses_a_missing_label():
     with pytest.raises(ShapeError, match="numbers of examples and labels disagree") as caught:
         Dataset(np.ones((3, 2)), np.ones(2))
-    assert "images : float64[3, 2]   3 examples" in str(caught.value)
-    assert "labels : float64[2]   2 labels" in str(caught.value)
+    assert "float64[3, 2]   3 examples" in str(caught.value)
+    assert "float64[2]   2 labels" in str(caught.value)
 
 
 def test_xor_is_exclusive_or():

@@ -306,7 +306,12 @@ def _drawn(recipe: Recipe, options: Options, parts: Parts, draw: int) -> dict[st
     rng = np.random.default_rng((options.seed, draw, 0))
     model = recipe.model(rng, options.task, parts)
     optimizer = options.make_optimizer(model.parameters())
-    loader = Loader(parts.train, options.batch_size, seed=(options.seed, draw, 1))
+    loader = Loader(
+        parts.train,
+        options.batch_size,
+        seed=(options.seed, draw, 1),
+        transform=recipe.transform,
+    )
     return {
         "model": model,
         "optimizer": optimizer,

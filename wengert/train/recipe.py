@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wengert.data import Dataset, Parts
+from wengert.data import Batch, Parts
 from wengert.errors import UnknownNameError, verbatim
 from wengert.nn import Module
 from wengert.trace import Tensor
@@ -48,6 +48,9 @@ class Recipe:
         predict: (network, inputs) -> answers, for `wengert predict`.
         sample: (network, parts, generator, prompt, length, temperature) -> text, for `wengert
             sample`.
+        transform: (batch, generator) -> batch, a random change of the examples of every step.
+        pictures: (network, parts) -> grids of grey pictures by name, `float[rows, columns, h, w]`
+            in [0, 1], drawn at the end.
     """
 
     name: str
@@ -70,6 +73,8 @@ class Recipe:
     show: Callable[[Module, Parts], list[str]] | None = None
     predict: Callable[[Module, NDArray[Any]], NDArray[Any]] | None = None
     sample: Callable[..., str] | None = None
+    transform: Callable[[Batch, np.random.Generator], Batch] | None = None
+    pictures: Callable[[Module, Parts], Mapping[str, NDArray[Any]]] | None = None
 
 
 def classification(
@@ -82,10 +87,11 @@ def classification(
         batch: how many examples are looked at together.
     """
 
-    def measure(model: Module, part: Dataset) -> dict[str, float]:
+    def measure(model: Module, part: Any) -> dict[str, float]:
         count = 0
         for start in range(0, len(part), batch):
-            images, labels = part.batch(slice(start, start + batch))
+            rows = np.arange(start, min(start + batch, len(part)))
+            images, labels = part.batch(rows)
             count += int(right(model(Tensor(images)).numpy(), labels).sum())
         return {"accuracy": count / len(part)}
 
