@@ -311,7 +311,7 @@ nn.functional.mse_loss(prediction, y)  # here
 """, "ShapeError", ("prediction", "y"), ("prediction.squeeze(-1)",)),
     M("one-hot labels", """
 logits = wg.tensor(np.zeros((5, 3)), requires_grad=True)
-onehot = np.eye(3)[[0, 1, 2, 0, 1]]
+onehot = np.eye(3, dtype=int)[[0, 1, 2, 0, 1]]
 wg.cross_entropy(logits, onehot)  # here
 """, "ShapeError", ("logits", "labels", "onehot"), ("onehot.argmax(-1)",)),
     M("labels that are floats", """

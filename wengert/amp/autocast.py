@@ -26,7 +26,7 @@ FLOAT32 = frozenset([
     "log_sigmoid", "Sum", "Cumsum", "Prod", "Cumprod", "LogSumExp", "Softmax", "LogSoftmax",
     "CrossEntropy", "MeanCrossEntropy", "Norm", "SquaredNorm", "PNorm", "Inv", "Solve", "Det",
     "SlogDet", "Cholesky", "QR", "Eigh", "SVD", "FFT", "RFFT", "IRFFT", "ScatterAdd",
-    "LayerNorm", "RMSNorm", "BatchNorm", "GroupNorm", "CTC", "huber",
+    "Normalize", "SoftCrossEntropy", "AddRows", "CTC", "huber",
 ])  # fmt: skip
 # These move numbers or choose among them: what they give is as half as what they are given.
 MOVES = frozenset([

@@ -108,13 +108,13 @@ class Attention(General):
         lead = np.broadcast_shapes(sq[:-2], sk[:-2], sv[:-2], sb[:-2])
         scores = (sq[-2], sk[-2])
         if np.broadcast_shapes(scores, sb[-2:]) != scores:
-            raise ValueError(f"the bias does not broadcast to the scores {list((*lead, *scores))}")
+            raise ValueError(f"the bias does not broadcast to the scores {[*lead, *scores]}")
         return (*lead, sq[-2], sv[-1])
 
     def infer(self, q: Aval, k: Aval, v: Aval, b: Aval) -> Aval:
         return Aval(self._shape(q, k, v, b), np.result_type(q.dtype, k.dtype, v.dtype))
 
-    def _softmax(self, q: Array, k: Array, b: Array) -> Array:
+    def weights(self, q: Array, k: Array, b: Array) -> Array:
         """p as a composition of operations, for derivatives of any order."""
         s = matmul(q, k.swapaxes(-1, -2)) * self.scale + b
         shape = shape_of(s)
@@ -126,7 +126,7 @@ class Attention(General):
     def push(self, xs: list[Array], dxs: list[Array | None], y: Array) -> Array | None:
         q, k, v, b = xs
         dq, dk, dv, db = dxs
-        p = self._softmax(q, k, b)
+        p = self.weights(q, k, b)
         ds = total = None
         if dq is not None:
             ds = matmul(dq, k.swapaxes(-1, -2)) * self.scale
@@ -147,7 +147,7 @@ class Attention(General):
         q, k, v, b = xs
         if all(x.__class__ is np.ndarray for x in (g, q, k, v)) and not hasattr(b, "level"):
             return self._sweep(g, live, q, k, v, b)
-        p = self._softmax(q, k, b)
+        p = self.weights(q, k, b)
         gp = matmul(g, v.swapaxes(-1, -2))
         along = gp * p
         axis = len(shape_of(along)) - 1

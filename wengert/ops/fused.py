@@ -192,10 +192,7 @@ def labels_fix(a: Array, b: Array) -> str | None:
     """What to write for labels that are one-hot, floats, a column, or counted from 1."""
     shape = shape_of(a)
     if shape_of(b) == shape:
-        return (
-            "{labels}.argmax(-1) if each row is one-hot; for soft labels, "
-            "-np.sum({labels} * wg.log_softmax({logits}, axis=-1), axis=-1).mean()"
-        )
+        return "{labels}.argmax(-1) if each row is one-hot; {labels}.astype(float) as probabilities"
     if shape_of(b) == (*shape[:-1], 1):
         return "{labels}.squeeze(-1)"
     if shape_of(b) != shape[:-1]:

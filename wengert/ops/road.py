@@ -16,13 +16,23 @@ from typing import Any
 import numpy as np
 
 from .. import trace
-from ..errors import GENERATED, LIBRARY, GradientWarning, user_frame, warned
+from ..errors import (
+    GENERATED,
+    LIBRARY,
+    GradientWarning,
+    OptionError,
+    ShapeError,
+    user_frame,
+    warned,
+)
 from ..owned import own
 from ..primitive import Elementwise, Rule
 from ..structural import fit
 from ..trace import Node, Tensor, View, bind, getframe, make, ndarray, new, seq
+from ..types import shape_of
 from .contract import affine, by_transpose, matmul, rows
 from .fused import MeanCrossEntropy, Softmax, mean_cross_entropy
+from .losses import general_cross_entropy
 
 UNARY = """
 def method(x):
@@ -389,17 +399,36 @@ LOSS = Rule(MeanCrossEntropy, (0,), ("op", "a", "b", "cache"), pull_loss)
 INT64 = np.dtype(np.int64)
 
 
-def cross_entropy(logits: Any, labels: Any) -> Any:
+def cross_entropy(
+    logits: Any,
+    labels: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Any:
     """Mean cross-entropy of logits [.., k] with integer labels [..].
 
     y = mean_i(logsumexp(a_i) - a_i[b_i]);  its gradient is (softmax(logits) - onehot(labels)) / n.
 
+    Args:
+        weight: a factor for each class; the mean is then divided by the weights that it used.
+        ignore_index: rows with this label count for nothing, whatever their logits are.
+        label_smoothing: e: the labels are taken as 1 - e + e / k, and e / k for other classes.
+        reduction: "mean", "sum" or "none". With every row ignored the mean is 0 / 0.
+
+    Labels may be probabilities [.., k] too: floats, one for each class; the mean is over rows.
+
     Raises:
         ShapeError, DTypeError, AxisError: labels of another shape, not integers, or outside [0, k).
+        OptionError: an option out of range.
 
     >>> round(float(cross_entropy(np.zeros((2, 10)), np.array([3, 7]))), 6)
     2.302585
     """
+    if weight is not None or reduction != "mean" or label_smoothing or ignore_index is not None:
+        return optional(logits, labels, weight, ignore_index, label_smoothing, reduction)
     b = labels.data if labels.__class__ is Tensor and labels.node is None else labels
     if (
         logits.__class__ is Tensor
@@ -437,7 +466,39 @@ def cross_entropy(logits: Any, labels: Any) -> Any:
                 res = (mean_cross_entropy, a, index[1], (e, s, index))
                 t.node = Node(seq(), LOSS, (logits.node,), res, fr.f_code, fr.f_lasti)
                 return t
-    return mean_cross_entropy(logits, labels if isinstance(labels, Tensor) else np.asarray(labels))
+    labels = labels if isinstance(labels, Tensor) else np.asarray(labels)
+    if labels.dtype.kind == "f" and labels.shape == shape_of(logits) != ():
+        return optional(logits, labels)
+    return mean_cross_entropy(logits, labels)
+
+
+def optional(
+    logits: Any,
+    labels: Any,
+    weight: Any = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Any:
+    """Cross-entropy with options, checked."""
+    if reduction not in ("mean", "sum", "none"):
+        raise OptionError(
+            f"cross_entropy(reduction={reduction!r})",
+            'reduction is one of "mean", "sum" and "none"',
+        )
+    if not 0 <= label_smoothing <= 1:
+        raise OptionError(
+            f"cross_entropy(label_smoothing={label_smoothing!r})", "it lies between 0 and 1"
+        )
+    logits = logits if isinstance(logits, Tensor) else np.asarray(logits)
+    labels = labels if isinstance(labels, Tensor) else np.asarray(labels)
+    if weight is not None and shape_of(weight) != shape_of(logits)[-1:]:
+        raise ShapeError(
+            "cross_entropy(logits, labels, weight)",
+            "weight has a number for each class, the last axis of the logits",
+            operands=[("logits", logits), ("weight", weight)],
+        )
+    return general_cross_entropy(logits, labels, weight, ignore_index, label_smoothing, reduction)
 
 
 def elementwise_road(op: Elementwise) -> Callable[..., Any]:
