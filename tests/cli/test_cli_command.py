@@ -10,6 +10,7 @@ import pytest
 
 import wengert
 from wengert.cli import main
+from wengert.train import RECIPES
 
 pytest.importorskip("safetensors")
 pytest.importorskip("matplotlib")
@@ -159,7 +160,7 @@ def test_mistakes_get_a_message_and_no_traceback(argv, message, tmp_path, monkey
 def test_did_you_mean(capsys):
     assert main(["train", "digist"]) == 2
     assert capsys.readouterr().err.splitlines()[1:] == [
-        "    known : digits, xor",
+        f"    known : {', '.join(RECIPES)}",
         "  fix: did you mean digits?",
     ]
 

@@ -85,7 +85,7 @@ def test_unknown_names_list_the_known_and_the_nearest(make, message, fix):
 def test_a_name_like_nothing_gets_no_hint():
     with pytest.raises(UnknownNameError) as caught:
         Options.of("zebra")
-    assert "known : digits, xor" in str(caught.value)
+    assert "known : digits, xor, " in str(caught.value)
     assert "fix:" not in str(caught.value)
 
 
