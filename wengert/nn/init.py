@@ -8,11 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wengert import random
 from wengert.errors import UnknownNameError
 
-__all__ = ["draw", "he", "xavier"]
+__all__ = ["draw", "he", "stream", "xavier"]
 
 Rng = np.random.Generator | int | None
+
+
+def stream(rng: Rng) -> np.random.Generator:
+    """The generator to draw from: the one given, one with this seed, or that of `wg.random`."""
+    return random.default() if rng is None else np.random.default_rng(rng)
 
 
 def he(rng: Rng, fan_in: int, fan_out: int) -> NDArray[np.float64]:
@@ -31,8 +37,7 @@ def he(rng: Rng, fan_in: int, fan_out: int) -> NDArray[np.float64]:
     References:
         K. He et al. (2015), Delving Deep into Rectifiers, arXiv:1502.01852.
     """
-    rng = np.random.default_rng(rng)
-    return rng.standard_normal((fan_in, fan_out)) * math.sqrt(2 / fan_in)
+    return stream(rng).standard_normal((fan_in, fan_out)) * math.sqrt(2 / fan_in)
 
 
 def xavier(rng: Rng, fan_in: int, fan_out: int) -> NDArray[np.float64]:
@@ -53,9 +58,8 @@ def xavier(rng: Rng, fan_in: int, fan_out: int) -> NDArray[np.float64]:
         X. Glorot, Y. Bengio (2010), Understanding the difficulty of training deep feedforward
         neural networks.
     """
-    rng = np.random.default_rng(rng)
     bound = math.sqrt(6 / (fan_in + fan_out))
-    return rng.uniform(-bound, bound, (fan_in, fan_out))
+    return stream(rng).uniform(-bound, bound, (fan_in, fan_out))
 
 
 _RULES = {"he": he, "xavier": xavier}
