@@ -438,6 +438,8 @@ MODULES = {
     "linear": "Sums, shapes, casts",
     "index": "Indexing, writing, joining",
     "contract": "Matrix products and einsum",
+    "conv": "Convolution",
+    "pool": "Pooling",
     "order": "Choosing and ordering",
     "scan": "Running products and recurrences",
     "fused": "Fused operations",

@@ -65,6 +65,11 @@ def several(op: Any, xs: Any, y: Array) -> Array:
     return e.gt(count, 1)
 
 
+def tied(op: Any, xs: Any, y: Array) -> Array:
+    """More than one element of a window equals its largest."""
+    return op.ties(value_of(xs[0]), value_of(y))
+
+
 def equals(op: Any, xs: Any, y: Array) -> Array:
     """Neighbours in the sorted order that are equal: which of them comes first is a convention."""
     x = np.sort(value_of(xs[0]), op.axis)
@@ -106,6 +111,7 @@ KINKS: dict[str, Kink] = {
     "heaviside": Kink("x = 0", "0, as everywhere", zero),
     "Max": Kink("several elements are largest", "shared equally among them", several),
     "Min": Kink("several elements are smallest", "shared equally among them", several),
+    "MaxPool": Kink("several numbers of a window are largest", "1 to the first of them", tied),
     "ArgSort": Kink("equal numbers, in sort", "each has the gradient of its own place", equals),
     "Norm": Kink("x = 0", "0; the second derivative is nan there", origin),
 }
