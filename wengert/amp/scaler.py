@@ -11,6 +11,7 @@ import numpy as np
 from wengert.errors import OptionError
 from wengert.optim import Optimizer
 from wengert.optim.base import check
+from wengert.optim.events import LISTENERS, tell
 
 __all__ = ["GradScaler"]
 
@@ -71,6 +72,12 @@ class GradScaler:
         self.growth = check("GradScaler", "growth", growth, low=1.0, fix="growth=2.0")
         self.backoff = check("GradScaler", "backoff", backoff, below=1.0, fix="backoff=0.5")
         self.growth_interval = growth_interval
+        whole = isinstance(growth_interval, int) and not isinstance(growth_interval, bool)
+        if not whole or growth_interval < 1:
+            raise OptionError(
+                f"GradScaler(growth_interval={growth_interval!r})",
+                "it must be a whole number, at least 1", fix="growth_interval=2000",
+            )  # fmt: skip
         self.enabled = enabled
         self.good_steps = 0
         self.skipped = 0
@@ -80,7 +87,12 @@ class GradScaler:
 
     def scale(self, loss: Any) -> Any:
         """scale * loss, to call `.backward()` on."""
-        return loss * loss.dtype.type(self.scale_now) if self.enabled else loss
+        if not self.enabled:
+            return loss
+        scaled = loss * loss.dtype.type(self.scale_now)
+        if LISTENERS:
+            tell("scale", self, scaled)
+        return scaled
 
     def unscale_(self, optimizer: Optimizer) -> None:
         """Divide the gradients of the optimizer's parameters by the scale, in place."""
@@ -94,6 +106,8 @@ class GradScaler:
                 f"the gradients were unscaled already, {after} was called since the last update()",
                 fix="scaler.update() at the end of every step",
             )
+        if LISTENERS:
+            tell("unscale", self, optimizer)
         finite = True
         factor = 1.0 / self.scale_now
         for p in optimizer.parameters:
@@ -130,7 +144,7 @@ class GradScaler:
         if not self.enabled:
             return
         if all(finite for _, finite in self._stages.values()):
-            self.good_steps += 1
+            self.good_steps += bool(self._stages)  # without a step nothing was learned
             if self.good_steps >= self.growth_interval:
                 self.scale_now = min(self.scale_now * self.growth, LARGEST)
                 self.good_steps = 0
@@ -139,6 +153,10 @@ class GradScaler:
             self.good_steps = 0
             self.skipped += 1
         self._stages.clear()
+
+    def forget(self, optimizer: Optimizer) -> None:
+        """Give up the step in progress, after an error: the gradients are no longer of use."""
+        self._stages.pop(optimizer, None)
 
     def state_dict(self) -> dict[str, Any]:
         """The scale, and how many steps went well or were skipped."""

@@ -14,8 +14,8 @@ from ..structural import densify
 from ..trace import Node, Tensor, getframe, looked, make, push, seq
 from ..transforms.hooks import drop_retained
 from ..transforms.jvp import inward
-from ..transforms.methods import into, places, pulled, seed
-from ..transforms.tape import paired, sweep
+from ..transforms.methods import into, places, pulled, seed, told
+from ..transforms.tape import SWEPT, paired, sweep
 from ..transforms.vmap import Batched, VMap, unbatch
 from ..types import shape_of
 
@@ -49,6 +49,8 @@ def backward(
     roots, level = starts("autograd.backward(tensors)", tensors, grad_tensors)
     keep = create_graph if retain_graph is None else retain_graph or create_graph
     at = level if create_graph else None
+    if SWEPT:
+        told(*several(tensors))
     if inputs is not None:
         return into(roots, inputs, keep, at)
     try:

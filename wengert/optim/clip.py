@@ -13,6 +13,7 @@ from wengert.errors import NonFiniteError
 from wengert.trace import Tensor
 
 from .base import check
+from .events import LISTENERS, tell
 
 __all__ = ["clip_by_global_norm", "clip_grad_norm_", "clip_grad_value_", "global_norm"]
 
@@ -122,4 +123,6 @@ def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, value: float) -> Non
 
 def _with_gradient(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:
     given = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    if LISTENERS:
+        tell("clip", given)
     return [p for p in given if p.node is not None and p.node.grad is not None]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,11 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from wengert.errors import OptionError, ShapeError
+from wengert import tree
+from wengert.errors import ArgumentError, OptionError, ShapeError, verbatim
 from wengert.nn import Module
 from wengert.optim import EMA, Optimizer, clip_grad_norm_, clip_grad_value_, global_norm
+from wengert.optim.events import LISTENERS, tell
+from wengert.optim.schedules import Plateau
+from wengert.trace import Tensor
+from wengert.types import shape_of
 
-__all__ = ["Step", "StepReport"]
+__all__ = ["Step", "StepReport", "tokens"]
+
+Part = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -23,25 +31,57 @@ class StepReport:
     """What a step did.
 
     Args:
-        loss: the loss before it, the mean over all examples of the batch.
+        loss: the loss before it, the weighted mean over the parts of the batch.
         grad_norm: the length of the whole gradient, unscaled and before clipping.
-        skipped: the gradients overflowed in half precision, and nothing was changed.
+        skipped: the loss or the gradient was not finite, and no parameter was changed.
+        lr: the learning rate of the first group, as it was used.
+        scale: what the loss was multiplied by against underflow; 1 without a scaler.
+        weight: what the whole batch counted, in examples or tokens.
     """
 
     loss: float
     grad_norm: float
     skipped: bool = False
+    lr: float = math.nan
+    scale: float = 1.0
+    weight: float = math.nan
+
+
+def tokens(ignore: int = -100, labels: int = -1) -> Callable[..., float]:
+    """The `weight` of a language model's batch: how many labels are not to be ignored.
+
+    Args:
+        ignore: the label that does not count.
+        labels: which array of the batch has the labels.
+
+    Example:
+        >>> tokens()(np.zeros((2, 3)), np.array([[1, 2, -100], [3, -100, -100]]))
+        3.0
+    """
+    return lambda *batch: float(np.count_nonzero(np.asarray(_plain(batch[labels])) != ignore))
 
 
 class Step:
     """Forget, accumulate, scale, unscale, clip, step: in the one order that is right.
 
-    A call takes one batch. It is cut into `accumulate` parts along the first axis, and the
-    gradient is that of the whole batch,
+    A call takes one batch: arrays, or dicts and other trees of them, that have the examples along
+    their first axis; single numbers go to every part. It is cut into `accumulate` parts (as many
+    as there are examples, if those are fewer), and the gradient is that of the whole batch,
 
-        L = sum_i w_i L_i / sum_i w_i,
+        L = sum_i w_i L_i / sum_i w_i,      g = sum_i grad(scale w_i / W L_i) / scale,
 
-    with w_i the number of examples of a part, or of tokens where `weight` says so.
+    with w_i the number of examples of a part, or of tokens where `weight` says so; clipping sees g.
+    Parts of any size give the gradient of the whole batch up to rounding: with W = sum_i w_i,
+
+        |g - g_whole| <= c eps sum_n w_n |g_n| / W      number by number, over the examples n,
+
+    with c about the number of examples at worst, and eps of the dtype. That holds for a loss that
+    is a mean over examples. Batch norm in training is not: its statistics are those of a part.
+    `step.micro(parts)` takes the parts as they come.
+
+    A step whose loss or gradient is not finite changes no parameter and says so; one that is broken
+    off by an error before the update leaves the parameters, the optimizer and the scaler as they
+    were, and no gradients. Buffers, such as running means, have then seen the parts before it.
 
     Args:
         model: the network.
@@ -49,11 +89,18 @@ class Step:
         optimizer: over the model's parameters.
         accumulate: into how many parts a batch is cut; memory falls by that factor.
         clip_norm, clip_value: limits of the whole gradient's length, and of each of its numbers.
-        weight: (*batch) -> how much a part counts; the number of examples if left out.
+        weight: (*batch) -> how much a part counts; the number of examples if left out. See
+            `tokens`.
         scaler: a loss scaler, for float16.
         autocast: a function that opens the context of the forward pass.
         noise: called after unscaling, before clipping.
         ema: a running mean of the weights, updated after each step.
+        schedule: of the learning rate, its `step()` is called after each step of the optimizer.
+
+    Raises:
+        OptionError: an option out of range; an optimizer that evaluates the loss by itself.
+        ShapeError: the arrays of a batch have different numbers of examples.
+        ArgumentError: the batch counts for nothing, or the loss is not a recorded number.
 
     Example:
         >>> from wengert import nn
@@ -81,32 +128,84 @@ class Step:
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
         noise: Callable[[Sequence[Any]], None] | None = None,
         ema: EMA | None = None,
+        schedule: Any = None,
     ) -> None:
-        if not isinstance(accumulate, int) or accumulate < 1:
+        if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
             raise OptionError(
                 f"Step(accumulate={accumulate!r})", "it must be a whole number, at least 1"
             )
+        _refuse_closure(optimizer)
+        if isinstance(schedule, Plateau):
+            raise OptionError(
+                "Step(schedule=Plateau(...))",
+                "a plateau is found in a measure of the validation part, not step by step",
+                fix="plateau.step(measure) after every epoch",
+            )
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.accumulate, self.clip_norm, self.clip_value = accumulate, clip_norm, clip_value
-        self.weight = weight or (lambda *batch: float(len(batch[0])))
+        self.weight = weight or _examples
         self.scaler, self.autocast, self.noise, self.ema = scaler, autocast, noise, ema
+        self.schedule = schedule
 
     def __call__(self, *batch: Any) -> StepReport:
-        """One step on one batch of arrays that have the examples along their first axis."""
-        parameters, scaler = self.optimizer.parameters, self.scaler
+        """One step on one batch."""
+        return self.micro(self.parts(batch))
+
+    def micro(self, parts: Iterable[Any]) -> StepReport:
+        """One step on a batch that comes in parts: tuples of arguments of the loss, or single ones.
+
+        The parts are drawn first and held until the step is done; a generator has to end.
+
+        Example:
+            >>> from wengert import nn
+            >>> from wengert.optim import SGD
+            >>> model = nn.Linear(1, 1, rng=0)
+            >>> step = Step(model, lambda m, x: m(x).mean(), SGD(model.parameters(), lr=0.1))
+            >>> step.micro(np.ones((n, 1), np.float32) for n in (3, 5)).weight
+            8.0
+        """
+        listed = [p if isinstance(p, tuple | list) else (p,) for p in parts]
+        weights = [float(self.weight(*part)) for part in listed]
+        total = sum(weights)
+        if not (0.0 < total < math.inf and min(weights) >= 0.0):
+            raise ArgumentError(
+                "Step(*batch)",
+                "the weights of the parts of a batch are at least 0, and not all of them 0",
+                operands=[("weights", verbatim(weights[:8]))],
+                fix="leave out a batch in which nothing counts" if not total else None,
+            )
+        try:
+            value = self._gradient(listed, weights, total)
+            return self._step(value, total)
+        except BaseException:
+            self.optimizer.zero_grad()
+            if self.scaler is not None and hasattr(self.scaler, "forget"):
+                self.scaler.forget(self.optimizer)
+            raise
+
+    def _gradient(self, parts: list[Any], weights: list[float], total: float) -> float:
+        """Add up the scaled gradient of the whole batch, and give its loss."""
+        scaler, value = self.scaler, 0.0
         self.optimizer.zero_grad()
-        parts = list(self.parts(batch))
-        weights = [self.weight(*part) for part in parts]
-        value, total = 0.0, sum(weights)
+        if LISTENERS:
+            tell("weighted", self)
         for part, weight in zip(parts, weights):
             if not weight:
                 continue
             with self.autocast():
                 loss = self.loss(self.model, *part)
+            if not isinstance(loss, Tensor) or loss.node is None or loss.size != 1:
+                raise _no_loss(loss)
             share = weight / total
-            value += float(loss.item()) * share
+            value += float(loss.value()) * share
             loss = loss if share == 1.0 else loss * share
             (loss if scaler is None else scaler.scale(loss)).backward()
+        return value
+
+    def _step(self, value: float, weight: float) -> StepReport:
+        """Everything after the gradient."""
+        parameters, scaler = self.optimizer.parameters, self.scaler
+        lr, scale = self.optimizer.lr, getattr(scaler, "scale_now", 1.0)
         if scaler is not None:
             scaler.unscale_(self.optimizer)
         if self.noise is not None:
@@ -117,29 +216,70 @@ class Step:
             clip_grad_value_(parameters, self.clip_value)
         if self.clip_norm is not None:
             norm = clip_grad_norm_(parameters, self.clip_norm)
+        finite = math.isfinite(value) and math.isfinite(norm)
         if scaler is not None:
             skipped = not scaler.step(self.optimizer)
             scaler.update()
-        elif not (skipped := not math.isfinite(value)):
+        elif not (skipped := not finite):
             self.optimizer.step()
-        if self.ema is not None and not skipped:
-            self.ema.update()
-        return StepReport(value, norm, skipped)
+        if not skipped:
+            if self.ema is not None:
+                self.ema.update()
+            if self.schedule is not None:
+                self.schedule.step()
+        return StepReport(value, norm, skipped, lr, scale, weight)
 
-    def parts(self, batch: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    def parts(self, batch: Sequence[Any]) -> Iterator[Part]:
         """The batch in `accumulate` parts, of sizes that differ by one at most."""
         n = self.accumulate
         if n == 1:
             yield tuple(batch)
             return
-        sizes = {np.shape(a)[0] for a in batch}
+        leaves, structure = tree.flatten(tuple(batch))
+        sizes = {shape_of(a)[0] for a in leaves if shape_of(a)}
         if len(sizes) != 1:
             raise ShapeError(
                 "Step(*batch)", "the arrays of a batch have its examples along their first axis",
-                operands=[(f"batch[{i}]", a) for i, a in enumerate(batch)],
+                operands=[
+                    (f"batch{path}", a) for path, a in zip(tree.paths(structure), leaves)
+                ],
             )  # fmt: skip
         (size,) = sizes
         edges = [size * i // n for i in range(n + 1)]
         for start, stop in pairwise(edges):
             if stop > start:
-                yield tuple(a[start:stop] for a in batch)
+                cut = [a[start:stop] if shape_of(a) else a for a in leaves]
+                yield tuple(tree.unflatten(structure, cut))
+
+
+def _plain(x: Any) -> Any:
+    return x.value() if isinstance(x, Tensor) else x
+
+
+def _examples(*batch: Any) -> float:
+    """How many examples a part has: the length of its first array."""
+    for a in tree.leaves(batch):
+        if shape_of(a):
+            return float(shape_of(a)[0])
+    return 1.0
+
+
+def _refuse_closure(optimizer: Any) -> None:
+    takes = inspect.signature(optimizer.step).parameters.values()
+    needed = [p.name for p in takes if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if needed:
+        raise OptionError(
+            f"Step(model, loss, {type(optimizer).__name__}(...))",
+            "this optimizer evaluates the loss several times in a step, by itself",
+            fix=f"optimizer.step({', '.join(needed)}) in a loop of your own",
+        )
+
+
+def _no_loss(loss: Any) -> ArgumentError:
+    if isinstance(loss, Tensor) and loss.size != 1:
+        rule, fix = "a loss is one number for the batch", "return the mean, such as loss.mean()"
+    elif isinstance(loss, Tensor) and not loss.requires_grad:
+        rule, fix = "the loss does not depend on a parameter that is trained", None
+    else:
+        rule, fix = "a loss is a recorded tensor", None
+    return ArgumentError("Step: loss(model, *batch)", rule, operands=[("loss", loss)], fix=fix)

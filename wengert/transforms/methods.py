@@ -24,7 +24,7 @@ from ..trace import Leaf, Level, Node, Tensor, View, fresh, lens, line, make, me
 from ..types import RAW, is_inexact, shape_of
 from .between import pull_between
 from .hooks import drop_retained, level_of, retain_grad, retaining
-from .tape import ADDING, Tape, accumulate, disconnected, ones_like, paired, sweep
+from .tape import ADDING, SWEPT, Tape, accumulate, disconnected, ones_like, paired, sweep
 
 
 @method("backward")
@@ -59,6 +59,8 @@ def backward(
     g = seed(t, gradient)
     keep = create_graph if retain_graph is None else retain_graph or create_graph
     level = t.level if create_graph else None
+    if SWEPT:
+        told(t)
     if inputs is not None:
         return into([(t.node, g)], inputs, keep, level)
     try:
@@ -69,6 +71,13 @@ def backward(
         raise
     t.level.breaks = None
     return None
+
+
+def told(*tensors: Tensor) -> None:
+    """Tell those who want to know that a sweep is about to start."""
+    for listener in tuple(SWEPT):
+        for t in tensors:
+            listener(t)
 
 
 def seed(t: Tensor, gradient: Any, what: str = "backward()") -> Any:

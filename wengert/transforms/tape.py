@@ -45,7 +45,7 @@ from .conventions import chosen, guarded, kink_mask
 from .severed import disconnected as disconnected
 from .severed import freed as freed
 from .store import store_into
-from .wrapped import LIVE, Hooked, computed, moved, packed, pull_structured, unpacked
+from .wrapped import LIVE, Hooked, computed, moved, packed, pull_structured, supplied, unpacked
 
 # ------------------------------------------------------------------ recording
 
@@ -66,7 +66,9 @@ class Tape(Level):
                     nodes.append(x.node)
             else:
                 values.append(x)
-        y = op(*values)
+        y = supplied(op, values) if trace.MODES else None
+        if y is None:
+            y = op(*values)
         if trace.MODES:
             computed(op, xs, values, y)
         node = None
@@ -354,6 +356,7 @@ def sweep(
     return None
 
 
+SWEPT: list[Any] = []  # called with every tensor that `backward` starts from, before the sweep
 RETAINED: dict[int, list[Any]] = {}  # what `retain_grad` will get, for each thread in a sweep
 ADDING = threading.RLock()  # held while cotangents are added to the `grad` of leaves
 
