@@ -17,7 +17,7 @@ from wengert.train import loop as loop_module
 
 pytest.importorskip("safetensors.numpy")
 
-RUN = {"epochs": 4, "batch_size": 64, "ema": 0.9, "clip_norm": 1.0, "accumulate": 2}
+RUN = {"epochs": 4, "batch_size": 64, "ema": 0.9, "clip_norm": 1.0, "accumulate": 2, "noise": 0.01}
 
 
 @pytest.fixture(autouse=True)
@@ -100,8 +100,8 @@ from wengert.train import loop
 loop.PAUSE = 0.0
 how, path, epochs = sys.argv[1:]
 if how == "fit":
-    fit(Options.of("digits", epochs=int(epochs), batch_size=64, ema=0.9, clip_norm=1.0, accumulate=2
-                   ), path)
+    fit(Options.of("digits", epochs=int(epochs), batch_size=64, ema=0.9, clip_norm=1.0,
+                   accumulate=2, noise=0.01), path)
 else:
     resume(path)
 """

@@ -6,17 +6,20 @@ from .base import Group, Optimizer
 from .clip import clip_by_global_norm, clip_grad_norm_, clip_grad_value_, global_norm
 from .ema import EMA
 from .kin import Lion, NAdam, RAdam
+from .noise import SGLD, GradientNoise
 from .rms import Adadelta, Adagrad, Adamax, RMSprop
 from .sgd import SGD
 
 __all__ = [
     "EMA",
     "SGD",
+    "SGLD",
     "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
     "Adamax",
+    "GradientNoise",
     "Group",
     "Lion",
     "NAdam",

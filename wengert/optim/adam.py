@@ -28,6 +28,7 @@ class Adam(Optimizer):
         eps: keeps the quotient finite where v is 0; at least 0.
         weight_decay: the strength of the penalty weight_decay / 2 * |p|^2, at least 0.
         amsgrad: divide by the largest v^ so far (Reddi, Kale, Kumar 2018).
+        maximize: climb instead, as if the gradients had the other sign.
 
     Raises:
         OptionError: a hyperparameter out of its range.
@@ -57,9 +58,16 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = False,
+        maximize: bool = False,
     ) -> None:
         super().__init__(
-            parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad
+            parameters,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            maximize=maximize,
         )
 
     def checked(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -118,6 +126,7 @@ class AdamW(Adam):
         eps: keeps the quotient finite where v is 0; at least 0.
         weight_decay: the relative shrinking per unit of learning rate, at least 0.
         amsgrad: divide by the largest v^ so far.
+        maximize: climb instead, as if the gradients had the other sign.
 
     Raises:
         OptionError: a hyperparameter out of its range.
@@ -146,7 +155,14 @@ class AdamW(Adam):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
         amsgrad: bool = False,
+        maximize: bool = False,
     ) -> None:
         super().__init__(
-            parameters, lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad
+            parameters,
+            lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            maximize=maximize,
         )

@@ -8,7 +8,7 @@ parameter: the time of a step is then that of the arithmetic, not that of a hund
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 
 from wengert.errors import GradientWarning, OptionError, ShapeError, verbatim, warned
 from wengert.nn.module import Module
-from wengert.trace import Tensor, no_grad
+from wengert.trace import Tensor, enable_grad, no_grad
 from wengert.transforms.store import writable
+
+from .events import LISTENERS, tell
 
 __all__ = ["Group", "Optimizer", "check"]
 
 Flat = NDArray[Any]
+Closure = Callable[[], Any]
 
 
 def check(
@@ -49,6 +52,12 @@ def check(
     raise OptionError(
         f"{owner}({name}={value!r})", f"{name} must be {kind}, at least {low:g}", fix=fix or None
     )
+
+
+def evaluated(closure: Closure) -> Any:
+    """What a closure returns; it records, also inside `no_grad`."""
+    with enable_grad():
+        return closure()
 
 
 class Group:
@@ -251,16 +260,29 @@ class Optimizer:
     # ---- steps
     def zero_grad(self) -> None:
         """Forget the gradients: `p.grad = None` for every parameter."""
+        if LISTENERS:
+            tell("zero_grad", self)
         for p in self.parameters:
             p.node.grad = None
 
-    def step(self) -> None:
-        """One update of every parameter that has a gradient; the others stay as they are."""
+    def step(self, closure: Closure | None = None) -> Any:
+        """One update of every parameter that has a gradient; the others stay as they are.
+
+        Args:
+            closure: computes the gradients first: `zero_grad()`, the loss, its `backward()`.
+
+        Returns:
+            what the closure returns.
+        """
+        loss = None if closure is None else evaluated(closure)
+        if LISTENERS:
+            tell("step", self)
         if all(p.node.grad is None for p in self.parameters):
             self._idle()
         with no_grad():
             for block in self._blocks:
                 self._step(block)
+        return loss
 
     def _idle(self) -> None:
         p = self.parameters[0]
@@ -288,17 +310,28 @@ class Optimizer:
                     np.copyto(block.values[i], block.parameters[i].data)
             if not present:
                 return
+        if getattr(block.group, "maximize", False):
+            np.negative(block.gradient, block.gradient)
         for first, last in block.runs(present):
-            part = slice(block.starts[first], block.stops[last])
-            rows = [row[part] for row in block.states.values()]
             t = block.steps[first] + 1
-            self.update(
-                block.group, t, block.gradient[part], block.value[part], block.scratch[part], *rows
-            )
+            self.advance(block, first, last, t)
             block.steps[first : last + 1] = [t] * (last + 1 - first)
         for i in present:
             w = writable(block.parameters[i])
             w -= block.gradients[i]
+
+    def advance(self, block: Block, first: int, last: int, t: int) -> None:
+        """Turn the gradients of the parameters first .. last of a block into steps to subtract.
+
+        The elementwise `update` over all of them at once, complex numbers as pairs of real ones; a
+        rule that looks at the shape of a parameter overrides this.
+        """
+        k = 2 if block.gradient.dtype.kind == "c" else 1
+        part = slice(k * block.starts[first], k * block.stops[last])
+        rows = [block.gradient, block.value, block.scratch, *block.states.values()]
+        if k == 2:
+            rows = [row.view(row.real.dtype) for row in rows]
+        self.update(block.group, t, *[row[part] for row in rows])
 
     def remembers(self, group: Group) -> tuple[str, ...]:
         """The names of the rows of memory for the parameters of a group."""

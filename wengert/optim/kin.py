@@ -32,6 +32,7 @@ class NAdam(Decayed):
         eps: keeps the quotient finite; at least 0.
         weight_decay: the strength of the penalty, at least 0.
         momentum_decay: how fast mu_t rises, at least 0.
+        maximize: climb instead, as if the gradients had the other sign.
 
     Example:
         >>> import wengert as wg
@@ -56,11 +57,17 @@ class NAdam(Decayed):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         momentum_decay: float = 4e-3,
+        maximize: bool = False,
     ) -> None:
         super().__init__(
-            parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
+            parameters,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
             momentum_decay=momentum_decay,
-        )  # fmt: skip
+            maximize=maximize,
+        )
 
     def checked(self, options: dict[str, Any]) -> dict[str, Any]:
         o = super().checked(options)
@@ -112,6 +119,7 @@ class RAdam(Decayed):
         betas: how much of the two running means to keep, each in [0, 1).
         eps: keeps the quotient finite; at least 0.
         weight_decay: the strength of the penalty, at least 0.
+        maximize: climb instead, as if the gradients had the other sign.
 
     Example:
         >>> import wengert as wg
@@ -136,8 +144,11 @@ class RAdam(Decayed):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+        super().__init__(
+            parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize
+        )
 
     def checked(self, options: dict[str, Any]) -> dict[str, Any]:
         o = super().checked(options)
@@ -178,6 +189,7 @@ class Lion(Decayed):
         lr: the length of a step in every direction, at least 0; a tenth of Adam's is usual.
         betas: each in [0, 1).
         weight_decay: the relative shrinking per unit of learning rate, at least 0.
+        maximize: climb instead, as if the gradients had the other sign.
 
     Example:
         >>> import wengert as wg
@@ -200,8 +212,11 @@ class Lion(Decayed):
         *,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
+        super().__init__(
+            parameters, lr=lr, betas=betas, weight_decay=weight_decay, maximize=maximize
+        )
 
     def checked(self, options: dict[str, Any]) -> dict[str, Any]:
         o = super().checked(options)

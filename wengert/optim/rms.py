@@ -51,6 +51,7 @@ class RMSprop(Decayed):
         weight_decay: the strength of the penalty weight_decay / 2 * |p|^2, at least 0.
         momentum: how much of the last step to keep, in [0, 1).
         centered: divide by the standard deviation instead of the root mean square.
+        maximize: climb instead, as if the gradients had the other sign.
 
     Example:
         >>> import wengert as wg
@@ -75,11 +76,18 @@ class RMSprop(Decayed):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
+        maximize: bool = False,
     ) -> None:
         super().__init__(
-            parameters, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay,
-            momentum=momentum, centered=centered,
-        )  # fmt: skip
+            parameters,
+            lr=lr,
+            alpha=alpha,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            centered=centered,
+            maximize=maximize,
+        )
 
     def checked(self, options: dict[str, Any]) -> dict[str, Any]:
         o = super().checked(options)
@@ -134,6 +142,7 @@ class Adagrad(Decayed):
         weight_decay: the strength of the penalty, at least 0.
         initial: what the sums start from, at least 0.
         eps: keeps the quotient finite; at least 0.
+        maximize: climb instead, as if the gradients had the other sign.
 
     Example:
         >>> import wengert as wg
@@ -158,11 +167,17 @@ class Adagrad(Decayed):
         weight_decay: float = 0.0,
         initial: float = 0.0,
         eps: float = 1e-10,
+        maximize: bool = False,
     ) -> None:
         super().__init__(
-            parameters, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, initial=initial,
+            parameters,
+            lr=lr,
+            lr_decay=lr_decay,
+            weight_decay=weight_decay,
+            initial=initial,
             eps=eps,
-        )  # fmt: skip
+            maximize=maximize,
+        )
 
     def checked(self, options: dict[str, Any]) -> dict[str, Any]:
         o = super().checked(options)
@@ -198,6 +213,7 @@ class Adadelta(Decayed):
         rho: how much of the running means to keep, in [0, 1).
         eps: what starts the first steps; at least 0.
         weight_decay: the strength of the penalty, at least 0.
+        maximize: climb instead, as if the gradients had the other sign.
 
     Example:
         >>> import wengert as wg
@@ -221,8 +237,11 @@ class Adadelta(Decayed):
         rho: float = 0.9,
         eps: float = 1e-6,
         weight_decay: float = 0.0,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(parameters, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay)
+        super().__init__(
+            parameters, lr=lr, rho=rho, eps=eps, weight_decay=weight_decay, maximize=maximize
+        )
 
     def checked(self, options: dict[str, Any]) -> dict[str, Any]:
         o = super().checked(options)
@@ -263,6 +282,7 @@ class Adamax(Decayed):
         betas: how much of the mean and of the maximum to keep, each in [0, 1).
         eps: keeps the quotient finite; at least 0.
         weight_decay: the strength of the penalty, at least 0.
+        maximize: climb instead, as if the gradients had the other sign.
 
     Example:
         >>> import wengert as wg
@@ -286,8 +306,11 @@ class Adamax(Decayed):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+        super().__init__(
+            parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, maximize=maximize
+        )
 
     def checked(self, options: dict[str, Any]) -> dict[str, Any]:
         o = super().checked(options)

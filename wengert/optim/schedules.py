@@ -15,10 +15,12 @@ from typing import Any
 from wengert.errors import OptionError
 
 from .base import Optimizer, check
+from .events import LISTENERS, tell
 
 __all__ = [
     "Plateau",
     "Schedule",
+    "Shape",
     "chain",
     "constant",
     "cosine",
@@ -170,7 +172,7 @@ def one_cycle(steps: int, rise: float = 0.3, start: float = 1 / 25, end: float =
         raise OptionError(f"one_cycle(rise={rise!r})", "it must be a share between 0 and 1")
 
     def shape(t: int) -> float:
-        if t <= top:
+        if t < top:
             share, a, b = t / top, start, 1.0
         else:
             share, a, b = min(1.0, (t - top) / (steps - 1 - top)), 1.0, end
@@ -266,6 +268,8 @@ class Schedule:
 
     def step(self) -> None:
         """One step further."""
+        if LISTENERS:
+            tell("schedule", self)
         self.t += 1
         self._apply()
 

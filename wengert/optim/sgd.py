@@ -27,6 +27,7 @@ class SGD(Optimizer):
         momentum: how much of the last step to keep, in [0, 1).
         nesterov: look ahead along the momentum.
         weight_decay: the strength of the penalty weight_decay / 2 * |p|^2, at least 0.
+        maximize: climb instead, as if the gradients had the other sign.
 
     Raises:
         OptionError: a hyperparameter out of its range.
@@ -54,9 +55,15 @@ class SGD(Optimizer):
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
+        maximize: bool = False,
     ) -> None:
         super().__init__(
-            parameters, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay
+            parameters,
+            lr=lr,
+            momentum=momentum,
+            nesterov=nesterov,
+            weight_decay=weight_decay,
+            maximize=maximize,
         )
 
     def checked(self, options: dict[str, Any]) -> dict[str, Any]:

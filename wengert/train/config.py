@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from wengert import optim
 from wengert.amp import GradScaler, autocast
 from wengert.data import Parts
 from wengert.errors import OptionError, verbatim
-from wengert.optim import SGD, Adam, AdamW, Optimizer
+from wengert.optim import GradientNoise, Optimizer, schedules
 from wengert.optim.base import check
+from wengert.random import generator
 from wengert.trace import Tensor
 from wengert.version import __version__
 
@@ -27,16 +29,51 @@ from .recipes import RECIPES
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Options", "config_text", "read_config", "schedule"]
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
-SCHEDULES = ("constant", "cosine", "linear")
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": optim.SGD,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "nadam": optim.NAdam,
+    "radam": optim.RAdam,
+    "adamax": optim.Adamax,
+    "adagrad": optim.Adagrad,
+    "adadelta": optim.Adadelta,
+    "rmsprop": optim.RMSprop,
+    "lion": optim.Lion,
+    "sgld": optim.SGLD,
+}
+
+
+def _inverse_sqrt(steps: int, warmup: int) -> schedules.Shape:
+    shape = schedules.inverse_sqrt(max(1, warmup))
+    return lambda t: shape(t + warmup)
+
+
+SCHEDULES: dict[str, Callable[[int, int], schedules.Shape]] = {  # (steps after warmup, warmup)
+    "constant": lambda n, w: schedules.constant(),
+    "cosine": lambda n, w: schedules.cosine(n),
+    "linear": lambda n, w: schedules.linear(n),
+    "polynomial": lambda n, w: schedules.polynomial(n, 2.0),
+    "exponential": lambda n, w: schedules.exponential(0.01 ** (1 / n)),
+    "step": lambda n, w: schedules.step(max(1, -(-n // 3))),
+    "restarts": lambda n, w: schedules.cosine_restarts(max(1, -(-n // 4))),
+    "one_cycle": lambda n, w: schedules.one_cycle(max(2, n)),
+    "inverse_sqrt": _inverse_sqrt,
+}
 AMP = ("off", "float16", "bfloat16")
 
 
 def schedule(name: str, step: int, steps: int, warmup: int = 0) -> float:
     """The factor of the learning rate at a step.
 
-    It rises linearly over the first `warmup` steps; then it is 1, or falls to 0 along a line or
-    (1 + cos(pi s)) / 2, with s the share of the remaining steps that are done.
+    It rises along a line over the first `warmup` steps. With s, from 0 to 1, the share of the
+    remaining steps that are done, it is then
+
+        constant      1                             step          1, 0.1, 0.01, each for a third
+        cosine        (1 + cos(pi s)) / 2           restarts      four such cosines
+        linear        1 - s                         one_cycle     up from 0.04, down to 4e-6
+        polynomial    (1 - s)^2                     inverse_sqrt  sqrt(warmup / (t + 1))
+        exponential   0.01^s
 
     Example:
         >>> [round(schedule("cosine", i, 4), 3) for i in range(5)]
@@ -46,10 +83,7 @@ def schedule(name: str, step: int, steps: int, warmup: int = 0) -> float:
     """
     if step < warmup:
         return (step + 1) / warmup
-    share = (step - warmup) / max(1, steps - warmup)
-    if name == "cosine":
-        return 0.5 * (1.0 + float(np.cos(np.pi * share)))
-    return 1.0 - share if name == "linear" else 1.0
+    return SCHEDULES[name](max(1, steps - warmup), warmup)(step - warmup)
 
 
 @dataclass(frozen=True)
@@ -131,12 +165,14 @@ class Options:
     def __post_init__(self) -> None:
         recipe = find("recipe", self.recipe, RECIPES)
         find("optimizer", self.optimizer, OPTIMIZERS)
-        find("schedule", self.schedule, dict.fromkeys(SCHEDULES))
+        find("schedule", self.schedule, SCHEDULES)
         find("amp", self.amp, dict.fromkeys(AMP))
         find("checkpointing", self.checkpointing, dict.fromkeys(("none", "sqrt")))
         for name in self.task:
             find(f"option of {self.recipe}", name, recipe.task)
-        takes = inspect.signature(OPTIMIZERS[self.optimizer]).parameters
+        takes = dict(inspect.signature(OPTIMIZERS[self.optimizer]).parameters)
+        for name in ("parameters", "rng"):
+            takes.pop(name, None)
         for name, value in self.settings.items():
             find(f"setting of {self.optimizer}", name, takes)
             if isinstance(value, bool | list | tuple):
@@ -163,13 +199,17 @@ class Options:
                     f"{name} must be a whole number, at least {low}",
                 )
 
-    def make_optimizer(self, parameters: Iterable[Tensor]) -> Optimizer:
-        """The optimizer, for these parameters."""
-        return OPTIMIZERS[self.optimizer](parameters, **self.settings)
+    def make_optimizer(self, parameters: Iterable[Tensor], draw: int = 0) -> Optimizer:
+        """The optimizer, for these parameters; one that draws has a stream of its own."""
+        made = OPTIMIZERS[self.optimizer]
+        own = {"rng": generator((self.seed, draw, 2))} if draws(made) else {}
+        return made(parameters, **own, **self.settings)
 
     def make_noise(self, draw: int) -> Any:
         """What adds noise to gradients, or None."""
-        return None
+        if not self.noise:
+            return None
+        return GradientNoise(self.noise**2, rng=generator((self.seed, draw, 3)))
 
     def make_amp(self) -> dict[str, Any]:
         """What mixed precision adds to a step."""
@@ -181,6 +221,11 @@ class Options:
     def checkpointed(self, loss: Callable[..., Any]) -> Callable[..., Any]:
         """The loss of a model that recomputes its activations, if that is asked for."""
         return loss
+
+
+def draws(optimizer: type[Optimizer]) -> bool:
+    """Whether an optimizer draws random numbers."""
+    return "rng" in inspect.signature(optimizer).parameters
 
 
 RUN = tuple(

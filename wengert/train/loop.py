@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from wengert.data import Loader, Parts
-from wengert.errors import CheckpointError, NonFiniteError, OptionError, verbatim
+from wengert.errors import CheckpointError, NonFiniteError, OptionError, OutputError, verbatim
 from wengert.extras import need
 from wengert.nn import Module
 from wengert.optim import EMA, Optimizer
@@ -242,6 +242,7 @@ def resume(
 def _go(run: Run, watchers: list[Watcher], notes: Iterable[str] = ()) -> Outcome:
     """Train to the end, from wherever the run stands."""
     recipe, options, outcome = run.recipe, run.options, None
+    (run.folder.path / "result.json").unlink(missing_ok=True)
     try:
         for watcher in watchers:
             watcher.begin(run)
@@ -264,10 +265,23 @@ def _go(run: Run, watchers: list[Watcher], notes: Iterable[str] = ()) -> Outcome
         outcome = Outcome(
             measures, len(run.parts.test), solved or recipe.draws == 1, run.seconds, run.rows
         )
+        _close(run, "finished", **vars(outcome) | {"rows": len(run.rows)})
+    except Stopped:
+        raise
+    except Exception as error:
+        with suppress(OutputError):  # the first error is the one to report
+            _close(run, "broken", error=str(error).splitlines()[0])
+        raise
     finally:
         for watcher in reversed(watchers):
             watcher.end(run, outcome)
     return outcome
+
+
+def _close(run: Run, state: str, **what: Any) -> None:
+    """Leave a note in the folder of how the run ended."""
+    note = {"state": state, "recipe": run.recipe.name, "epoch": run.epoch, **what}
+    run.folder.write("result.json", f"{json.dumps(note)}\n".encode())
 
 
 def load(folder: str | Path) -> Module:
@@ -305,7 +319,7 @@ def _drawn(recipe: Recipe, options: Options, parts: Parts, draw: int) -> dict[st
     """Fresh weights, with all that trains them, for one draw."""
     rng = np.random.default_rng((options.seed, draw, 0))
     model = recipe.model(rng, options.task, parts)
-    optimizer = options.make_optimizer(model.parameters())
+    optimizer = options.make_optimizer(model.parameters(), draw)
     loader = Loader(
         parts.train,
         options.batch_size,

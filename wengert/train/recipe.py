@@ -112,7 +112,8 @@ def find(kind: str, name: str, known: Mapping[str, V]) -> V:
     """
     if name in known:
         return known[name]
-    close = get_close_matches(name, known, n=1)
+    close = get_close_matches(name, known, n=3)
+    close.sort(key=lambda k: sorted(k) != sorted(name))  # swapped letters before others
     raise UnknownNameError(
         f"{kind} {name!r}",
         f"there is no such {kind}",
