@@ -26,7 +26,7 @@ FLOORS = [
         "transforms.staging", "create", "transforms.between", "transforms.residuals",
         "transforms.hooks", "transforms.modes", "transforms.law",
         "transforms.closure", "transforms.custom", "transforms.external", "transforms.linearize", "transforms.function", "transforms.collective",
-        "transforms.methods", "transforms.variable", "transforms.gradient_tape", "transforms.custom_gradient", "transforms.around", "transforms.replay", "transforms.checkpoint",
+        "transforms.methods", "transforms.variable", "transforms.gradient_tape", "transforms.custom_gradient", "transforms.around", "transforms.inside", "transforms.replay", "transforms.checkpoint",
         "transforms.budget", "transforms.peel", "transforms.revolve", "transforms.control", "transforms.implicit", "transforms.argmin",
         "transforms.ode", "transforms.series", "transforms.taylor", "transforms.curvature",
         "transforms.estimators", "transforms.unroll", "transforms.memory", "transforms.explain", "transforms.fixes",

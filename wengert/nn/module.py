@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wengert import tree
 from wengert.create import tensor
 from wengert.errors import DTypeError, ShapeError, UnknownNameError, verbatim
-from wengert.trace import Tensor, no_grad, seq
+from wengert.trace import HERE, Tensor, no_grad, seq
 from wengert.transforms.memory import CALLS
 
 __all__ = ["Module", "Parameter", "watch"]
@@ -94,7 +94,7 @@ class Module:
         start = seq()
         y = self.forward(*args, **kwargs)
         CALLS.append((start, seq(), ref(self)))  # for `wg.explain_memory`
-        if _listeners:
+        if _listeners and not getattr(HERE, "replaying", False):
             for listener in tuple(_listeners):
                 listener(self, y)
         return y

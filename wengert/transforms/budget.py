@@ -26,7 +26,8 @@ from ..errors import OptionError, WengertWarning, warn
 from ..ops.index import Write
 from ..trace import HERE, Tensor, getrefcount, ndarray
 from ..types import RAW
-from .replay import Whole, packed, twin
+from .inside import Whole, packed
+from .replay import twin
 from .residuals import Packed, packing
 
 __all__ = ["Report", "memory_budget"]

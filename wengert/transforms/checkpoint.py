@@ -24,7 +24,8 @@ import numpy as np
 from ..errors import ArgumentError, OptionError, UnsupportedError
 from ..trace import HERE, looked
 from ..types import Aval
-from .replay import Frame, Policy, packed, run, staging
+from .inside import packed
+from .replay import Frame, Policy, run, staging
 from .residuals import save_on_disk
 
 __all__ = ["checkpoint", "checkpoint_name", "checkpoint_sequential", "policies"]

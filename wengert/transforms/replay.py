@@ -26,7 +26,6 @@ from ..source import place, user_frame
 from ..trace import (
     HERE,
     Leaf,
-    Level,
     Node,
     Tensor,
     generation,
@@ -39,6 +38,7 @@ from ..trace import (
 )
 from ..types import Aval
 from .around import Surroundings
+from .inside import Whole, opened, packed
 from .residuals import Packed, packing
 
 __all__ = ["Frame", "fingerprint", "run"]
@@ -214,59 +214,6 @@ class _Blind:
     def wrote(self, t: Tensor) -> None: ...
 
 
-# ------------------------------------------------------------------ arrays inside tensors
-
-
-class Shell:
-    """A tensor of some level whose arrays are packed."""
-
-    __slots__ = ("cls", "data", "level", "node")
-
-    def __init__(self, cls: Any, data: Any, node: Any, level: Level) -> None:
-        self.cls, self.data, self.node, self.level = cls, data, node, level
-
-
-def packed(x: Any, pack: Callable[[Any], Any]) -> Any:
-    """x with every plain array in it packed: a tensor keeps its node and its level."""
-    if x.__class__ is ndarray:
-        return pack(x)
-    if isinstance(x, Tensor):
-        if lens(x) is not None:
-            x = make(x.data, x.node, x.level, Tensor if x.level.cls is Tensor else type(x))
-        data = packed(x.data, pack)
-        node = x.node
-        if isinstance(node, Tensor | ndarray):
-            node = packed(node, pack)
-        if data is not x.data or node is not x.node:
-            return Shell(type(x), data, node, x.level)
-    elif x.__class__ is tuple:
-        return tuple([packed(v, pack) for v in x])
-    return x
-
-
-def opened(x: Any) -> Any:
-    """The inverse of `packed`."""
-    if x.__class__ is Shell:
-        return make(opened(x.data), opened(x.node), x.level, x.cls)
-    if isinstance(x, Packed):
-        return opened(x.unpack())
-    if x.__class__ is tuple:
-        return tuple([opened(v) for v in x])
-    return x
-
-
-class Whole(Packed):
-    """A residual in which something was packed."""
-
-    __slots__ = ("parts",)
-
-    def __init__(self, parts: Any) -> None:
-        self.parts = parts
-
-    def unpack(self) -> Any:
-        return opened(self.parts)
-
-
 # ------------------------------------------------------------------ a part
 
 
@@ -335,6 +282,9 @@ class Frame(packing):
         self.made: dict[int, Any] = {}  # (an array, weakly; the operation that computed it)
         self.held: dict[int, tuple[Any, int]] = {}  # (array, how many slots there were)
         self.chosen: dict[int, Any] = {}  # what was kept by its name
+        self.results: list[Any] = []  # of the evaluations on plain arrays, weakly, in order
+        self.kept: dict[int, Any] = {}  # what the policy kept
+        self.supply: dict[int, Any] = {}  # the same, by the number of the evaluation
         packers = HERE.__dict__.get("packers")
         self.outer = packers[-1] if packers else None
         self.bytes = 0
@@ -396,7 +346,10 @@ class Frame(packing):
             self.slots.append(
                 Slot(_nothing, op, name, a, 0, _nothing if callable(keep) else ref(a))
             )
-            return keep(a) if callable(keep) else a
+            if callable(keep):
+                return keep(a)
+            self.kept[id(a)] = a
+            return a
         if self.last is not None and self.last[0]() is a:
             code = self.last[1]
         else:
@@ -415,6 +368,8 @@ class Frame(packing):
             return a
 
         packed(y, note)
+        if evaluated(values) and values[0] is not None:
+            self.results.append((op, ref(y) if y.__class__ is ndarray else _nothing))
 
     def named(self, a: Any, name: str) -> None:
         """A value has been given a name: it is kept if the policy says so."""
@@ -438,6 +393,12 @@ class Frame(packing):
             self.notes = self.watcher.result()
             self.watcher = self.last = self.computed = None
             self.made.clear()
+            for e, (op, result) in enumerate(self.results):
+                a = result()
+                if a is not None and id(a) in self.kept:
+                    self.supply[e] = op, a
+            self.results.clear()
+            self.kept.clear()
 
     # ---- the second
     def again(self) -> None:
@@ -527,12 +488,27 @@ def _nothing() -> None:
     return None
 
 
+def evaluated(values: Any) -> bool:
+    """Whether an operation ran on plain arrays, at the bottom of all levels."""
+    return not any(isinstance(v, Tensor) or hasattr(v, "graph") for v in values)
+
+
 class Catcher(packing):
     """Takes the arrays of a second run, in the order of the first."""
 
     def __init__(self, frame: Frame, end: int) -> None:
         self.frame, self.end, self.n = frame, end, 0
         self.last: Any = (None, 0)
+        self.evaluations = 0
+        self.supplied = self._supplied if frame.supply else None
+
+    def _supplied(self, op: Any, values: Any) -> Any:
+        """What the policy kept is not computed again: evaluations on arrays come in order."""
+        if not evaluated(values):
+            return None
+        self.evaluations += 1
+        known = self.frame.supply.get(self.evaluations - 1)
+        return known[1] if known is not None and known[0] is op else None
 
     def named(self, a: Any, name: str) -> None: ...
 

@@ -113,6 +113,14 @@ def computed(op: Any, xs: Any, values: Any, y: Any) -> None:
         tell(op, xs, values, y)
 
 
+def supplied(op: Any, values: Any) -> Any:
+    """op(values), if the innermost packer has kept it from an earlier run; else None."""
+    packers = getattr(HERE, "packers", None)
+    if packers and (ask := getattr(packers[-1], "supplied", None)) is not None:
+        return ask(op, values)
+    return None
+
+
 def packed(rule: Rule, res: list[Any]) -> tuple[Rule, list[Any]]:
     """The residuals as the innermost packer of this thread wants them kept, and their rule."""
     packers = getattr(HERE, "packers", None)
