@@ -298,3 +298,29 @@ def test_training_in_half_precision_learns(form):
         scaler.update()
     right = model(d.images[1500:]).numpy().argmax(1) == d.labels[1500:]
     assert right.mean() > 0.88
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("order", ["inside", "around"])
+def test_checkpointing_gives_the_same_bits(form, order):
+    model = network(4, between=nn.Tanh)
+    x = np.random.default_rng(1).normal(size=(32, 64)).astype(np.float32)
+
+    def plain(x):
+        with autocast(form):
+            return model(x)
+
+    def run(f):
+        model.zero_grad()
+        loss = (f(x) ** 2).mean()
+        loss.backward()
+        return [p.grad.numpy().copy() for p in model.parameters()]
+
+    def inside(x):
+        with autocast(form):
+            return wg.checkpoint(model)(x)
+
+    want = run(plain)
+    got = run(inside if order == "inside" else wg.checkpoint(plain))
+    for a, b in zip(got, want):
+        np.testing.assert_array_equal(a, b)
