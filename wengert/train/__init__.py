@@ -6,7 +6,7 @@ from .folder import RunFolder
 from .loop import Outcome, Run, Stopped, Watcher, fit, load, resume
 from .recipe import Recipe, find
 from .recipes import RECIPES
-from .step import Step, StepReport
+from .step import Step, StepReport, tokens
 
 __all__ = [
     "OPTIMIZERS",
@@ -26,4 +26,5 @@ __all__ = [
     "load",
     "read_config",
     "resume",
+    "tokens",
 ]

@@ -422,6 +422,8 @@ def _one(run: Run, batch: tuple[Any, ...]) -> None:
         report = run.step(*batch)
     if not math.isfinite(report.loss):
         raise _non_finite(run, f"the loss became {report.loss} in epoch {run.epoch}")
+    if report.skipped and run.step.scaler is None:
+        raise _non_finite(run, f"the gradient became {report.grad_norm} in epoch {run.epoch}")
     n = len(batch[0])
     run.since["loss"] = run.since.get("loss", 0.0) + report.loss * n
     run.since["examples"] = run.since.get("examples", 0.0) + n

@@ -75,8 +75,8 @@ class Step:
 
         |g - g_whole| <= c eps sum_n w_n |g_n| / W      number by number, over the examples n,
 
-    with c about the number of examples at worst, and eps of the dtype. That holds for a loss that
-    is a mean over examples. Batch norm in training is not: its statistics are those of a part.
+    with eps of the dtype and c below 4 in the tests. That holds for a loss that is a mean over
+    examples. Batch norm in training is not: its statistics are those of a part.
     `step.micro(parts)` takes the parts as they come.
 
     A step whose loss or gradient is not finite changes no parameter and says so; one that is broken
