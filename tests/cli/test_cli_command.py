@@ -23,6 +23,7 @@ FILES = [
     "graph.svg",
     "metrics.jsonl",
     "model.safetensors",
+    "result.json",
 ]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from wengert.errors import WengertError, explain
 from wengert.version import __version__
 
-from . import train
+from . import train, use
 
 __all__ = ["main"]
 
@@ -24,6 +24,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"wengert {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     train.add_to(commands)
+    use.add_to(commands)
     explaining = commands.add_parser(
         "explain",
         help="the long form of an error message",

@@ -22,7 +22,7 @@ class Pictures(Watcher):
     """Draws the graph of a step before the first, and the curves after the last."""
 
     FILES: ClassVar[dict[str, str]] = {
-        "curves.svg": "loss and accuracy",
+        "curves.svg": "the loss and the measures",
         "gradients.svg": "gradient norm per layer",
         "graph.svg": "the computational graph of one step",
     }
@@ -35,6 +35,10 @@ class Pictures(Watcher):
         if outcome is None:
             return
         name = run.recipe.name
+        if run.recipe.pictures is not None:
+            run.model.eval()
+            for title, grids in run.recipe.pictures(run.model, run.parts).items():
+                run.folder.write(f"{title}.png", viz.grid(grids))
         run.folder.write("curves.svg", viz.accuracy_and_loss(run.rows, name).encode())
         run.folder.write("gradients.svg", viz.gradient_norms(run.rows, name).encode())
 

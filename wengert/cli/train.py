@@ -253,8 +253,10 @@ class Report(Watcher):
             "metrics.jsonl": f"{len(run.rows)} lines, one {step}",
             "model.safetensors": "the weights",
             "checkpoint.safetensors": "all that the run depends on, for --resume",
+            "result.json": "how the run ended",
             **Pictures.FILES,
         }
+        about |= {p.name: "drawn by the recipe" for p in sorted(run.folder.path.glob("*.png"))}
         for name, what in about.items():
             if (Path(run.folder.path) / name).exists():
                 print(f"    {name:<22} {what}")

@@ -3,10 +3,11 @@
 from .checkpoint import Checkpoints
 from .config import OPTIMIZERS, Options, read_config
 from .folder import RunFolder
-from .loop import Outcome, Run, Stopped, Watcher, fit, load, resume
+from .loop import Outcome, Run, Stopped, Watcher, fit, resume
 from .recipe import Recipe, find
 from .recipes import RECIPES
 from .step import Step, StepReport, tokens
+from .use import Trained, load, open_run
 
 __all__ = [
     "OPTIMIZERS",
@@ -20,10 +21,12 @@ __all__ = [
     "Step",
     "StepReport",
     "Stopped",
+    "Trained",
     "Watcher",
     "find",
     "fit",
     "load",
+    "open_run",
     "read_config",
     "resume",
     "tokens",

@@ -40,6 +40,7 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adadelta": optim.Adadelta,
     "rmsprop": optim.RMSprop,
     "lion": optim.Lion,
+    "muon": optim.Muon,
     "sgld": optim.SGLD,
 }
 
@@ -317,10 +318,10 @@ def read_config(path: str | Path) -> tuple[Options, dict[str, Any]]:
     return Options.of(**run, optimizer=name, settings=optimizer, task=config.get("task")), config
 
 
-def changes(config: Mapping[str, Any]) -> list[str]:
+def changes(config: Mapping[str, Any], data: Parts | None = None) -> list[str]:
     """What differs here from the run of a `config.toml`, so that its numbers may too."""
     recipe = find("recipe", config["run"]["recipe"], RECIPES)
-    parts = recipe.data({**recipe.task, **config.get("task", {})})._asdict()
+    parts = (data or recipe.data({**recipe.task, **config.get("task", {})}))._asdict()
     then = config.get("data", {})
     found = [
         f"the {name} data is not that of the run: other numbers will come out"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from wengert.data import Loader, Parts
-from wengert.errors import CheckpointError, NonFiniteError, OptionError, OutputError, verbatim
+from wengert.errors import CheckpointError, NonFiniteError, OutputError, verbatim
 from wengert.extras import need
 from wengert.nn import Module
 from wengert.optim import EMA, Optimizer
@@ -30,7 +30,7 @@ from .recipes import RECIPES
 from .state import State, random_states, restore_random
 from .step import Step
 
-__all__ = ["Outcome", "Run", "Stopped", "Watcher", "fit", "load", "measured", "resume"]
+__all__ = ["Outcome", "Run", "Stopped", "Watcher", "fit", "measured", "resume"]
 
 Row = dict[str, Any]
 PAUSE = 2.0  # seconds between checkpoints at least, apart from those of a stop
@@ -282,27 +282,6 @@ def _close(run: Run, state: str, **what: Any) -> None:
     """Leave a note in the folder of how the run ended."""
     note = {"state": state, "recipe": run.recipe.name, "epoch": run.epoch, **what}
     run.folder.write("result.json", f"{json.dumps(note)}\n".encode())
-
-
-def load(folder: str | Path) -> Module:
-    """The trained network of a run folder.
-
-    Args:
-        folder: where `config.toml` and `model.safetensors` are.
-
-    Raises:
-        OptionError: there is no run in the folder.
-        MissingExtraError: safetensors is not installed.
-    """
-    options, _ = read_config(Path(folder) / "config.toml")
-    path = Path(folder) / "model.safetensors"
-    if not path.exists():
-        raise OptionError(f"load({str(folder)!r})", "there is no model.safetensors in this folder")
-    recipe = find("recipe", options.recipe, RECIPES)
-    rng = np.random.default_rng(0)
-    model = recipe.model(rng, options.task, recipe.data(options.task))
-    model.load_state_dict(need("safetensors.numpy", extra="train").load_file(path))
-    return model.eval()
 
 
 def measured(recipe: Recipe, model: Module, part: Any) -> dict[str, float]:

@@ -48,6 +48,7 @@ class Recipe:
         predict: (network, inputs) -> answers, for `wengert predict`.
         sample: (network, parts, generator, prompt, length, temperature) -> text, for `wengert
             sample`.
+        read: (text, parts) -> inputs that `predict` takes, where these are text.
         transform: (batch, generator) -> batch, a random change of the examples of every step.
         pictures: (network, parts) -> grids of grey pictures by name, `float[rows, columns, h, w]`
             in [0, 1], drawn at the end.
@@ -73,6 +74,7 @@ class Recipe:
     show: Callable[[Module, Parts], list[str]] | None = None
     predict: Callable[[Module, NDArray[Any]], NDArray[Any]] | None = None
     sample: Callable[..., str] | None = None
+    read: Callable[[str, Parts], NDArray[Any]] | None = None
     transform: Callable[[Batch, np.random.Generator], Batch] | None = None
     pictures: Callable[[Module, Parts], Mapping[str, NDArray[Any]]] | None = None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from wengert.extras import need
 
-__all__ = ["accuracy_and_loss", "gradient_norms"]
+__all__ = ["accuracy_and_loss", "gradient_norms", "measures"]
 
 Row = Mapping[str, Any]
 
@@ -35,11 +35,11 @@ STYLE = {
 
 
 def accuracy_and_loss(rows: Sequence[Row], title: str = "") -> str:
-    """The loss, and the accuracy on the training and validation parts, over the epochs.
+    """The loss, and whatever else was measured on the training and validation parts, over epochs.
 
     Args:
-        rows: the objects of a `metrics.jsonl`, with `epoch`, `loss`, `train_accuracy` and
-            `validation_accuracy`.
+        rows: the objects of a `metrics.jsonl`, with `epoch`, `loss`, and pairs such as
+            `train_accuracy` and `validation_accuracy`, or `train_R2` and `validation_R2`.
         title: a heading.
 
     Returns:
@@ -47,21 +47,59 @@ def accuracy_and_loss(rows: Sequence[Row], title: str = "") -> str:
 
     Raises:
         MissingExtraError: matplotlib is not installed.
+
+    Example:
+        >>> rows = [{"epoch": e, "loss": 1 / e, "train_R2": 1 - 1 / e} for e in (1, 2, 3)]
+        >>> accuracy_and_loss(rows, "regress").splitlines()[0]
+        '<?xml version="1.0" encoding="utf-8" standalone="no"?>'
     """
     matplotlib = need("matplotlib", extra="train")
     with matplotlib.rc_context(STYLE):
-        figure, (left, right) = _figure(title, 2)
+        names = measures(rows)
+        figure, (left, *others) = _figure(title, 1 + len(names), 4.5 * max(2, 1 + len(names)))
         epochs = [row["epoch"] for row in rows]
-        _line(left, epochs, [row["loss"] for row in rows], 0)
-        _log_scale(left, [row["loss"] for row in rows])
+        shown = [row["loss"] for row in rows]
+        _line(left, epochs, shown, 0, "training")
+        if rows and all("validation_loss" in row for row in rows):
+            held_out = [row["validation_loss"] for row in rows]
+            _line(left, epochs, held_out, 1, "validation")
+            shown = shown + held_out
+            left.legend()
+        _log_scale(left, shown)
         left.set(title="Loss", xlabel="epoch", ylabel="mean over the examples")
-        for i, part in enumerate(("train", "validation")):
-            shares = [100 * row[f"{part}_accuracy"] for row in rows]
-            _line(right, epochs, shares, i, part)
-        right.set(title="Accuracy", xlabel="epoch", ylabel="answered right, %")
-        right.set_ylim(top=max(right.get_ylim()[1], 100.0))
-        right.legend(loc="lower right")
+        for axes, name in zip(others, names):
+            share = name == "accuracy"
+            for i, part in enumerate(("train", "validation")):
+                key = f"{part}_{name}"
+                points = [(row["epoch"], row[key]) for row in rows if key in row]
+                values = [100 * v if share else v for _, v in points]
+                _line(axes, [e for e, _ in points], values, i, part)
+            axes.set(title=name[:1].upper() + name[1:].replace("_", " "), xlabel="epoch")
+            if share:
+                axes.set(ylabel="answered right, %")
+                axes.set_ylim(top=max(axes.get_ylim()[1], 100.0))
+            axes.legend(loc="lower right" if share else "best")
         return _svg(figure)
+
+
+def measures(rows: Sequence[Row]) -> list[str]:
+    """What was measured besides the loss, in its order.
+
+    Example:
+        >>> measures([{"epoch": 1, "loss": 2.0, "train_loss": 2.0, "train_accuracy": 0.5}])
+        ['accuracy']
+    """
+    found: dict[str, None] = {}
+    for row in rows:
+        for key, value in row.items():
+            part, _, name = key.partition("_")
+            if (
+                part in ("train", "validation")
+                and name != "loss"
+                and isinstance(value, int | float)
+            ):
+                found[name] = None
+    return list(found)
 
 
 def gradient_norms(rows: Sequence[Row], title: str = "") -> str:
@@ -98,9 +136,9 @@ def gradient_norms(rows: Sequence[Row], title: str = "") -> str:
         return _svg(figure)
 
 
-def _figure(title: str, panels: int) -> tuple[Any, Any]:
+def _figure(title: str, panels: int, wide: float = 9.0) -> tuple[Any, Any]:
     # Without pyplot: no display, no global state, and half the time to import.
-    figure = need("matplotlib.figure", extra="train").Figure((9.0, 3.6), layout="constrained")
+    figure = need("matplotlib.figure", extra="train").Figure((wide, 3.6), layout="constrained")
     if title:
         figure.suptitle(title, fontsize=12, color="#1f2933")
     axes = figure.subplots(1, panels, squeeze=False)[0]

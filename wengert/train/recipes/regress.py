@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from wengert import nn
+from wengert.create import tensor
 from wengert.data import Parts, Standardise, bundled
-from wengert.errors import UnknownNameError
+from wengert.errors import OptionError
 from wengert.nn import functional as F
 from wengert.trace import Tensor
 
@@ -26,35 +27,57 @@ __all__ = ["RECIPE", "r_squared"]
 def _data(task: Mapping[str, Any]) -> Parts:
     source = bundled(task["data"])
     if source.labels.dtype.kind != "f":
-        raise UnknownNameError(
+        raise OptionError(
             f"--set data={task['data']}", "its labels are classes, not numbers to be estimated",
             fix="--set data=diabetes",
         )  # fmt: skip
-    parts = source.split()
-    parts = Standardise.fit(parts.train).parts(parts)
-    return Standardise.fit(parts.train, which=1).parts(parts)
+    return source.split()
+
+
+class Regression(nn.Module):
+    """A network between two changes of scale, which are kept with its weights.
+
+    y = mean_y + deviation_y network((x - mean_x) / deviation_x)
+    """
+
+    def __init__(self, network: nn.Module, of_x: Standardise, of_y: Standardise) -> None:
+        self.network = network
+        self.mean_x, self.deviation_x = tensor(of_x.mean), tensor(of_x.deviation)
+        self.mean_y, self.deviation_y = tensor(of_y.mean), tensor(of_y.deviation)
+
+    def forward(self, x: Any) -> Any:
+        scaled = (x - self.mean_x) / self.deviation_x
+        return self.network(scaled) * self.deviation_y + self.mean_y
 
 
 def _network(rng: np.random.Generator, task: Mapping[str, Any], parts: Parts) -> nn.Module:
     x, y = parts.train.batch(np.arange(1))
     n_in, n_out, width = x.shape[1], y.shape[1], task["width"]
-    if not width:
-        return nn.Sequential(nn.Linear(n_in, n_out, rng=rng, init="xavier", dtype=np.float64))
-    return nn.Sequential(
-        nn.Linear(n_in, width, rng=rng, init="xavier", dtype=np.float64),
-        nn.Tanh(),
-        nn.Linear(width, n_out, rng=rng, init="xavier", dtype=np.float64),
+
+    def linear(n: int, m: int) -> nn.Linear:
+        return nn.Linear(n, m, rng=rng, init="xavier", dtype=np.float64)
+
+    layers = [linear(n_in, width), nn.Tanh(), linear(width, n_out)] if width else []
+    return Regression(
+        nn.Sequential(*(layers or [linear(n_in, n_out)])),
+        Standardise.fit(parts.train),
+        Standardise.fit(parts.train, which=1),
     )
 
 
+def _loss(model: Any, x: Any, y: Any) -> Any:
+    return F.mse_loss(model(Tensor(x)) / model.deviation_y, y / model.deviation_y.numpy())
+
+
 def r_squared(model: nn.Module, part: Any) -> dict[str, float]:
-    """The mean square error, and the share of the variance that is explained.
+    """The share of the variance that is explained, and the root mean square error.
 
     R2 = 1 - sum (y - model(x))^2 / sum (y - mean(y))^2
     """
     x, y = part.batch(np.arange(len(part)))
     wrong = (model(Tensor(x)).numpy() - y) ** 2
-    return {"loss": wrong.mean(), "R2": 1 - wrong.sum() / ((y - y.mean(axis=0)) ** 2).sum()}
+    unexplained = wrong.sum() / ((y - y.mean(axis=0)) ** 2).sum()
+    return {"loss": unexplained, "R2": 1 - unexplained, "error": float(np.sqrt(wrong.mean()))}
 
 
 RECIPE = Recipe(
@@ -62,7 +85,7 @@ RECIPE = Recipe(
     summary="how far diabetes comes in a year, from ten measurements (scikit-learn's set); R2",
     data=_data,
     model=_network,
-    loss=lambda model, x, y: F.mse_loss(model(Tensor(x)), y),
+    loss=_loss,
     measure=r_squared,
     predict=lambda model, x: model(Tensor(x)).numpy(),
     optimizers={
