@@ -68,6 +68,46 @@ def sinc(n):
     return f
 
 
+def mish(n):
+    """The n-th derivative of x tanh(softplus x)."""
+
+    def f(x):
+        x = max(min(x, mpf(10) ** 6), -(mpf(10) ** 6))
+        z, other, u0 = sigmoid(x), sigmoid(-x), mp.tanh(softplus(x))
+        u = sech2(softplus(x)) * z
+        w = other - 2 * u0 * z
+        v = -z * other - 2 * (u * z + u0 * z * other)
+        return (x * u0, u0 + x * u, u * (2 + x * w), u * (3 * w + x * (w * w + v)))[n]
+
+    return lambda x: f(x) if abs(x) < 10**6 else (max(x, mpf(0)), mpf(x > 0), mpf(0), mpf(0))[n]
+
+
+def gelu_tanh(n):
+    """The n-th derivative of x sigmoid(v), v = 2 sqrt(2 / pi) (x + 0.044715 x^3)."""
+
+    def f(x):
+        a = 2 * mp.sqrt(2 / mp.pi)
+        b = a * mpf("0.044715")
+        v, v1, v2, v3 = a * x + b * x**3, a + 3 * b * x * x, 6 * b * x, 6 * b
+        s, s1 = sigmoid(v), bell(v)
+        s2, s3 = -mp.tanh(v / 2) * s1, s1 * (1 - 6 * s1)
+        return (
+            x * s,
+            s + x * s1 * v1,
+            2 * s1 * v1 + x * (s2 * v1**2 + s1 * v2),
+            3 * (s2 * v1**2 + s1 * v2) + x * (s3 * v1**3 + 3 * s2 * v1 * v2 + s1 * v3),
+        )[n]
+
+    return lambda x: f(x) if abs(x) < 10**6 else (max(x, mpf(0)), mpf(x > 0), mpf(0), mpf(0))[n]
+
+
+def shrunk(x):
+    """x - tanh x, with the digits that it loses near 0."""
+    with mp.workprec(mp.prec + 200 + 2 * max(0, -mp.frexp(x)[1])):
+        y = x - mp.tanh(x)
+    return +y
+
+
 UNARY: dict[str, tuple[Any, Any, Any]] = {
     "abs": (abs, sg, lambda x: mpf(0)),
     "abs2": (lambda x: x * x, lambda x: 2 * x, lambda x: mpf(2)),
@@ -125,6 +165,13 @@ UNARY: dict[str, tuple[Any, Any, Any]] = {
         lambda x: bell(x) * (2 - x * mp.tanh(x / 2)),
         lambda x: bell(x) * (x * (1 - 6 * bell(x)) - 3 * mp.tanh(x / 2)),
     ),
+    "dgelu_tanh": (gelu_tanh(1), gelu_tanh(2), gelu_tanh(3)),
+    "dmish": (mish(1), mish(2), mish(3)),
+    "elu": (
+        lambda x: x if x > 0 else mp.expm1(x),
+        lambda x: mp.exp(min(x, mpf(0))),
+        lambda x: mpf(0) if x > 0 else mp.exp(x),
+    ),
     "erf": (
         mp.erf,
         lambda x: 2 / mp.sqrt(mp.pi) * tail(x),
@@ -144,6 +191,7 @@ UNARY: dict[str, tuple[Any, Any, Any]] = {
         lambda x: cdf(x) + x * phi(x),
         lambda x: (2 - x * x) * phi(x),
     ),
+    "gelu_tanh": (gelu_tanh(0), gelu_tanh(1), gelu_tanh(2)),
     "imag": (lambda x: mpf(0), lambda x: mpf(0), lambda x: mpf(0)),
     "log": (mp.log, lambda x: 1 / x, lambda x: -1 / x**2),
     "log10": (mp.log10, lambda x: 1 / (x * LN10), lambda x: -1 / (x**2 * LN10)),
@@ -160,6 +208,7 @@ UNARY: dict[str, tuple[Any, Any, Any]] = {
         lambda x: 2 * x / ((1 - x) * (1 + x)) ** 2,
         lambda x: (2 + 6 * x * x) / ((1 - x) * (1 + x)) ** 3,
     ),
+    "mish": (mish(0), mish(1), mish(2)),
     "neg": (lambda x: -x, lambda x: mpf(-1), lambda x: mpf(0)),
     "normal_cdf": (cdf, phi, lambda x: -x * phi(x)),
     "normal_pdf": (phi, lambda x: -x * phi(x), lambda x: (x * x - 1) * phi(x)),
@@ -185,12 +234,22 @@ UNARY: dict[str, tuple[Any, Any, Any]] = {
     "sinc": (sinc(0), sinc(1), sinc(2)),
     "sinh": (mp.sinh, mp.cosh, mp.sinh),
     "softplus": (softplus, sigmoid, bell),
+    "softsign": (
+        lambda x: x / (1 + abs(x)),
+        lambda x: 1 / (1 + abs(x)) ** 2,
+        lambda x: -2 * sg(x) / (1 + abs(x)) ** 3,
+    ),
     "sqrt": (mp.sqrt, lambda x: half / mp.sqrt(x), lambda x: -1 / (4 * x * mp.sqrt(x))),
     "square": (lambda x: x * x, lambda x: 2 * x, lambda x: mpf(2)),
     "tan": (
         mp.tan,
         lambda x: 1 + mp.tan(x) ** 2,
         lambda x: 2 * mp.tan(x) * (1 + mp.tan(x) ** 2),
+    ),
+    "tanhshrink": (
+        shrunk,
+        lambda x: mp.tanh(x) ** 2,
+        lambda x: 2 * mp.tanh(x) * sech2(x),
     ),
     "tanh": (mp.tanh, sech2, lambda x: -2 * mp.tanh(x) * sech2(x)),
 }

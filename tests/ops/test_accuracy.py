@@ -98,6 +98,7 @@ FLOOR = mpf(2) ** -1010  # results below have a factor that lost bits as a subno
 ROOT = "terms cancel at a root; ulps of the terms"
 TAIL = "a factor is subnormal before the product is; ulps of 1e-304 at least"
 BOTH = f"{ROOT}, of 1e-304 at least"
+EXPONENT = "the exponent is rounded; ulps of the terms times it, of 1e-304 at least"
 SUM = "several roundings, none magnified"
 NUMPY = "NumPy's own value"
 
@@ -129,6 +130,24 @@ def cosine_terms(a, b):
 
 def turn_terms(a, b):
     return 8 * circle(a, b) ** (-3 * half)
+
+
+def tanh_terms(x):
+    """Of gelu_tanh and its derivatives; e^-v magnifies the rounding of v by |v|."""
+    x = max(min(x, mpf(50)), mpf(-50))
+    a = 2 * mp.sqrt(2 / mp.pi)
+    v, v1 = a * x + a * mpf("0.044715") * x**3, a + a * mpf("0.134145") * x * x
+    s, s1, v2, x = sigmoid(v), bell(v), a * mpf("0.26829") * abs(x), abs(x)
+    first = s + x * s1 * v1
+    second = s1 * (2 * v1 + x * (v1**2 + v2))
+    third = s1 * (3 * (v1**2 + v2) + x * (3 * v1**3 + 3 * v1 * v2 + 1))
+    return [t * (1 + abs(v)) for t in (x * s, first, second, third)]
+
+
+def mish_terms(x):
+    n, z = sigmoid(-x), sigmoid(x)
+    u = 4 * z * (n / (1 + n * n)) ** 2
+    return 0, z * (1 + n) / (1 + n * n) + abs(x) * u, u * (2 + 3 * abs(x)), u * (9 + 15 * abs(x))
 
 
 EXCEPTIONS: dict[tuple[str, str], Exempt] = {
@@ -163,8 +182,19 @@ EXCEPTIONS: dict[tuple[str, str], Exempt] = {
     **{("float_power", k): Exempt(4, BOTH, v) for k, v in POWER.items()},
     ("gauss", "a"): Exempt(4, TAIL, above(lambda x: 2 * x * tail(x))),
     ("gauss", "aa"): Exempt(4, BOTH, above(lambda x: (4 * x * x + 2) * tail(x))),
+    ("dgelu_tanh", "y"): Exempt(4, EXPONENT, above(lambda x: tanh_terms(x)[1])),
+    ("dgelu_tanh", "a"): Exempt(4, EXPONENT, above(lambda x: tanh_terms(x)[2])),
+    ("dgelu_tanh", "aa"): Exempt(
+        4, f"{EXPONENT[:-15]} of 1e-298 at least", lambda x: max(tanh_terms(x)[3], FLOOR * 2**20)
+    ),
+    ("dmish", "y"): Exempt(4, BOTH, above(lambda x: mish_terms(x)[1])),
+    ("dmish", "a"): Exempt(5, BOTH, above(lambda x: mish_terms(x)[2])),
+    ("dmish", "aa"): Exempt(5, BOTH, above(lambda x: mish_terms(x)[3])),
     ("gelu", "a"): Exempt(4, BOTH, above(lambda x: cdf(x) + abs(x) * phi(x))),
     ("gelu", "aa"): Exempt(4, BOTH, above(lambda x: (2 + x * x) * phi(x))),
+    ("gelu_tanh", "y"): Exempt(4, EXPONENT, above(lambda x: tanh_terms(x)[0])),
+    ("gelu_tanh", "a"): Exempt(4, EXPONENT, above(lambda x: tanh_terms(x)[1])),
+    ("gelu_tanh", "aa"): Exempt(4, EXPONENT, above(lambda x: tanh_terms(x)[2])),
     ("hypot", "aa"): Exempt(5, SUM),
     ("hypot", "ab"): Exempt(5, SUM),
     ("hypot", "bb"): Exempt(5, SUM),
@@ -174,6 +204,9 @@ EXCEPTIONS: dict[tuple[str, str], Exempt] = {
     ("lorentz", "aa"): Exempt(7, SUM),
     ("lorentz2", "a"): Exempt(5, SUM),
     ("lorentz2", "aa"): Exempt(8, SUM),
+    ("mish", "y"): Exempt(4, SUM),
+    ("mish", "a"): Exempt(4, BOTH, above(lambda x: mish_terms(x)[1])),
+    ("mish", "aa"): Exempt(5, BOTH, above(lambda x: mish_terms(x)[2])),
     ("normal_cdf", "aa"): Exempt(4, TAIL, above(lambda x: x * phi(x))),
     ("normal_pdf", "a"): Exempt(4, TAIL, above(lambda x: x * phi(x))),
     ("normal_pdf", "aa"): Exempt(4, BOTH, above(lambda x: (x * x + 1) * phi(x))),
@@ -195,9 +228,11 @@ EXCEPTIONS: dict[tuple[str, str], Exempt] = {
     ("sinc", "y"): Exempt(np.inf, NUMPY),
     ("sinc", "a"): Exempt(5, ROOT, sinc_terms(1)),
     ("sinc", "aa"): Exempt(5, ROOT, sinc_terms(2)),
+    ("softsign", "aa"): Exempt(5, SUM),
     ("sqrt", "aa"): Exempt(5, SUM),
     ("tanh", "a"): Exempt(4.5, "cosh twice, for speed"),
     ("tanh", "aa"): Exempt(5, "cosh twice, for speed"),
+    ("tanhshrink", "y"): Exempt(4, SUM),
     ("turn", "y"): Exempt(3, SUM),
     ("turn", "a"): Exempt(6, SUM),
     ("turn", "b"): Exempt(7, SUM),

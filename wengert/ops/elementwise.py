@@ -19,7 +19,8 @@ tests/ops/test_accuracy.py measures two orders in ulps. Those lines are
     gauss(x)     = e^(-x^2)                  by_cosh2(a, b) = a / cosh^2 b
     unit_vector(a, b) = a / b, 0 / 0 = 0     abs2(x)     = |x|^2
     root(x)      = sqrt x, with slope 0 at 0
-    dcbrt, dsigmoid, dsilu, dgelu, dsinc     the derivatives of the functions that they name
+    dcbrt, dsigmoid, dsilu, dgelu, dmish, dgelu_tanh, dsinc     the derivatives of the functions
+                   that they name
 
 Kinks take the subgradient of smallest norm that is symmetric: abs'(0) = relu'(0) = 0, ties of
 maximum and minimum share the cotangent equally, clip passes it on at its bounds.
@@ -217,18 +218,57 @@ def dsinc(x: Array, n: int) -> Array:
 # ------------------------------------------------------------------ error function and activations
 erf = E("erf", accurate.erf, lambda d, x: d * (gauss(x) * (2 / math.sqrt(math.pi))))
 erfc = E("erfc", accurate.erfc, lambda d, x: d * (gauss(x) * (-2 / math.sqrt(math.pi))))
-gauss = E("gauss", accurate.gauss, lambda d, x, y: d * (-2 * (x * y)))
+gauss = E("gauss", accurate.gauss, lambda d, x, y: d * (-2 * (near(x) * y)))
 sigmoid = E("sigmoid", accurate.sigmoid, lambda d, x: d * dsigmoid(x))
 dsigmoid = E("dsigmoid", accurate.dsigmoid, lambda d, x, y: d * (-tanh(x * 0.5) * y))
 softplus = E("softplus", accurate.softplus, lambda d, x: d * sigmoid(x))
 log_sigmoid = E("log_sigmoid", lambda x: -accurate.softplus(-x), lambda d, x: d * sigmoid(-x))
 silu = E("silu", accurate.silu, lambda d, x: d * dsilu(x))
-dsilu = E("dsilu", slopes.dsilu, lambda d, x: d * (dsigmoid(x) * (2 - x * tanh(x * 0.5))))
+dsilu = E("dsilu", slopes.dsilu, lambda d, x: d * (dsigmoid(x) * (2 - near(x) * tanh(x * 0.5))))
 relu = E("relu", lambda x: np.maximum(x, 0), lambda d, y: masked(d, y > 0))
 gelu = E("gelu", accurate.gelu, lambda d, x: d * dgelu(x))
-dgelu = E("dgelu", slopes.dgelu, lambda d, x: d * (2 * normal_pdf(x) - x * (x * normal_pdf(x))))
+dgelu = E(
+    "dgelu", slopes.dgelu,
+    lambda d, x: d * (2 * normal_pdf(x) - near(x) * (near(x) * normal_pdf(x))),
+)
 normal_cdf = E("normal_cdf", accurate.normal_cdf, lambda d, x: d * normal_pdf(x))
-normal_pdf = E("normal_pdf", accurate.normal_pdf, lambda d, x, y: d * (-x * y))
+normal_pdf = E("normal_pdf", accurate.normal_pdf, lambda d, x, y: d * (-near(x) * y))
+elu = E("elu", slopes.elu, lambda d, x: d * exp(minimum(x, 0.0)))
+mish = E("mish", slopes.mish, lambda d, x: d * dmish(x))
+dmish = E("dmish", slopes.dmish, lambda d, x: d * d2mish(x))
+gelu_tanh = E("gelu_tanh", slopes.gelu_tanh, lambda d, x: d * dgelu_tanh(x))
+dgelu_tanh = E("dgelu_tanh", slopes.dgelu_tanh, lambda d, x: d * d2gelu_tanh(x))
+softsign = E("softsign", slopes.softsign, lambda d, x: d / (1 + abs(x)) / (1 + abs(x)))
+tanhshrink = E("tanhshrink", slopes.tanhshrink, lambda d, x: d * square(tanh(x)))
+
+
+def near(x: Array) -> Array:
+    """x within 1000 of 0: a factor beside one that is 0 far out, so that inf times 0 is 0."""
+    return clip(x, -1e3, 1e3)
+
+
+def d2mish(x: Array) -> Array:
+    """(x t)'' = 2 u + x u w,  where t = tanh(softplus x), t' = u and t'' = u w.
+
+    With z = sigmoid x, n = sigmoid -x and q = 1 + n^2 these are t = z (1 + n) / q,
+    u = 4 z (n / q)^2 and w = n - 2 t z.
+    """
+    z, n = sigmoid(x), sigmoid(-x)
+    q = 1 + n * n
+    w = n - 2 * (z * z) * (1 + n) / q
+    return 4 * z * square(n / q) * (2 + near(x) * w)
+
+
+def d2gelu_tanh(x: Array) -> Array:
+    """2 s' v' + x (s'' v'^2 + s' v'') of x s(v), s the sigmoid, v = a x + b x^3."""
+    x = clip(x, -40.0, 40.0)
+    square_x = x * x
+    v = x * (slopes.GELU_A + slopes.GELU_B * square_x)
+    dv = slopes.GELU_A + (3 * slopes.GELU_B) * square_x
+    return dsigmoid(v) * (
+        2 * dv + (6 * slopes.GELU_B) * square_x - x * (tanh(v * 0.5) * (dv * dv))
+    )
+
 
 # ------------------------------------------------------------------ kinks and choices
 

@@ -135,6 +135,93 @@ def _dgelu32(x: Array) -> Array:
     return acc.reflected(y, -x, HALF)
 
 
+GELU_A = 2 * math.sqrt(2 / math.pi)
+GELU_B = GELU_A * 0.044715
+
+
+def gelu_tanh(x: Array) -> Array:
+    """x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 = x sigmoid(a x + b x^3)."""
+    return points(x, _gelu_tanh)
+
+
+def _gelu_tanh(x: Array) -> Array:
+    z = np.minimum(np.maximum(x, -FORTY), FORTY)
+    v = z * z
+    v *= GELU_B
+    v += GELU_A
+    v *= z
+    y = acc._sigmoid(v)
+    y *= np.maximum(x, -FORTY)
+    return y
+
+
+def dgelu_tanh(x: Array) -> Array:
+    """s(v) + x s'(v) v' with the sigmoid s and v = a x + b x^3."""
+    return points(x, _dgelu_tanh)
+
+
+def _dgelu_tanh(x: Array) -> Array:
+    z = np.minimum(np.maximum(x, -FORTY), FORTY)
+    square = z * z
+    v = (GELU_A + GELU_B * square) * z
+    return acc._sigmoid(v) + z * (GELU_A + 3 * GELU_B * square) * acc.dsigmoid(v)
+
+
+def elu(x: Array) -> Array:
+    """x where x > 0, else e^x - 1."""
+    return np.where(np.greater(x, 0), x, np.expm1(np.minimum(x, 0)))[()]
+
+
+def mish(x: Array) -> Array:
+    """x tanh(log(1 + e^x)) = x n / (n + 2) with n = e^x (e^x + 2)."""
+    return points(x, _mish)
+
+
+def _mish(x: Array) -> Array:
+    e = np.exp(np.minimum(x, FORTY))
+    n = e * (e + TWO)
+    n /= n + TWO
+    n *= np.maximum(x, -800.0)
+    return acc.far_left(x, np.maximum(x, -800.0), n)
+
+
+def dmish(x: Array) -> Array:
+    """t + x t' with t = tanh(softplus x), t' = 4 e^x (1 + e^x) / (n + 2)^2."""
+    return points(x, _dmish)
+
+
+def _dmish(x: Array) -> Array:
+    e = np.exp(np.minimum(x, FORTY))
+    n = e * (e + TWO)
+    z = np.minimum(np.maximum(x, -800.0), 800.0)
+    y = n + z * (4 * e) * ((ONE + e) / (n + TWO))
+    y /= n + TWO
+    return acc.far_left(x, np.maximum(x, -800.0) + ONE, y)
+
+
+def softsign(x: Array) -> Array:
+    """x / (1 + |x|), and the sign of x where it is infinite."""
+    if np.result_type(x).kind == "c":
+        raise TypeError("softsign takes real numbers")
+    size = np.abs(x)
+    with np.errstate(invalid="ignore"):
+        y = np.where(np.isinf(size), np.sign(x), x / (1 + size))
+    return y if y.ndim else y[()]
+
+
+def tanhshrink(x: Array) -> Array:
+    """x - tanh x; near 0 x r / (1 + r) with r = x^2 / (3 + x^2 / (5 + ..)), where that cancels."""
+    return points(x, lambda x: inside(x, 1.0, _tanhshrink_near, lambda x: x - np.tanh(x)))
+
+
+def _tanhshrink_near(x: Array) -> Array:
+    square = x * x
+    r = square / 19.0
+    for k in range(17, 1, -2):
+        r = square / (k + r)
+    return x * (r / (ONE + r))
+
+
 def sinc(x: Array, n: int) -> Array:
     """The n-th derivative of s(x) = sin(pi x) / (pi x).
 

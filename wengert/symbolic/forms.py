@@ -71,6 +71,14 @@ def softplus(x: Any) -> Any:
     return sp.log(1 + sp.exp(x))
 
 
+def mish(x: Any) -> Any:
+    return x * sp.tanh(softplus(x))
+
+
+def gelu_tanh(x: Any) -> Any:
+    return x / (1 + sp.exp(-2 * sp.sqrt(2 / pi) * (x + sp.Rational(44715, 1000000) * x**3)))
+
+
 def cdf(x: Any) -> Any:
     return sp.erfc(-x / sp.sqrt(2)) / 2
 
@@ -188,6 +196,9 @@ SCALAR: dict[str, Callable[..., Any]] = {
     "dsigmoid": slope(sigmoid), "softplus": softplus, "log_sigmoid": lambda x: -softplus(-x),
     "silu": lambda x: x * sigmoid(x), "dsilu": slope(lambda x: x * sigmoid(x)),
     "relu": lambda x: if_(x > 0, x, sp.Integer(0)), "gelu": lambda x: x * cdf(x),
+    "elu": lambda x: if_(x > 0, x, sp.exp(x) - 1), "softsign": lambda x: x / (1 + sp.Abs(x)),
+    "mish": mish, "dmish": slope(mish), "gelu_tanh": gelu_tanh, "dgelu_tanh": slope(gelu_tanh),
+    "tanhshrink": lambda x: x - sp.tanh(x),
     "dgelu": lambda x: cdf(x) + x * pdf(x), "normal_cdf": cdf, "normal_pdf": pdf,
     "erfcx": erfcx, "erfcx_1": slope(erfcx), "erfcx_2": slope(erfcx, 2), "erfinv": sp.erfinv,
     "erfinv_1": slope(sp.erfinv), "erfcinv": lambda x: sp.erfinv(1 - x),

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from wengert.errors import OptionError, ShapeError
-from wengert.numpy.select import where
 from wengert.ops.attention import Attention
+from wengert.ops.elementwise import where
 from wengert.trace import Tensor, bind
 from wengert.types import dtype_of, shape_of
 

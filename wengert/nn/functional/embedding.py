@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from wengert.errors import OptionError, ShapeError
-from wengert.numpy.select import where
-from wengert.ops.elementwise import eq
+from wengert.ops.elementwise import eq, where
 from wengert.ops.embedding import AddRows, Embedding
 from wengert.trace import Tensor, bind
 from wengert.transforms.custom import stop_gradient
