@@ -6,12 +6,15 @@ from .base import Group, Optimizer
 from .clip import clip_by_global_norm, clip_grad_norm_, clip_grad_value_, global_norm
 from .ema import EMA
 from .kin import Lion, NAdam, RAdam
+from .lbfgs import LBFGS
+from .muon import Muon
 from .noise import SGLD, GradientNoise
 from .rms import Adadelta, Adagrad, Adamax, RMSprop
 from .sgd import SGD
 
 __all__ = [
     "EMA",
+    "LBFGS",
     "SGD",
     "SGLD",
     "Adadelta",
@@ -22,6 +25,7 @@ __all__ = [
     "GradientNoise",
     "Group",
     "Lion",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",
