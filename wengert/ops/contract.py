@@ -80,6 +80,9 @@ class MatMul(Multilinear):
         return "matmul"
 
     def impl(self, a: Array, b: Array) -> Array:
+        if np.ndim(b) == 2 and np.ndim(a) > 2 and a.flags.c_contiguous and a.size:
+            y = np.matmul(a.reshape(-1, a.shape[-1]), b)  # one product in place of many
+            return y.reshape(*a.shape[:-1], b.shape[1])
         return np.matmul(a, b)
 
     def infer(self, a: Aval, b: Aval) -> Aval:
@@ -99,6 +102,8 @@ class MatMul(Multilinear):
             return unbroadcast(expand(g, -1) * b, a_shape)
         if len(a_shape) == 2 == nb:
             return by_transpose(g, b)
+        if nb == 2:
+            return Reshape(a_shape)(by_transpose(flat(g), b))
         return unbroadcast(matmul(g, swap(b)), a_shape)
 
     def vjp_b(self, g: Array, a: Array, b_shape: Shape) -> Array:
@@ -345,7 +350,7 @@ class Affine(General):
         return "affine"
 
     def impl(self, a: Array, b: Array, c: Array) -> Array:
-        y = np.matmul(a, b)
+        y = matmul.impl(a, b)
         if y.dtype is c.dtype and y.ndim > 0:
             y += c
             return y
@@ -371,8 +376,8 @@ class Affine(General):
         return matmul.vjp_b(g, a, b_shape)
 
     def vjp_c(self, g: Array, c_shape: Shape) -> Array:
-        if len(shape_of(g)) == 2 and g.shape[1:] == c_shape:
-            return rows(g)
+        if len(shape_of(g)) >= 2 and g.shape[-1:] == c_shape:
+            return rows(flat(g))
         return unbroadcast(g, c_shape)
 
     def batch(self, xs: Any, dims: Any) -> Array:
