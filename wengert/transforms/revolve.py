@@ -93,12 +93,13 @@ class Loop:
 
 
 class Border:
-    """Where the graph of a part ends: what arrives here is collected."""
+    """Where the graph of a part ends: what arrives here is collected, or led on once it is open."""
 
-    __slots__ = ("g", "mine")
+    __slots__ = ("g", "mine", "open")
 
     def __init__(self) -> None:
         self.g: Any = None
+        self.open = False
         self.mine = False  # whether the buffer is nobody else's
 
     def add(self, g: Any) -> None:
@@ -114,8 +115,15 @@ class Border:
         else:
             self.g, self.mine = plus(self.g, g), False
 
+    def take(self) -> Any:
+        """What has arrived, or NOTHING. An open border that kept it would close a circle."""
+        g, self.g = self.g, None
+        return NOTHING if g is None else g
+
 
 def collect(g: Any, border: Border) -> tuple[Any, ...]:
+    if border.open:
+        return (g,)
     border.add(g)
     return ()
 
@@ -131,8 +139,6 @@ def escaped(g: Any) -> Any:
 GATE = Rule(Loop, (), ("border",), collect)
 GATE.keeps_mask = True
 ENTRY = Rule(Loop, (), (), escaped)
-THROUGH = Rule(Linear, (0,), (), lambda g: g)
-THROUGH.keeps_mask = True
 
 
 def deliver(g: Any) -> tuple[Any, ...]:
@@ -159,8 +165,7 @@ def gate() -> Node:
 
 
 def border_node(rule: Rule, *res: Any) -> Node:
-    here = getframe(0)
-    return Node(seq(), rule, (), res, here.f_code, here.f_lasti)
+    return Node(seq(), rule, (), res, border_node.__code__, 0)
 
 
 def joint(live: list[tuple[Any, Any]]) -> Node:
@@ -382,7 +387,7 @@ class Record:
                 borders = self.whole(gs, level)
             else:
                 borders = self.walk(gs)
-        return tuple([NOTHING if b.g is None else b.g for b in borders])
+        return tuple([b.take() for b in borders])
 
     def whole(self, gs: list[Any], level: Level | None) -> list[Border]:
         """All steps at once: for a sweep that is itself recorded."""
@@ -408,7 +413,7 @@ class Record:
         borders = [n.res[0] for n in every]
         if level is not None:  # the graph of the recorded sweep goes on through the gates
             for n, p in zip(every, [*self.sources, *gates], strict=True):
-                n.rule, n.parents, n.res = THROUGH, (p,), ()
+                n.parents, n.res[0].open = (p,), True
         return borders
 
     def sweep_from(

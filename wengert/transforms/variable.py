@@ -118,7 +118,10 @@ class Variable(Tensor):
         while isinstance(bottom.data, Tensor):  # a tape watches it inside a transform
             bottom = bottom.data
         old: Any = bottom.data
-        if np.broadcast_shapes(old.shape, new.shape) != old.shape:
+        fits = len(new.shape) <= len(old.shape) and all(
+            n in (1, m) for n, m in zip(new.shape[::-1], old.shape[::-1])
+        )
+        if not fits:
             raise ShapeError(
                 what, "the shape of a variable stays", operands=[("v", self), ("value", new)]
             )

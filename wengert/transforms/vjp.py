@@ -14,7 +14,7 @@ from ..errors import ArgumentError, DTypeError, NonScalarError, ShapeError, desc
 from ..owned import own
 from ..primitive import Linear, Rule
 from ..structural import cast, densify
-from ..trace import Leaf, Level, Node, Tensor, decay, getframe, looked, make, push, seq
+from ..trace import Leaf, Level, Node, Tensor, decay, looked, make, push, seq
 from ..types import dtype_of, is_inexact, shape_of
 from .conventions import chosen
 from .jvp import handed_out, inward, is_complex, lower, reordered, surfaced
@@ -80,8 +80,7 @@ JOIN = Rule(Linear, (), (), lambda g, *gs: gs)
 def joined(live: list[tuple[Any, Any]]) -> Node:
     """A node above several results, so that one sweep serves them all."""
     nodes, gs = zip(*live)
-    here = getframe(0)
-    return Node(seq(), JOIN, nodes, gs, here.f_code, here.f_lasti)
+    return Node(seq(), JOIN, nodes, gs, joined.__code__, 0)
 
 
 def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:

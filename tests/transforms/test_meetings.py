@@ -1,0 +1,73 @@
+"""Features that meet: each program here once came out wrong, or raised a bare error."""
+
+import gc
+
+import numpy as np
+import pytest
+
+import wengert as wg
+
+
+def second(f, x, v):
+    t = wg.tensor(x, requires_grad=True)
+    f(t).backward(create_graph=True)
+    g, t.grad = t.grad, None
+    np.sum(g * v).backward()
+    return t.grad.numpy()
+
+
+@pytest.mark.parametrize("states", [True, 1])
+def test_a_checkpoint_in_a_checkpointed_loop_at_second_order(states, close):
+    part = wg.checkpoint(lambda c: np.sin(c * c))
+
+    def f(x):
+        return np.sum(wg.fori_loop(0, 3, lambda i, c: part(c) + 0.1 * x, x, checkpoint=states))
+
+    x, v = np.array([0.4, -0.3]), np.array([1.0, 0.5])
+    close(second(f, x, v), wg.hvp(f, x, v))
+
+
+X = np.array([0.5, 0.2])
+LOOP = lambda x: wg.fori_loop(0, 4, lambda i, c: np.sin(c) * x, x, checkpoint=2)
+
+
+def recorded_loop():
+    x = wg.tensor(X, requires_grad=True)
+    wg.autograd.grad(np.sum(LOOP(x) ** 2), [x], create_graph=True)
+
+
+def loop():
+    x = wg.tensor(X, requires_grad=True)
+    np.sum(LOOP(x)).backward()
+
+
+def two_results():
+    wg.vjp(lambda x: (np.sin(x), np.cos(x)), X)[1]((X, X))
+
+
+def two_roots():
+    x = wg.tensor(X, requires_grad=True)
+    wg.autograd.grad([np.sin(x), np.cos(x)], [x], [X, X])
+    wg.autograd.backward([np.sin(x), np.cos(x)], [X, X])
+
+
+@pytest.mark.parametrize("program", [recorded_loop, loop, two_results, two_roots])
+def test_what_a_sweep_used_goes_without_the_collector(program):
+    program()
+    gc.collect()
+    gc.disable()
+    try:
+        program()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+def test_assigning_another_shape_is_refused_in_words():
+    v = wg.Variable([1.0, 2.0])
+    with pytest.raises(wg.errors.ShapeError, match="the shape of a variable stays"):
+        v.assign(np.ones(3))
+    with pytest.raises(wg.errors.ShapeError, match="the shape of a variable stays"):
+        v.assign_add(np.ones((2, 2)))
+    v.assign(3.0)
+    assert np.array_equal(v.numpy(), [3.0, 3.0])
