@@ -49,6 +49,7 @@ from .pooling import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
+from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .transformer import (
     GPT,
     FeedForward,
@@ -61,6 +62,9 @@ from .transformer import (
 __all__ = [
     "GELU",
     "GPT",
+    "GRU",
+    "LSTM",
+    "RNN",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
@@ -89,6 +93,7 @@ __all__ = [
     "FeatureAlphaDropout",
     "FeedForward",
     "Flatten",
+    "GRUCell",
     "GlobalAvgPool",
     "GlobalMaxPool",
     "GroupNorm",
@@ -99,6 +104,7 @@ __all__ = [
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
+    "LSTMCell",
     "LayerNorm",
     "Linear",
     "MaxPool1d",
@@ -112,6 +118,7 @@ __all__ = [
     "Parameter",
     "PositionalEncoding",
     "RMSNorm",
+    "RNNCell",
     "ReLU",
     "Sequential",
     "Sigmoid",

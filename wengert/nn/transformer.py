@@ -29,9 +29,9 @@ __all__ = [
     "TransformerEncoder",
 ]
 
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
-GATED = {"swiglu": F.silu, "geglu": F.gelu}
-NORMS = {"layer": LayerNorm, "rms": RMSNorm}
+ACTIVATIONS: dict[str, Any] = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu}
+GATED: dict[str, Any] = {"swiglu": F.silu, "geglu": F.gelu}
+NORMS: dict[str, Any] = {"layer": LayerNorm, "rms": RMSNorm}
 
 
 def _chosen(what: str, table: dict[str, Any], name: str) -> Any:

@@ -15,6 +15,7 @@ from . import (
     norm,
     order,
     pool,
+    recurrent,
     singular,
     spectral,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "norm",
     "order",
     "pool",
+    "recurrent",
     "singular",
     "spectral",
 ]

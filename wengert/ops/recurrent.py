@@ -1,0 +1,548 @@
+"""Recurrent networks as operations: one for a whole sequence, whose loop is not recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..primitive import General, op
+from ..types import Array, Aval, Shape, shape_of
+from .attention import summed_to
+from .contract import matmul
+from .elementwise import by_cosh2, dsigmoid, sigmoid, tanh, where
+from .index import Concatenate
+from .linear import Broadcast, Reshape, Sum, moveaxis
+
+__all__ = ["GRU", "LSTM", "RNN", "Recurrent"]
+
+CAP = {2: 10.0, 4: 85.0, 8: 700.0}  # whose exponential is finite, by the bytes of a number
+
+
+class Recurrent(General):
+    """What the three share: places in time, a state, and which examples go on at a place.
+
+    Shapes: x `[T, *L, N, gates H]`, w `[*L, H, gates H]`, states `[*L, N, H]`, m `[T, *L, N]` or
+    a single True. Axes L, which `vmap` adds, are broadcast. With `reverse` time runs back.
+
+    Where m is False the state stays: sequences of different lengths, of which the last places
+    are not there. The derivative rules run over time again, from the values before the gates,
+    which are kept; on arrays they write into buffers, on anything else they are recorded.
+    """
+
+    variadic = True
+    needs = ("impl", "infer", "push", "vjp", "batch")
+    wide: ClassVar[int]  # H numbers of x for one of the state, so many times
+    kept: ClassVar[int]  # the same for z
+    sides: ClassVar[int]  # of z: as x enters it and as h w does, where they differ
+    states: ClassVar[int]
+    operands: ClassVar[tuple[str, ...]]
+    reverse: bool
+
+    def argnames(self, n: int) -> tuple[str, ...]:
+        return self.operands
+
+    # ---- shapes
+    def _shape(self, xs: Sequence[Any]) -> Shape:
+        """`[*L, N]`."""
+        shapes = dict(zip(self.operands, map(shape_of, xs)))
+        if any(x.dtype.kind != "f" for x in xs[:-1]):
+            raise TypeError("the numbers must be real and floating point")
+        x, w, m = shapes["x"], shapes["w"], shapes["m"]
+        if len(x) < 3 or len(w) < 2:
+            raise ValueError("x has axes of time, examples and gates, w of state and gates")
+        n = w[-2]
+        if w[-1] != self.wide * n or x[-1] != self.wide * n:
+            raise ValueError(f"x and w have {self.wide} times the {n} numbers of the state")
+        first = [s for k, s in shapes.items() if k in ("h", "c")]
+        b = shapes.get("b", (1, n))
+        if b[-2:] != (1, n):
+            raise ValueError(f"b has an axis of 1 and one of {n}")
+        if any(len(s) < 2 or s[-1] != n or s[-2] not in (1, x[-2]) for s in first):
+            raise ValueError(f"a state has {x[-2]} examples of {n} numbers")
+        if m and (len(m) != len(x) - 1 or m[0] != x[0]):
+            raise ValueError("m has the axes of x, without the last")
+        return np.broadcast_shapes(
+            x[1:-1], (*w[:-2], 1), b[:-1], *[s[:-1] for s in first], m[1:] if m else (1,)
+        )
+
+    def infer(self, *xs: Aval) -> Any:
+        shape, t, n = self._shape(xs), xs[0].shape[0], xs[1].shape[-2]
+        dtype = np.result_type(*[x.dtype for x in xs[:-1]])
+        return (
+            *[Aval((t, *shape, n), dtype)] * self.states, Aval((t, *shape, self.kept * n), dtype),
+        )  # fmt: skip
+
+    def _times(self, t: int) -> range:
+        return range(t - 1, -1, -1) if self.reverse else range(t)
+
+    def _ahead(self, xs: Sequence[Array]) -> tuple[Any, ...]:
+        """(outputs to be filled, the first state) of plain operands."""
+        dtype = np.result_type(*[x.dtype for x in xs[:-1]])
+        shape, t, n = self._shape(xs), xs[0].shape[0], xs[1].shape[-2]
+        first = xs[-1 - self.states : -1]
+        return (
+            [np.empty((t, *shape, k * n), dtype) for k in (*(1,) * self.states, self.kept)],
+            [np.broadcast_to(s, (*shape, n)).astype(dtype) for s in first],
+        )  # fmt: skip
+
+    # ---- derivatives
+    def push(self, xs: list[Array], dxs: list[Array | None], y: Any) -> Any:
+        count, shape, m = self.states, shape_of(y[0])[1:], xs[-1]
+        rows: list[Any] = [None] * shape_of(xs[0])[0]
+        olds = [spread(s, shape) for s in xs[-1 - count : -1]]
+        ds = [
+            np.zeros(shape, y[0].dtype) if d is None else spread(d, shape)
+            for d in dxs[-1 - count : -1]
+        ]
+        for t in self._times(len(rows)):
+            dz = self._inward(t, olds[0], ds[0], xs, dxs, shape)
+            now = [v[t] for v in y]
+            news = self.along(olds, ds, now, dz)
+            if shape_of(m):
+                news = [where(column(m[t]), a, b) for a, b in zip(news, ds)]
+            rows[t] = (*news, dz)
+            olds, ds = now[:count], news
+        if not rows:
+            return tuple([np.zeros(shape_of(v), v.dtype) for v in y])
+        return tuple(map(stacked, zip(*rows)))
+
+    def _inward(self, t: int, h: Array, dh: Array, xs: Any, dxs: Any, shape: Shape) -> Array:
+        """The tangent of z at one place."""
+        d = matmul(dh, xs[1])
+        if dxs[1] is not None:
+            d = d + matmul(h, dxs[1])
+        if dxs[0] is not None:
+            d = d + dxs[0][t]
+        return spread(d, (*shape[:-1], shape_of(d)[-1]))
+
+    def along(self, olds: Any, ds: Any, now: Any, dz: Array) -> list[Array]:
+        """The tangents of the new states, from those of the old ones and of z."""
+        raise NotImplementedError
+
+    def vjp(self, g: Any, live: tuple[int, ...], xs: Any, y: Any) -> tuple[Any, ...]:
+        count, shape, m = self.states, shape_of(y[0])[1:], xs[-1]
+        t, n, last = shape_of(xs[0])[0], shape_of(xs[1])[-2], len(xs) - 1
+        plain = all(
+            v.__class__ is np.ndarray for v in (*xs[:-1], *y, *g) if v is not None
+        ) and not hasattr(m, "level")
+        rows: list[Any] = [None] * t
+        buffers = (
+            [np.empty((t, *shape[:-1], self.wide * n), y[0].dtype) for _ in range(self.sides)]
+            if plain
+            else None
+        )
+        ds: list[Any] = [np.zeros(shape, y[0].dtype)] * count
+        first = [spread(s, shape) for s in xs[last - count : last]]
+        order = self._times(t)
+        for i in range(t - 1, -1, -1):
+            at = order[i]
+            olds = [y[k][order[i - 1]] for k in range(count)] if i else first
+            ds = [d if s is None else s[at] + d for s, d in zip(g, ds)]
+            kept: list[Any] | None = None
+            if shape_of(m):
+                go = column(m[at])
+                kept = [where(go, 0.0, d) for d in ds]
+                ds = [where(go, d, 0.0) for d in ds]
+            into = buffers and [b[at] for b in buffers]
+            rows[at], ds = self.back(olds, ds, [v[at] for v in y], into)
+            if g[count] is not None:
+                rows[at] = self.add(rows[at], g[count][at])
+            ds[0] = ds[0] + through(rows[at][-1], turned(xs[1]))
+            if kept is not None:
+                ds = [a + b for a, b in zip(ds, kept)]
+        sides = buffers or [stacked(s) for s in zip(*rows)]
+        found: dict[int, Any] = {last - count + k: d for k, d in enumerate(ds)}
+        if not t:
+            found |= {i: np.zeros(shape_of(xs[i]), xs[i].dtype) for i in range(last - count)}
+        else:
+            found |= self.collected(sides, first[0], xs, y, live)
+        return tuple([summed_to(found[i], shape_of(xs[i])) for i in live])
+
+    def collected(self, sides: Any, h0: Any, xs: Any, y: Any, live: Any) -> dict[int, Any]:
+        """The cotangents of x and w, from those of z at all places."""
+        gx, gw, t = sides[0], sides[-1], shape_of(sides[0])[0]
+        found = {0: gx}
+        if 1 in live:
+            ends = (t - 1, slice(1, t), slice(0, t - 1)) if self.reverse else (
+                0, slice(0, t - 1), slice(1, t)
+            )  # fmt: skip
+            start, before, after = ends
+            found[1] = matmul(turned(h0), gw[start])
+            if t > 1:
+                found[1] = found[1] + outer(y[0][before], gw[after])
+        return found
+
+    def back(self, olds: Any, ds: Any, now: Any, into: Any) -> tuple[list[Array], list[Array]]:
+        """(cotangents of z, as x and as h w enter it; cotangents of the old states but through w).
+
+        `into` has buffers for the first, where all is plain.
+        """
+        raise NotImplementedError
+
+    def add(self, row: Any, gz: Array) -> list[Array]:
+        """The cotangents of z, with what comes from outside."""
+        if row[0].__class__ is np.ndarray is gz.__class__:
+            row[0] += gz
+            return list(row)
+        return [row[0] + gz]
+
+    def batch(self, xs: Any, dims: Any) -> Any:
+        out = []
+        time = shape_of(xs[0])[0 if dims[0] is None else 1]
+        for i, (x, d) in enumerate(zip(xs, dims)):
+            at = int(i in (0, len(xs) - 1))  # time stands in front of the lanes
+            s = shape_of(x)
+            if d is None:
+                x = Reshape((*s[:at], 1, *s[at:]))(x) if s else x
+            elif len(s) == 1:
+                x = Broadcast((time, *s, 1))(Reshape((*s, 1))(x))  # m, the same at all places
+            else:
+                x = moveaxis(x, 0, at)
+            out.append(x)
+        return tuple([moveaxis(y, 1, 0) for y in self(*out)])
+
+
+# ------------------------------------------------------------------ helpers
+
+
+def column(m: Array) -> Array:
+    return Reshape((*shape_of(m), 1))(m)
+
+
+def spread(x: Array, shape: Shape) -> Array:
+    return x if shape_of(x) == shape else x + np.zeros(shape, x.dtype)
+
+
+def stacked(rows: Sequence[Array]) -> Array:
+    return Concatenate(0)(*[Reshape((1, *shape_of(r)))(r) for r in rows])
+
+
+def turned(w: Array) -> Array:
+    return w.swapaxes(-1, -2)
+
+
+def through(h: Array, w: Array, out: Any = None) -> Array:
+    """h w; in one product where all lanes have one w."""
+    if h.__class__ is not np.ndarray or w.__class__ is not np.ndarray:
+        return matmul(h, w)
+    if h.ndim > 2 and w.size == w.shape[-2] * w.shape[-1]:
+        flat = None if out is None else out.reshape(-1, w.shape[-1])
+        y = np.matmul(h.reshape(-1, h.shape[-1]), w.reshape(w.shape[-2:]), out=flat)
+        return y.reshape(*h.shape[:-1], w.shape[-1])
+    return np.matmul(h, w, out=out)
+
+
+def outer(h: Array, g: Array) -> Array:
+    """sum h^T g over places and examples: `[T, *L, N, H]`, `[T, *L, N, K]` to `[*L, H, K]`."""
+
+    def flat(x: Array) -> Array:
+        t, *lanes, n, k = shape_of(x)
+        if lanes:
+            x = moveaxis(x, 0, len(lanes))
+        return Reshape((*lanes, t * n, k))(x)
+
+    return matmul(turned(flat(h)), flat(g))
+
+
+def parts(x: Array, count: int) -> list[Array]:
+    """The last axis cut into equal parts."""
+    n = shape_of(x)[-1] // count
+    return [x[..., i * n : (i + 1) * n] for i in range(count)]
+
+
+def joined(*xs: Array) -> Array:
+    return Concatenate(len(shape_of(xs[0])) - 1)(*xs)
+
+
+def capped(x: Array, factor: Any = 1) -> tuple[Array, Array]:
+    """(1 + e, e / (1 + e)), e = exp(factor x) kept finite: plain arrays.
+
+    The quotient of the two, e / (1 + e)^2, loses no digits: it is sigmoid' where factor is 1, and
+    a quarter of tanh' where it is 2.
+    """
+    e = np.multiply(x, factor)
+    np.minimum(e, e.dtype.type(CAP.get(e.itemsize, 700.0)), out=e)
+    np.exp(e, out=e)
+    q = e + e.dtype.type(1)
+    e /= q
+    return q, e
+
+
+def hold(news: Sequence[Array], olds: Sequence[Array], m: Array) -> None:
+    """The old states where m is False."""
+    for new, old in zip(news, olds):
+        np.copyto(new, old, where=~m[..., None])
+
+
+# ------------------------------------------------------------------ cells
+
+TRUE = np.array(True)
+LATE = np.array([[True, True], [True, False], [False, True]])
+
+
+@op
+class RNN(Recurrent):
+    """h[t] = f(z[t]),  z[t] = x[t] + h[t-1] w,  f = tanh or relu.  Gives (h, z).
+
+    gz = f'(z) gh,  gx = gz,  gw = sum h[t-1]^T gz[t],  gh[t-1] += gz w^T.
+
+    Shapes: x `[T, N, H]`, w `[H, H]`, h `[N, H]`, m `[T, N]` or True; (h, z) `[T, N, H]`.
+    """
+
+    reverse: bool = False
+    relu: bool = False
+
+    wide, kept, sides, states, outputs = 1, 1, 1, 1, 2
+    operands = ("x", "w", "h", "m")
+    examples: ClassVar[Any] = [
+        ((), (3, 2, 2), (2, 2), (2, 2), TRUE),
+        ((True,), (3, 2, 2), (2, 2), (2, 2), LATE),
+        ((False, True), (2, 1, 2), (2, 2), (1, 2), TRUE),
+    ]
+
+    def impl(self, x: Array, w: Array, h: Array, m: Array) -> Any:
+        (y, z), (old,) = self._ahead((x, w, h, m))
+        for t in self._times(len(x)):
+            through(old, w, z[t])
+            z[t] += x[t]
+            new = np.maximum(z[t], 0, out=y[t]) if self.relu else np.tanh(z[t], out=y[t])
+            if m.ndim:
+                hold([new], [old], m[t])
+            old = new
+        return y, z
+
+    def _slope(self, d: Array, z: Array) -> Array:
+        return d * (z > 0) if self.relu else by_cosh2(d, z)
+
+    def along(self, olds: Any, ds: Any, now: Any, dz: Array) -> list[Array]:
+        return [self._slope(dz, now[1])]
+
+    def back(self, olds: Any, ds: Any, now: Any, into: Any) -> tuple[list[Array], list[Any]]:
+        row = self._slope(ds[0], now[1])
+        if into:
+            into[0][...] = row
+            row = into[0]
+        return [row], [0.0]
+
+
+@op
+class LSTM(Recurrent):
+    """Long short-term memory over a sequence; gives (h, c, z).
+
+        z[t] = x[t] + h[t-1] w,  cut into i, f, o, g along the last axis
+        c[t] = sigmoid(f) c[t-1] + sigmoid(i) tanh(g)
+        h[t] = sigmoid(o) tanh(c[t])
+
+    Back from gh and gc, which come from outside and from t + 1:
+
+        gc += gh sigmoid(o) tanh'(c),    go = gh tanh(c) sigmoid'(o),   gf = gc c[t-1] sigmoid'(f),
+        gi = gc tanh(g) sigmoid'(i),     gg = gc sigmoid(i) tanh'(g),
+        gx = gz,   gw = sum h[t-1]^T gz[t],   gh[t-1] = gz w^T,   gc[t-1] = gc sigmoid(f)
+
+    Shapes: x `[T, N, 4 H]`, w `[H, 4 H]`, h, c `[N, H]`, m `[T, N]` or True;
+    (h, c) `[T, N, H]`, z `[T, N, 4 H]`.
+
+    References:
+        S. Hochreiter, J. Schmidhuber (1997), Long Short-Term Memory, Neural Computation 9.
+        F. Gers, J. Schmidhuber, F. Cummins (2000), Learning to Forget, Neural Computation 12.
+    """
+
+    reverse: bool = False
+
+    wide, kept, sides, states, outputs = 4, 4, 1, 2, 3
+    operands = ("x", "w", "h", "c", "m")
+    examples: ClassVar[Any] = [
+        ((), (2, 2, 8), (2, 8), (2, 2), (2, 2), TRUE),
+        ((True,), (3, 2, 4), (1, 4), (2, 1), (2, 1), LATE),
+    ]
+
+    def impl(self, x: Array, w: Array, h: Array, c: Array, m: Array) -> Any:
+        (y, cells, z), (old, cell) = self._ahead((x, w, h, c, m))
+        n = w.shape[-2]
+        for t in self._times(len(x)):
+            now = z[t]
+            through(old, w, now)
+            now += x[t]
+            _, s = capped(now[..., : 3 * n])
+            g = np.tanh(now[..., 3 * n :])
+            g *= s[..., :n]
+            to = np.multiply(s[..., n : 2 * n], cell, out=cells[t])
+            to += g
+            new = np.tanh(to, out=y[t])
+            new *= s[..., 2 * n :]
+            if m.ndim:
+                hold([new, to], [old, cell], m[t])
+            old, cell = new, to
+        return y, cells, z
+
+    def along(self, olds: Any, ds: Any, now: Any, dz: Array) -> list[Array]:
+        _, c, z = now
+        i, f, o, g = parts(z, 4)
+        di, df, do, dg = parts(dz, 4)
+        dc = ds[1] * sigmoid(f) + olds[1] * (dsigmoid(f) * df)
+        dc = dc + tanh(g) * (dsigmoid(i) * di) + by_cosh2(sigmoid(i) * dg, g)
+        return [tanh(c) * (dsigmoid(o) * do) + by_cosh2(sigmoid(o) * dc, c), dc]
+
+    def back(self, olds: Any, ds: Any, now: Any, into: Any) -> tuple[list[Array], list[Any]]:
+        dh, dc = ds
+        _, c, z = now
+        if into:
+            return self._back(olds[1], dh, dc, c, z, into[0])
+        i, f, o, g = parts(z, 4)
+        dc = dc + by_cosh2(dh * sigmoid(o), c)
+        row = joined(
+            dsigmoid(i) * (dc * tanh(g)),
+            dsigmoid(f) * (dc * olds[1]),
+            dsigmoid(o) * (dh * tanh(c)),
+            by_cosh2(dc * sigmoid(i), g),
+        )
+        return [row], [0.0, dc * sigmoid(f)]
+
+    def _back(self, old: Array, dh: Array, dc: Array, c: Array, z: Array, row: Array) -> Any:
+        n = c.shape[-1]
+        factor = np.ones(4 * n, z.dtype)
+        factor[3 * n :] = 2
+        q, s = capped(z, factor)
+        slope = np.divide(s, q, out=q)
+        slope[..., 3 * n :] *= 4
+        qc, sc = capped(c, c.dtype.type(2))
+        sc /= qc
+        sc *= 4
+        sc *= s[..., 2 * n : 3 * n]
+        sc *= dh
+        sc += dc
+        np.multiply(sc, np.tanh(z[..., 3 * n :]), out=row[..., :n])
+        np.multiply(sc, old, out=row[..., n : 2 * n])
+        np.multiply(dh, np.tanh(c, out=qc), out=row[..., 2 * n : 3 * n])
+        np.multiply(sc, s[..., :n], out=row[..., 3 * n :])
+        row *= slope
+        sc *= s[..., n : 2 * n]
+        return [row], [0.0, sc]
+
+
+@op
+class GRU(Recurrent):
+    """A gated recurrent unit over a sequence; gives (h, z).
+
+        (r, u) = x[t] + h[t-1] w and n = x[t], k = h[t-1] w + b, in three equal parts of both;
+        a = tanh(n + sigmoid(r) k),   h[t] = (1 - sigmoid(u)) a + sigmoid(u) h[t-1]
+
+    and z[t] = (r, u, n, k). Back:
+
+        gn = gh (1 - sigmoid(u)) tanh'(n + sigmoid(r) k),   gk = gn sigmoid(r),
+        gr = gn k sigmoid'(r),   gu = gh (h[t-1] - a) sigmoid'(u),   gx = (gr, gu, gn),
+        gw = sum h[t-1]^T (gr, gu, gk),  gb = sum gk,  gh[t-1] = gh sigmoid(u) + (gr, gu, gk) w^T
+
+    Shapes: x `[T, N, 3 H]`, w `[H, 3 H]`, b `[1, H]`, h `[N, H]`, m `[T, N]` or True;
+    h `[T, N, H]`, z `[T, N, 4 H]`.
+
+    References:
+        K. Cho et al. (2014), Learning Phrase Representations using RNN Encoder-Decoder,
+        arXiv:1406.1078; with the reset after the product, as in cuDNN and PyTorch.
+    """
+
+    reverse: bool = False
+
+    wide, kept, sides, states, outputs = 3, 4, 2, 1, 2
+    operands = ("x", "w", "b", "h", "m")
+    examples: ClassVar[Any] = [
+        ((), (2, 2, 6), (2, 6), (1, 2), (2, 2), TRUE),
+        ((True,), (3, 2, 3), (1, 3), (1, 1), (2, 1), LATE),
+    ]
+
+    def impl(self, x: Array, w: Array, b: Array, h: Array, m: Array) -> Any:
+        (y, z), (old,) = self._ahead((x, w, b, h, m))
+        n = w.shape[-2]
+        for t in self._times(len(x)):
+            now, p = z[t], through(old, w)
+            now[..., : 3 * n] = x[t]
+            now[..., : 2 * n] += p[..., : 2 * n]
+            np.add(p[..., 2 * n :], b, out=now[..., 3 * n :])
+            _, s = capped(now[..., : 2 * n])
+            a = s[..., :n] * now[..., 3 * n :]
+            a += now[..., 2 * n : 3 * n]
+            np.tanh(a, out=a)
+            new = np.subtract(old, a, out=y[t])
+            new *= s[..., n:]
+            new += a
+            if m.ndim:
+                hold([new], [old], m[t])
+            old = new
+        return y, z
+
+    def _inward(self, t: int, h: Array, dh: Array, xs: Any, dxs: Any, shape: Shape) -> Array:
+        n = shape_of(h)[-1]
+        d = matmul(dh, xs[1])
+        if dxs[1] is not None:
+            d = d + matmul(h, dxs[1])
+        d = spread(d, (*shape[:-1], 3 * n))
+        first, k = d[..., : 2 * n], d[..., 2 * n :]
+        if dxs[2] is not None:
+            k = k + dxs[2]
+        if dxs[0] is None:
+            return joined(first, np.zeros(shape, d.dtype), k)
+        dx = spread(dxs[0][t], (*shape[:-1], 3 * n))
+        return joined(dx[..., : 2 * n] + first, dx[..., 2 * n :], k)
+
+    def along(self, olds: Any, ds: Any, now: Any, dz: Array) -> list[Array]:
+        r, u, n, k = parts(now[1], 4)
+        dr, du, dn, dk = parts(dz, 4)
+        inner = n + sigmoid(r) * k
+        da = by_cosh2(dn + sigmoid(r) * dk + k * (dsigmoid(r) * dr), inner)
+        return [
+            sigmoid(-u) * da
+            + (olds[0] - tanh(inner)) * (dsigmoid(u) * du)
+            + sigmoid(u) * ds[0]
+        ]  # fmt: skip
+
+    def back(self, olds: Any, ds: Any, now: Any, into: Any) -> tuple[list[Array], list[Any]]:
+        (dh,), (old,), z = ds, olds, now[1]
+        if into:
+            return self._back(old, dh, z, into)
+        r, u, n, k = parts(z, 4)
+        inner = n + sigmoid(r) * k
+        gn = by_cosh2(dh * sigmoid(-u), inner)
+        gr, gk = dsigmoid(r) * (gn * k), gn * sigmoid(r)
+        gu = dsigmoid(u) * (dh * (old - tanh(inner)))
+        return [joined(gr, gu, gn), joined(gr, gu, gk)], [dh * sigmoid(u)]
+
+    def _back(self, old: Array, dh: Array, z: Array, into: Any) -> Any:
+        gx, gw = into
+        n = dh.shape[-1]
+        q, s = capped(z[..., : 2 * n])
+        k = z[..., 3 * n :]
+        inner = s[..., :n] * k
+        inner += z[..., 2 * n : 3 * n]
+        qa, sa = capped(inner, inner.dtype.type(2))
+        sa /= qa
+        sa *= 4
+        sa *= dh
+        sa /= q[..., n:]  # 1 - sigmoid(u) = 1 / (1 + e^u)
+        slope = np.divide(s, q, out=q)
+        np.multiply(sa, k, out=gx[..., :n])
+        np.subtract(old, np.tanh(inner, out=inner), out=gx[..., n : 2 * n])
+        gx[..., n : 2 * n] *= dh
+        gx[..., : 2 * n] *= slope
+        gx[..., 2 * n :] = sa
+        gw[..., : 2 * n] = gx[..., : 2 * n]
+        np.multiply(sa, s[..., :n], out=gw[..., 2 * n :])
+        return [gx, gw], [dh * s[..., n:]]
+
+    def add(self, row: Any, gz: Array) -> list[Array]:
+        n = shape_of(gz)[-1] // 4
+        r_u, gn, gk = gz[..., : 2 * n], gz[..., 2 * n : 3 * n], gz[..., 3 * n :]
+        more = joined(r_u, gn), joined(r_u, gk)
+        if row[0].__class__ is np.ndarray:
+            for a, b in zip(row, more):
+                a += b
+            return list(row)
+        return [a + b for a, b in zip(row, more)]
+
+    def collected(self, sides: Any, h0: Any, xs: Any, y: Any, live: Any) -> dict[int, Any]:
+        found = super().collected(sides, h0, xs, y, live)
+        if 2 in live:
+            n = shape_of(h0)[-1]
+            found[2] = Sum((0,), False)(sides[1][..., 2 * n :])
+        return found
