@@ -24,6 +24,7 @@ from wengert.train import (
     resume,
 )
 from wengert.train.config import AMP, RUN, SCHEDULES, changes
+from wengert.train.logs import TensorBoard
 
 from .pictures import Pictures
 from .progress import Bar, Lines
@@ -80,6 +81,9 @@ def add_to(commands: Any) -> None:
     command.add_argument(
         "--out", metavar="FOLDER", help="the run folder (default: runs/RECIPE-DATE-TIME)"
     )
+    command.add_argument(
+        "--tensorboard", action="store_true", help="write an event file for TensorBoard too"
+    )
     command.add_argument("--quiet", action="store_true", help="print only the last line")
     command.set_defaults(run=train)
 
@@ -98,6 +102,8 @@ def train(args: argparse.Namespace) -> int:
 def watchers_of(args: argparse.Namespace, notes: list[str]) -> list[Watcher]:
     """Who is told how the run goes on."""
     watchers: list[Watcher] = [Report(quiet=args.quiet, notes=notes), Pictures()]
+    if args.tensorboard:
+        watchers.append(TensorBoard())
     if not args.quiet:
         watchers.append(Bar() if sys.stdout.isatty() else Lines())
     return watchers
@@ -256,6 +262,7 @@ class Report(Watcher):
             "result.json": "how the run ended",
             **Pictures.FILES,
         }
+        about |= {p.name: "for TensorBoard" for p in run.folder.path.glob("events.out.*")}
         about |= {p.name: "drawn by the recipe" for p in sorted(run.folder.path.glob("*.png"))}
         for name, what in about.items():
             if (Path(run.folder.path) / name).exists():

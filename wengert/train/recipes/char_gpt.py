@@ -24,7 +24,7 @@ __all__ = ["RECIPE"]
 def _gpt(rng: np.random.Generator, task: Mapping[str, Any], parts: Parts) -> nn.Module:
     return nn.GPT(
         len(parts.train.vocabulary), task["layers"], task["heads"], task["width"],
-        task["context"], task["dropout"], rng=rng,
+        task["context"], task["dropout"], activation="relu", rng=rng,
     )  # fmt: skip
 
 
@@ -49,10 +49,10 @@ RECIPE = Recipe(
         "adam": {"lr": 3e-3},
         "sgd": {"lr": 0.3, "momentum": 0.9},
     },
-    epochs=4,
+    epochs=3,
     batch_size=32,
     run={"clip_norm": 1.0, "warmup": 50},
-    task={**language.TASK, "layers": 3, "heads": 4, "width": 96, "dropout": 0.0},
+    task={**language.TASK, "layers": 2, "heads": 4, "width": 96, "dropout": 0.0},
     inputs="tokens",
     schedule="cosine",
     show=language.show(_sample),
