@@ -6,15 +6,53 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..primitive import General, align, op
+from ..primitive import Elementwise, General, align, op
 from ..structural import unbroadcast
 from ..trace import bind
 from ..types import Array, Aval, Shape, dtype_of, shape_of
-from .elementwise import eq, logical_not, where
+from . import accurate
+from .elementwise import eq, log, log1p, logical_not, sigmoid, unit_vector, where
 from .fused import LogSumExp, Softmax, cross_entropy_rows, mean_cross_entropy, one_hot
 from .linear import Reshape, Sum
 
-__all__ = ["SoftCrossEntropy", "general_cross_entropy"]
+__all__ = [
+    "SoftCrossEntropy",
+    "bce_logits",
+    "general_cross_entropy",
+    "times_log",
+    "times_log1m",
+]
+
+
+def _times_log(a: Array, b: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.equal(a, 0) & np.equal(b, 0), 0, a * np.log(b))[()]
+
+
+def _times_log1m(a: Array, b: Array) -> Array:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.equal(a, 0) & np.equal(b, 1), 0, a * np.log1p(-b))[()]
+
+
+def _bce_logits(a: Array, b: Array) -> Array:
+    with np.errstate(invalid="ignore"):
+        off = np.where(np.equal(b, 0), 0, b * accurate.softplus(-a))
+        on = np.where(np.equal(b, 1), 0, (1 - b) * accurate.softplus(a))
+    return (off + on)[()]
+
+
+times_log = Elementwise(
+    "times_log", _times_log,
+    lambda d, b: d * log(b), lambda d, a, b: d * unit_vector(a, b),
+)  # fmt: skip
+times_log1m = Elementwise(
+    "times_log1m", _times_log1m,
+    lambda d, b: d * log1p(-b), lambda d, a, b: d * -unit_vector(a, 1 - b),
+)  # fmt: skip
+bce_logits = Elementwise(  # sigmoid(a) - b loses its digits where a is large and b is 1
+    "bce_logits", _bce_logits,
+    lambda d, a, b: d * ((1 - b) * sigmoid(a) - b * sigmoid(-a)), lambda d, a: d * -a,
+)  # fmt: skip
 
 
 @op

@@ -169,7 +169,8 @@ def _dgelu_tanh(x: Array) -> Array:
 
 def elu(x: Array) -> Array:
     """x where x > 0, else e^x - 1."""
-    return np.where(np.greater(x, 0), x, np.expm1(np.minimum(x, 0)))[()]
+    y: Array = np.where(np.greater(x, 0), x, np.expm1(np.minimum(x, 0)))
+    return y if y.ndim else y[()]
 
 
 def mish(x: Array) -> Array:

@@ -246,5 +246,5 @@ def gumbel_softmax(
     if not hard:
         return y
     last = np.moveaxis(y, axis, -1)
-    ones = e.eq(np.argmax(last, axis=-1)[..., None], np.arange(shape_of(last)[-1]))
+    ones: Any = e.eq(np.argmax(last, axis=-1)[..., None], np.arange(shape_of(last)[-1]))
     return straight_through(np.moveaxis(ones, -1, axis).astype(dtype), y)

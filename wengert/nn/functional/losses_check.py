@@ -1,0 +1,115 @@
+"""What losses refuse, and how they are summed up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from wengert.errors import ArgumentError, AxisError, DTypeError, OptionError, ShapeError
+from wengert.ops import elementwise as e
+from wengert.trace import Tensor, looked
+from wengert.types import shape_of
+
+
+def array(x: Any) -> Any:
+    return x if isinstance(x, Tensor) else np.asarray(x)
+
+
+def bottom(x: Any) -> Any:
+    """The plain array in x, with the lanes of a vmap in front."""
+    while isinstance(x, Tensor):
+        x = looked(x).data
+    return x
+
+
+def same(
+    loss: str, prediction: Any, target: Any, names: tuple[str, str] = ("prediction", "target")
+) -> None:
+    """Refuse shapes that differ: broadcasting would compare what does not belong together."""
+    p, t = shape_of(prediction), shape_of(target)
+    if p == t:
+        return
+    rule = "a loss compares number with number: the shapes must be equal"
+    try:
+        both = np.broadcast_shapes(p, t)
+    except ValueError:
+        pass
+    else:
+        rule += f"; broadcasting would compare {int(np.prod(both)):,} pairs, as {list(both)}"
+    raise ShapeError(
+        f"{loss}({', '.join(names)})",
+        rule,
+        operands=[(names[0], prediction), (names[1], target)],
+        fix=_reshaping(p, t, *names),
+    )
+
+
+def _reshaping(p: tuple[int, ...], t: tuple[int, ...], a: str, b: str) -> str | None:
+    """How to make the shapes equal without changing which numbers are meant."""
+    if p == (*t, 1):
+        return f"{a}.squeeze(-1)"
+    if t == (*p, 1):
+        return f"{b}.squeeze(-1)"
+    if tuple(n for n in p if n != 1) == tuple(n for n in t if n != 1):
+        return f"{b}.reshape({', '.join(map(str, p))})"
+    return None
+
+
+def reduce(loss: str, each: Any, reduction: str, other: str = "") -> Any:
+    if reduction == "mean":
+        return each.mean()
+    if reduction == "sum":
+        return each.sum()
+    if reduction == "none":
+        return each
+    words = ["mean", "sum", "none", *([other] if other else [])]
+    listed = ", ".join(f'"{w}"' for w in words[:-1])
+    raise OptionError(
+        f"{loss}(reduction={reduction!r})", f'reduction is one of {listed} and "{words[-1]}"'
+    )
+
+
+def class_labels(loss: str, scores: Any, labels: Any, ignore: int | None) -> tuple[Any, Any]:
+    """(labels that are right everywhere, which of them count or None for all)."""
+    k, shape = shape_of(scores)[-1], shape_of(scores)[:-1]
+    operands = [("scores", scores), ("labels", labels)]
+    if shape_of(labels) != shape:
+        raise ShapeError(
+            f"{loss}(scores, labels)",
+            f"labels need the shape of the scores without the last axis, {list(shape)}",
+            operands=operands,
+            fix="labels.squeeze(-1)" if shape_of(labels) == (*shape, 1) else None,
+        )
+    if labels.dtype.kind not in "iu":
+        raise DTypeError(
+            f"{loss}(scores, labels)",
+            "labels are integers, the index of the right class",
+            operands=operands,
+        )
+    here = None
+    if ignore is not None:
+        here = e.ne(labels, ignore)
+        labels = e.where(here, labels, 0).astype(labels.dtype)
+    value = bottom(labels)
+    if value.size and (value.max() >= k or value.min() < 0):
+        bad = value.max() if value.max() >= k else value.min()
+        raise AxisError(
+            f"{loss}(scores, labels)",
+            f"label {bad} is outside the {k} classes, 0 to {k - 1}",
+            operands=operands,
+        )
+    return labels, here
+
+
+def signs(loss: str, target: Any) -> None:
+    value = bottom(array(target))
+    if not (np.abs(value) == 1).all():
+        bad = value[np.abs(value) != 1].flat[0]
+        fix = "2 * target - 1" if set(np.unique(value).tolist()) <= {0, 1} else None
+        raise ArgumentError(
+            f"{loss}(target)",
+            f"targets are 1 and -1, and one is {bad}",
+            operands=[("target", target)],
+            fix=fix,
+        )
