@@ -28,7 +28,8 @@
 
     WengertWarning         UserWarning
      ├─ GaugeWarning                              a derivative that depends on the choice of a basis
-     └─ GradientWarning                           a gradient that is probably not what was meant
+     ├─ GradientWarning                           a gradient that is probably not what was meant
+     └─ LoopWarning                       WG4..   a training loop that does what nobody means
 
 Each class also subclasses the builtin that a caller would catch. The first paragraph of a class's
 docstring is what `wengert explain CODE` prints, with the bad and the good code under it.
@@ -42,7 +43,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -67,6 +68,7 @@ __all__ = [
     "KinkError",
     "LeafWriteError",
     "LevelError",
+    "LoopWarning",
     "MatrixError",
     "MissingExtraError",
     "NonFiniteError",
@@ -520,7 +522,32 @@ class GradientWarning(WengertWarning):
     """
 
 
-def warn(message: str, category: type[Warning] = WengertWarning) -> None:
+class LoopWarning(WengertWarning):
+    """What `wg.train.guard` has seen in a training loop; `code` says which of these it is."""
+
+    CODES: ClassVar[dict[str, str]] = {
+        "WG401": "gradients are clipped while they are scaled: the limit means another length",
+        "WG402": "the gradient of the last step is still there, and this one was added to it",
+        "WG403": "the parts of an accumulated batch do not weigh what they should",
+        "WG404": "an evaluation was recorded, and no backward used it: memory and time are lost",
+        "WG405": "training in evaluation mode: dropout is off, running statistics stand still",
+        "WG406": "evaluation in training mode: the answers are random, or the statistics change",
+        "WG407": "parameters that never got a gradient: they are not trained",
+        "WG408": "parameters of the model that no optimizer was given: they are not trained",
+        "WG409": "dead ReLUs: units that were 0 for every example get no gradient and stay so",
+        "WG410": "saturated units: where the curve is flat hardly any gradient comes through",
+        "WG411": "vanishing gradients: the early layers learn many times slower than the late ones",
+        "WG412": "exploding gradients: a step of this length undoes what was learned",
+        "WG413": "the loss does not change",
+        "WG414": "a difference was broadcast: every prediction is compared with every target",
+        "WG415": "the losses of earlier steps are kept as tensors, with what they were made from",
+        "WG416": "the schedule went on before the optimizer: the first learning rate is left out",
+        "WG417": "a step of the optimizer without a backward before it",
+    }
+    code = "WG400"
+
+
+def warn(message: str | Warning, category: type[Warning] = WengertWarning) -> None:
     """Warn, once for each of the user's lines."""
     frame = user_frame(sys._getframe(1))
     warnings.warn_explicit(
@@ -547,6 +574,8 @@ def explain(code: str) -> str:
     for cls in WengertError.__subclasses__():
         if cls.code == code.upper():
             return f"{cls.code} {cls.__name__}: {inspect.cleandoc(cls.__doc__ or '')}"
+    if code.upper() in LoopWarning.CODES:
+        return f"{code.upper()} LoopWarning: {LoopWarning.CODES[code.upper()]}"
     known = ", ".join(sorted(c.code for c in WengertError.__subclasses__()))
     raise UnknownNameError(f"explain({code!r})", "no such code", fix=f"one of {known}")
 
@@ -557,5 +586,6 @@ for _cls in (
     WengertWarning,
     GaugeWarning,
     GradientWarning,
+    LoopWarning,
 ):
     _cls.__module__ = "wengert"

@@ -3,6 +3,7 @@
 from .checkpoint import Checkpoints
 from .config import OPTIMIZERS, Options, read_config
 from .folder import RunFolder
+from .guard import Guard, guard
 from .loop import Outcome, Run, Stopped, Watcher, fit, resume
 from .recipe import Recipe, find
 from .recipes import RECIPES
@@ -13,6 +14,7 @@ __all__ = [
     "OPTIMIZERS",
     "RECIPES",
     "Checkpoints",
+    "Guard",
     "Options",
     "Outcome",
     "Recipe",
@@ -25,6 +27,7 @@ __all__ = [
     "Watcher",
     "find",
     "fit",
+    "guard",
     "load",
     "open_run",
     "read_config",
