@@ -2,9 +2,16 @@
 
 from . import schedules
 from .adam import Adam, AdamW
+from .around import SAM, Lookahead
 from .base import Group, Optimizer
-from .clip import clip_by_global_norm, clip_grad_norm_, clip_grad_value_, global_norm
-from .ema import EMA
+from .clip import (
+    clip_by_global_norm,
+    clip_grad_adaptive_,
+    clip_grad_norm_,
+    clip_grad_value_,
+    global_norm,
+)
+from .ema import EMA, SWA
 from .kin import Lion, NAdam, RAdam
 from .lbfgs import LBFGS
 from .muon import Muon
@@ -15,8 +22,10 @@ from .sgd import SGD
 __all__ = [
     "EMA",
     "LBFGS",
+    "SAM",
     "SGD",
     "SGLD",
+    "SWA",
     "Adadelta",
     "Adagrad",
     "Adam",
@@ -25,12 +34,14 @@ __all__ = [
     "GradientNoise",
     "Group",
     "Lion",
+    "Lookahead",
     "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",
     "RMSprop",
     "clip_by_global_norm",
+    "clip_grad_adaptive_",
     "clip_grad_norm_",
     "clip_grad_value_",
     "global_norm",

@@ -15,7 +15,13 @@ from wengert.trace import Tensor
 from .base import check
 from .events import LISTENERS, tell
 
-__all__ = ["clip_by_global_norm", "clip_grad_norm_", "clip_grad_value_", "global_norm"]
+__all__ = [
+    "clip_by_global_norm",
+    "clip_grad_adaptive_",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "global_norm",
+]
 
 
 def global_norm(gradients: Any) -> float:
@@ -119,6 +125,47 @@ def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, value: float) -> Non
     limit = check("clip_grad_value_", "value", value, fix="value=1.0")
     for p in _with_gradient(parameters):
         p.grad = np.clip(p.grad.value(), -limit, limit)
+
+
+def clip_grad_adaptive_(
+    parameters: Iterable[Tensor] | Tensor, limit: float = 0.01, *, eps: float = 1e-3
+) -> None:
+    """Shorten the gradient of every unit to a share of the unit's own weights, in place.
+
+        g_j <- g_j min(1, limit * max(|p_j|, eps) / |g_j|)
+
+    A unit j is what belongs to one output: an index of the last axis of a weight; vectors and
+    numbers are one unit.
+
+    Args:
+        parameters: those without a gradient are left out.
+        limit: at least 0.
+        eps: the least length of weights, so that zeros can grow; at least 0.
+
+    Example:
+        >>> import wengert as wg
+        >>> w = wg.tensor([[3.0, 0.3], [4.0, 0.4]], requires_grad=True)
+        >>> (w * [1.0, 0.01]).sum().backward()
+        >>> clip_grad_adaptive_([w], 0.1); w.grad
+        tensor([[0.35355339, 0.01      ],
+                [0.35355339, 0.01      ]])
+
+    References:
+        A. Brock et al. (2021), High-Performance Large-Scale Image Recognition Without
+        Normalization, arXiv:2102.06171.
+    """
+    share = check("clip_grad_adaptive_", "limit", limit, fix="limit=0.01")
+    least = check("clip_grad_adaptive_", "eps", eps, fix="eps=1e-3")
+    for p in _with_gradient(parameters):
+        g, w = p.grad.value(), p.value()
+        axes = tuple(range(w.ndim - 1)) if w.ndim > 1 else None
+        size, own = (
+            np.sqrt(np.sum(np.square(np.abs(a), dtype=np.float64), axis=axes, keepdims=True))
+            for a in (g, w)
+        )
+        most = share * np.maximum(own, least)
+        factor = np.where(size > most, most / np.where(size > 0, size, 1), 1)
+        p.grad = (g * factor).astype(g.dtype, copy=False).reshape(g.shape)
 
 
 def _with_gradient(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""A running mean of the weights, which often tests better than the weights themselves."""
+"""Running means of the weights, which often test better than the weights themselves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wengert.transforms.store import writable
 
 from .base import check
 
-__all__ = ["EMA"]
+__all__ = ["EMA", "SWA"]
 
 
 class EMA:
@@ -28,6 +28,8 @@ class EMA:
         parameters: what to average.
         decay: how much to keep at a step, in [0, 1).
         warm: let decay_t grow as above; else decay_t = decay.
+        buffers: what to average besides, such as `[b for _, b in model.named_buffers()]`. Whole
+            numbers are not averaged: the last ones are kept.
 
     Example:
         >>> import wengert as wg
@@ -47,20 +49,32 @@ class EMA:
     """
 
     def __init__(
-        self, parameters: Iterable[Tensor], decay: float = 0.999, *, warm: bool = True
+        self,
+        parameters: Iterable[Tensor],
+        decay: float = 0.999,
+        *,
+        warm: bool = True,
+        buffers: Iterable[Tensor] = (),
     ) -> None:
         self.decay = check("EMA", "decay", decay, below=1.0, fix="decay=0.999")
         self.warm = warm
-        self.parameters = list(parameters)
+        self.parameters = [*parameters, *buffers]
         self.values = [np.array(p.value()) for p in self.parameters]
         self.steps = 0
 
     def update(self) -> None:
         """Take in the parameters as they are now, after a step of the optimizer."""
-        t = self.steps = self.steps + 1
-        decay = min(self.decay, (1 + t) / (10 + t)) if self.warm else self.decay
+        self.steps += 1
+        share = self._share(self.steps)
         for e, p in zip(self.values, self.parameters):
-            e += (p.value() - e) * e.dtype.type(1 - decay)
+            if e.dtype.kind in "fc":
+                e += (p.value() - e) * e.dtype.type(share)
+            else:
+                e[...] = p.value()
+
+    def _share(self, t: int) -> float:
+        """How much of the parameters the average takes in at its t-th step."""
+        return 1 - (min(self.decay, (1 + t) / (10 + t)) if self.warm else self.decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -84,7 +98,46 @@ class EMA:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state_dict` was taken."""
         if [np.shape(v) for v in state["values"]] != [e.shape for e in self.values]:
-            raise OptionError("EMA.load_state_dict(state)", "it is the state of other parameters")
+            raise OptionError(
+                f"{type(self).__name__}.load_state_dict(state)",
+                "it is the state of other parameters",
+            )
         self.steps = int(state["steps"])
         for e, value in zip(self.values, state["values"]):
             e[...] = value
+
+
+class SWA(EMA):
+    """Stochastic weight averaging: the mean of the weights at all calls of `update`.
+
+        e_t = (p_1 + .. + p_t) / t
+
+    Meant for the end of a run, once an epoch, with a learning rate that does not fall to 0. The
+    running statistics of normalisation layers belong to other weights: average them as `buffers`,
+    or let the model run over the training data once more inside `applied()`.
+
+    Args:
+        parameters: what to average.
+        buffers: what to average besides.
+
+    Example:
+        >>> import wengert as wg
+        >>> w = wg.tensor([5.0], requires_grad=True)
+        >>> swa = SWA([w])
+        >>> for value in (1.0, 2.0, 6.0):
+        ...     with wg.no_grad():
+        ...         w[...] = value
+        ...     swa.update()
+        >>> swa.values
+        [array([3.])]
+
+    References:
+        P. Izmailov et al. (2018), Averaging Weights Leads to Wider Optima and Better
+        Generalization, arXiv:1803.05407.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], *, buffers: Iterable[Tensor] = ()) -> None:
+        super().__init__(parameters, buffers=buffers)
+
+    def _share(self, t: int) -> float:
+        return 1 / t
