@@ -60,6 +60,11 @@ class Convolution(Multilinear):
     def settings(self) -> tuple[Ints, Pads, Ints, int]:
         return self.stride, self.padding, self.dilation, self.groups
 
+    def ranks(self, *shapes: Shape) -> None:
+        axes = len(self.stride)
+        if any(len(s) != axes + 2 for s in shapes):
+            raise ValueError(f"both have {axes + 2} axes, {axes} of them spatial")
+
     def many(self, lanes: int) -> tuple[Ints, Pads, Ints, int]:
         """The settings with `lanes` times as many groups."""
         return (*self.settings[:3], self.groups * lanes)
@@ -70,6 +75,28 @@ class Convolution(Multilinear):
             out_size(*args)
             for args in zip(size, kernel, self.stride, self.padding, self.dilation, strict=True)
         )
+
+
+def wrong_channels(op: Any, xs: Any, error: Exception, has: int) -> Any:
+    """(rule, notes, fix) for an x with other channels than axis `has` of the weight takes."""
+    x, w = (shape_of(a) for a in xs)
+    axes = len(op.stride)
+    if len(x) != axes + 2 or len(w) != axes + 2:
+        fix = "{x}[None] adds a batch axis" if (len(x), len(w)) == (axes + 1, axes + 2) else None
+        notes = [f"{len(x)} axes", f"{len(w)} axes"]
+        return f"x is [N, {'S, ' * axes}C] and weight [{'K, ' * axes}C, M]", notes, fix
+    inner = w[has] * (op.groups if has == -2 else 1)
+    if x[-1] == inner:
+        return str(error).split("\n")[0], None, None
+    within = f", in {op.groups} groups" if op.groups > 1 else ""
+    notes = [f"axis -1 is {x[-1]}", f"axis {has} is {w[has]}{within}"]
+    fix = None
+    if x[1] == inner:
+        fix = f"channels come last: {{x}}.transpose{(0, *range(2, axes + 2), 1)}"
+    elif w[1] == inner and has == -2 and w[0] != inner:
+        order = (*range(2, axes + 2), 1, 0)
+        fix = f"channels come last: {{weight}}.transpose{order} if weight is [M, C{', K' * axes}]"
+    return "x has other channels than weight takes", notes, fix
 
 
 def into_rows(x: Array) -> Array:
@@ -127,11 +154,16 @@ class Conv(Convolution):
         return "conv"
 
     def impl(self, x: Array, w: Array) -> Array:
+        self.shape(x.shape, w.shape)
         return forward(x, w, *self.settings)
 
     def infer(self, x: Aval, w: Aval) -> Aval:
-        n, *size, c = x.shape
-        *kernel, inner, m = w.shape
+        return Aval(self.shape(x.shape, w.shape), np.result_type(x.dtype, w.dtype))
+
+    def shape(self, x: Shape, w: Shape) -> Shape:
+        self.ranks(x, w)
+        n, *size, c = x
+        *kernel, inner, m = w
         places = self.places(tuple(size), tuple(kernel))
         if inner * self.groups != c:
             raise ValueError(f"x has {c} channels, and w takes {inner * self.groups}")
@@ -139,7 +171,7 @@ class Conv(Convolution):
             raise ValueError(f"{m} channels out are not a multiple of {self.groups} groups")
         if min(places, default=1) < 1:
             raise ValueError(f"the kernel {tuple(kernel)} is larger than x with its padding")
-        return Aval((n, *places, m), np.result_type(x.dtype, w.dtype))
+        return (n, *places, m)
 
     def vjp_x(self, g: Array, x_shape: Shape, w: Array) -> Array:
         return ConvInput(*self.settings, tuple(x_shape[1:-1]))(g, w)
@@ -158,22 +190,7 @@ class Conv(Convolution):
         return out_of_channels(y, lanes)
 
     def diagnose(self, xs: Any, error: Exception) -> Any:
-        rule, _, _ = Multilinear.diagnose(self, xs, error)
-        x, w = (shape_of(a) for a in xs)
-        spatial = len(self.stride)
-        if len(x) != spatial + 2 or len(w) != spatial + 2:
-            notes = [f"{len(x)} axes", f"{len(w)} axes"]
-            fix = "x[None] adds a batch axis" if len(x) == spatial + 1 else None
-            return f"x is [N, {'S, ' * spatial}C] and w [{'K, ' * spatial}C, M]", notes, fix
-        inner = w[-2] * self.groups
-        if x[-1] == inner:
-            return rule, None, None
-        notes = [f"axis -1 is {x[-1]}", f"axis -2 is {w[-2]}, in {self.groups} groups"]
-        fix = None
-        if x[1] == inner:
-            order = (0, *range(2, spatial + 2), 1)
-            fix = f"channels come last: x.transpose{order}"
-        return "x has other channels than w takes", notes, fix
+        return wrong_channels(self, xs, error, -2)
 
 
 @op
@@ -203,15 +220,22 @@ class ConvInput(Convolution):
         return "conv_transpose"
 
     def impl(self, u: Array, w: Array) -> Array:
+        self.shape(u.shape, w.shape)
         return backward_input(u, w, *self.settings, self.size)
 
     def infer(self, u: Aval, w: Aval) -> Aval:
-        n, *places, m = u.shape
-        *kernel, inner, out = w.shape
+        return Aval(self.shape(u.shape, w.shape), np.result_type(u.dtype, w.dtype))
+
+    def shape(self, u: Shape, w: Shape) -> Shape:
+        self.ranks(u, w)
+        n, *places, m = u
+        *kernel, inner, out = w
         found = self.places(self.size, tuple(kernel))
         if found != tuple(places) or m != out:
             raise ValueError(f"u has shape {(*places, m)}, and w takes {(*found, out)}")
-        return Aval((n, *self.size, inner * self.groups), np.result_type(u.dtype, w.dtype))
+        if m % self.groups:
+            raise ValueError(f"{m} channels in are not a multiple of {self.groups} groups")
+        return (n, *self.size, inner * self.groups)
 
     def vjp_u(self, g: Array, w: Array) -> Array:
         return Conv(*self.settings)(g, w)
@@ -228,6 +252,9 @@ class ConvInput(Convolution):
         made = ConvInput(*self.many(lanes), self.size)
         x = made(wide, into_channels(w, len(shape_of(w)) - 2))
         return out_of_channels(x, lanes)
+
+    def diagnose(self, xs: Any, error: Exception) -> Any:
+        return wrong_channels(self, xs, error, -1)
 
 
 @op
@@ -255,15 +282,22 @@ class ConvWeight(Convolution):
         return "conv_weight"
 
     def impl(self, x: Array, u: Array) -> Array:
+        self.shape(x.shape, u.shape)
         return backward_weight(x, u, *self.settings, self.kernel)
 
     def infer(self, x: Aval, u: Aval) -> Aval:
-        n, *size, c = x.shape
-        rows, *places, m = u.shape
+        return Aval(self.shape(x.shape, u.shape), np.result_type(x.dtype, u.dtype))
+
+    def shape(self, x: Shape, u: Shape) -> Shape:
+        self.ranks(x, u)
+        n, *size, c = x
+        rows, *places, m = u
         found = self.places(tuple(size), self.kernel)
         if found != tuple(places) or n != rows:
             raise ValueError(f"u has shape {(rows, *places, m)}, and x makes {(n, *found)}")
-        return Aval((*self.kernel, c // self.groups, m), np.result_type(x.dtype, u.dtype))
+        if c % self.groups or m % self.groups:
+            raise ValueError(f"{c} and {m} channels are not multiples of {self.groups} groups")
+        return (*self.kernel, c // self.groups, m)
 
     def vjp_x(self, g: Array, x_shape: Shape, u: Array) -> Array:
         return ConvInput(*self.settings, tuple(x_shape[1:-1]))(u, g)

@@ -3,10 +3,16 @@
 `im2col`: every place's patch becomes a row, and the convolution one product of matrices. All rows
 at once would be K times the size of x, far more than a cache holds; so they are made for a few
 images, or for a few rows of one, multiplied, and overwritten by the next.
+
+On images with many places only the kernel's last axis is laid out, which makes columns that are
+shorter by the kernel's height; each row of the kernel is then a product with the same columns, read
+some rows of the image further down. One channel in a group (depthwise) has nothing to multiply as
+matrices: there whole lines of an image are multiplied by a weight repeated along the line.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +22,10 @@ from numpy.lib.stride_tricks import as_strided
 
 __all__ = ["backward_input", "backward_weight", "forward"]
 
-COLUMNS = 1 << 20  # bytes of columns at a time: what an L2 cache holds
+COLUMNS = 1 << 19  # bytes of columns at a time: half of an L2 cache, the products need the rest
+SUMMED = 1 << 20  # the same where each block adds to a whole array of weights
+LINES = 1 << 17  # bytes of y at a time where lines are multiplied
+PLACES = 512  # places of an image from which on the columns are those of one row of the kernel
 
 Array = Any
 Ints = tuple[int, ...]
@@ -29,92 +38,209 @@ def padded(x: Array, padding: Any) -> Array:
     pairs = list(zip(x.shape[1:-1], padding))
     from_ = [slice(max(0, -lo), max(max(0, -lo), n + min(0, hi))) for n, (lo, hi) in pairs]
     x = x[(slice(None), *from_)]
-    y = np.zeros((len(x), *[max(0, n + lo + hi) for n, (lo, hi) in pairs], x.shape[-1]), x.dtype)
-    inside = [slice(max(0, lo), max(0, lo) + n) for n, (lo, _) in zip(x.shape[1:-1], padding)]
-    y[(slice(None), *inside)] = x
+    shape = (len(x), *[max(0, n + lo + hi) for n, (lo, hi) in pairs], x.shape[-1])
+    pairs = list(zip(x.shape[1:-1], padding))
+    if x.shape == shape:
+        return x
+    y = np.zeros(shape, x.dtype)
+    y[(slice(None), *[slice(max(0, lo), max(0, lo) + n) for n, (lo, _) in pairs])] = x
     return y
 
 
+def places_of(size: Ints, kernel: Ints, stride: Ints, dilation: Ints) -> Ints:
+    each = zip(size, kernel, stride, dilation)
+    return tuple((n - d * (k - 1) - 1) // s + 1 for n, k, s, d in each)
+
+
 def patches(x: Array, kernel: Ints, stride: Ints, dilation: Ints) -> Array:
-    """[N, *O, *K, C]: the patch at every place, as a window on x."""
+    """[N, *O, .., C]: the patch at every place, as a window on x.
+
+    The last axis of the kernel is joined with the channels where they follow each other in memory:
+    copies then move longer runs.
+    """
     n, *size, c = x.shape
-    steps = x.strides
-    places = [(s - d * (k - 1) - 1) // t + 1 for s, k, t, d in zip(size, kernel, stride, dilation)]
+    first, *steps, last = x.strides
+    places = places_of(tuple(size), kernel, stride, dilation)
+    inner: list[int] = [*kernel, c]
+    inner_steps = [*[d * st for d, st in zip(dilation, steps)], last]
+    if inner_steps[-2] == c * last:
+        inner[-2:], inner_steps[-2:] = [kernel[-1] * c], [last]
     return as_strided(
         x,
-        (n, *places, *kernel, c),
-        (
-            steps[0],
-            *[t * st for t, st in zip(stride, steps[1:-1])],
-            *[d * st for d, st in zip(dilation, steps[1:-1])],
-            steps[-1],
-        ),
+        (n, *places, *inner),
+        (first, *[t * st for t, st in zip(stride, steps)], *inner_steps),
         writeable=False,
     )
 
 
-def blocks(windows: Array, spatial: int) -> Iterator[tuple[Any, Any]]:
-    """(where, their patches) for a few images, or a few rows of one image, at a time."""
-    n, rows = windows.shape[:2]
-    row = math.prod(windows.shape[2:]) * windows.dtype.itemsize
-    if row * rows <= COLUMNS:
-        many = max(1, COLUMNS // max(1, row * rows))
-        for i in range(0, n, many):
-            images = slice(i, i + many)
-            yield images, windows[images]
-        return
-    few = max(1, COLUMNS // max(1, row))
-    for i in range(n):
-        for j in range(0, rows, few):
-            where = (i, slice(j, j + few))
-            yield where, windows[where]
+def blocks(lead: Ints, size: int, limit: int) -> Iterator[tuple[Any, ...]]:
+    """Indices that cut the axes `lead` into parts of at most `limit` bytes, if `size` is one's."""
+    axis, inside = len(lead) - 1, size
+    while axis and inside * lead[axis] <= limit:
+        inside *= lead[axis]
+        axis -= 1
+    most = max(1, limit // max(1, inside))
+    parts = -(-lead[axis] // most)
+    step = -(-lead[axis] // max(1, parts))  # of even size, not a small one at the end
+    for outer in np.ndindex(*lead[:axis]):
+        for i in range(0, lead[axis], max(1, step)):
+            yield (*outer, slice(i, i + step))
+
+
+def columns(windows: Array, axes: int, limit: int) -> Iterator[tuple[Any, Array]]:
+    """(where in y, the patches there as rows) a block at a time, all in one buffer."""
+    lead, k = windows.shape[: axes + 1], math.prod(windows.shape[axes + 1 :])
+    buffer = None
+    for where in blocks(lead, k * windows.dtype.itemsize, limit):
+        part = windows[where]
+        if buffer is None:
+            buffer = np.empty(part.size, windows.dtype)
+        block = buffer[: part.size].reshape(part.shape)
+        block[...] = part
+        yield where, block.reshape(-1, k)
+
+
+def row_columns(
+    x: Array, kernel: Ints, stride: Ints, dilation: Ints, places: Ints, limit: int
+) -> Iterator[tuple[Any, Array, int]]:
+    """(where in y, columns of one row of the kernel, how many belong to y), for images.
+
+    The columns go on below the rows of y as far as the kernel reaches.
+    """
+    view = patches(x, (1, kernel[1]), (1, stride[1]), dilation)
+    high, wide = places
+    k = kernel[1] * x.shape[-1]
+    reach = dilation[0] * (kernel[0] - 1)
+    rows = min(high, max(1, reach, limit // (wide * k * x.itemsize) - reach))
+    rows = -(-high // -(-high // rows))
+    buffer = np.empty((rows + reach, *view.shape[2:]), x.dtype)
+    for i in range(len(x)):
+        for j in range(0, high, rows):
+            end = min(high, j + rows)
+            block = buffer[: end - j + reach]
+            block[...] = view[i, j : end + reach]
+            yield (i, slice(j, end)), block.reshape(-1, k), (end - j) * wide
+
+
+def by_row(kernel: Ints, stride: Ints, places: Ints) -> bool:
+    many = len(kernel) == 2 and math.prod(places) >= PLACES
+    return many and stride[0] == 1 and kernel[0] > 1
 
 
 def forward(x: Array, w: Array, stride: Ints, padding: Any, dilation: Ints, groups: int) -> Array:
-    """y[n, o, m] = sum_{k, c} x[n, s o + d k - p, c] w[k, c, m]."""
+    """y[n, o, m] = sum_{k, c} x[n, s o + d k - p, c] w[k, c, m]. The shapes have been checked."""
     *kernel, inner, m = w.shape
-    if len(stride) + 2 != x.ndim or w.ndim != x.ndim:
-        raise ValueError(f"{len(stride)} spatial axes")
-    if inner * groups != x.shape[-1]:
-        raise ValueError(f"x has {x.shape[-1]} channels, and w takes {inner * groups}")
-    if m % groups:
-        raise ValueError(f"{m} channels out are not a multiple of {groups} groups")
     dtype = np.result_type(x.dtype, w.dtype)
-    windows = patches(padded(x, padding), tuple(kernel), stride, dilation)
-    spatial = len(kernel)
-    places = windows.shape[1 : 1 + spatial]
-    if min(places, default=1) < 1:
-        raise ValueError(f"the kernel {tuple(kernel)} is larger than x with its padding")
-    y = np.empty((x.shape[0], *places, m), dtype)
-    if not y.size:
-        return y
-    if groups > 1:
-        return grouped(windows, w, y, groups)
-    flat = w.reshape(-1, m)
-    for where, block in blocks(windows, spatial):
-        out = y[where].reshape(-1, m)
-        np.matmul(block.reshape(-1, flat.shape[0]), flat, out=out)
-    return y
-
-
-def grouped(windows: Array, w: Array, y: Array, groups: int) -> Array:
-    """The same, a group of channels at a time."""
-    *kernel, inner, m = w.shape
-    per = m // groups
-    if inner == per == 1:
+    x = padded(x.astype(dtype, copy=False), padding)
+    w = w.astype(dtype, copy=False)
+    places = places_of(x.shape[1:-1], tuple(kernel), stride, dilation)
+    y = np.empty((len(x), *places, m), dtype)
+    if not y.size or not w.size:
         y[...] = 0
-        weights = w.reshape(-1, m)
-        for k, at in enumerate(np.ndindex(*kernel)):
-            y += windows[(..., *at, slice(None))] * weights[k]
         return y
-    for g in range(groups):
-        channels = windows[..., g * inner : (g + 1) * inner]
-        flat = w[..., g * per : (g + 1) * per].reshape(-1, per)
-        for where, block in blocks(channels, len(kernel)):
-            y[where][..., g * per : (g + 1) * per] = (
-                block.reshape(-1, flat.shape[0]) @ flat
-            ).reshape(*y[where].shape[:-1], per)
+    if groups == 1:
+        dense(x, w, y, stride, dilation)
+    elif inner == 1:
+        x = np.repeat(x, m // groups, axis=-1) if m > groups else x
+        depthwise(x, w, y, stride, dilation)
+    else:
+        per = m // groups
+        part = np.empty((*y.shape[:-1], per), dtype)
+        for g in range(groups):
+            out = slice(g * per, (g + 1) * per)
+            dense(x[..., g * inner : (g + 1) * inner], w[..., out], part, stride, dilation)
+            y[..., out] = part
     return y
+
+
+def dense(x: Array, w: Array, y: Array, stride: Ints, dilation: Ints) -> None:
+    """One group, into y."""
+    *kernel, c, m = w.shape
+    places = y.shape[1:-1]
+    if math.prod(kernel) == 1:
+        x = x[(slice(None), *[slice(0, s * (o - 1) + 1, s) for s, o in zip(stride, places)])]
+        np.matmul(x.reshape(-1, c), w.reshape(c, m), out=y.reshape(-1, m))
+        return
+    if by_row(tuple(kernel), stride, places):
+        flat = w.reshape(kernel[0], -1, m)
+        step = dilation[0] * places[1]
+        buffer = None
+        for where, rows, n in row_columns(x, tuple(kernel), stride, dilation, places, COLUMNS):
+            out = y[where].reshape(-1, m)
+            buffer = np.empty_like(out) if buffer is None else buffer  # the first is the largest
+            more = buffer[:n]
+            np.matmul(rows[:n], flat[0], out=out)
+            for k in range(1, kernel[0]):
+                np.matmul(rows[k * step : k * step + n], flat[k], out=more)
+                np.add(out, more, out=out)
+        return
+    flat = w.reshape(-1, m)
+    for where, rows in columns(patches(x, tuple(kernel), stride, dilation), len(kernel), COLUMNS):
+        np.matmul(rows, flat, out=y[where].reshape(-1, m))
+
+
+def lines(x: Array, kernel: Ints, stride: Ints, dilation: Ints, places: Ints) -> list[Array]:
+    """For each tap the x of every place, `[N, *O[:-1], O[-1] C]`, as windows with long lines.
+
+    With a stride in the last axis, x is first sorted by its remainder.
+    """
+    c, s = x.shape[-1], stride[-1]
+    parts = [np.ascontiguousarray(x[..., r::s, :]) for r in range(s)]
+    parts = [p.reshape(*p.shape[:-2], -1) for p in parts]
+    found = []
+    for tap in np.ndindex(*kernel):
+        at = [
+            slice(d * k, d * k + t * (o - 1) + 1, t)
+            for d, k, t, o in zip(dilation, tap, stride, places)
+        ]
+        start = dilation[-1] * tap[-1]
+        line = slice(start // s * c, (start // s + places[-1]) * c)
+        found.append(parts[start % s][(slice(None), *at[:-1], line)])
+    return found
+
+
+def depthwise(x: Array, w: Array, y: Array, stride: Ints, dilation: Ints) -> None:
+    """As many groups as channels, into y."""
+    *kernel, _, c = w.shape
+    places = y.shape[1:-1]
+    taps = lines(x, tuple(kernel), stride, dilation, places)
+    weights = np.tile(w.reshape(-1, 1, c), (1, places[-1], 1)).reshape(len(taps), -1)
+    out = y.reshape(*y.shape[:-2], -1)
+    buffer = None
+    for where in blocks(out.shape[:-1], out.shape[-1] * y.itemsize, LINES):
+        total = out[where]
+        buffer = np.empty_like(total) if buffer is None else buffer
+        term = buffer[: len(total)]
+        np.multiply(taps[0][where], weights[0], out=total)
+        for tap, weight in zip(taps[1:], weights[1:]):
+            np.multiply(tap[where], weight, out=term)
+            np.add(total, term, out=total)
+
+
+def residues(
+    size: int, count: int, kernel: int, stride: int, lo: int, dilation: int
+) -> list[tuple[slice, slice, tuple[int, int], int]]:
+    """For each remainder of i by the stride: (its i, its taps, padding and dilation of u), an axis.
+
+    i = s o + d k - p fixes k up to multiples of s / gcd(s, d): with those taps alone, turned
+    around, the sum over o is a convolution of stride 1.
+    """
+    common = math.gcd(stride, dilation)
+    step, wide = stride // common, dilation // common
+    found = []
+    for r in range(min(stride, size)):
+        first = next(
+            (k for k in range(min(step, kernel)) if (r + lo - dilation * k) % stride == 0), None
+        )
+        n = len(range(r, size, stride))
+        if first is None:
+            found.append((slice(r, None, stride), slice(0, 0), (0, 0), 1))
+            continue
+        taps = len(range(first, kernel, step))
+        before = (taps - 1) * wide - (r + lo - dilation * first) // stride
+        after = n - count - before + wide * (taps - 1)
+        found.append((slice(r, None, stride), slice(first, None, step), (before, after), wide))
+    return found
 
 
 def backward_input(
@@ -122,29 +248,41 @@ def backward_input(
 ) -> Array:
     """x[n, i, c] = sum over s o + d k - p = i of u[n, o, m] w[k, c, m].
 
-    A convolution of u, with s - 1 zeros between its values, with the kernel turned around.
+    Convolutions of u with the kernel turned around, one for each remainder of i by the stride.
     """
     *kernel, inner, m = w.shape
-    spatial = len(kernel)
-    if max(stride) > 1:
-        spread = [(n - 1) * s + 1 for n, s in zip(u.shape[1:], stride)]
-        wide = np.zeros((u.shape[0], *[max(0, n) for n in spread], u.shape[-1]), u.dtype)
-        wide[(slice(None), *[slice(None, None, s) for s in stride])] = u
-        u = wide
-    pads = [
-        (d * (k - 1) - lo, n - (places - 1) - 1 + lo)
-        for n, places, k, d, (lo, _) in zip(size, u.shape[1:], kernel, dilation, padding)
-    ]
-    turned = w[tuple([slice(None, None, -1)] * spatial)]
-    if groups > 1:
-        per = m // groups
-        turned = turned.reshape(*kernel, inner, groups, per)
-        turned = np.moveaxis(turned, -1, spatial).reshape(*kernel, per, inner, groups)
-        turned = np.swapaxes(turned, -1, -2).reshape(*kernel, per, groups * inner)
-    else:
-        turned = np.swapaxes(turned, -1, -2)
-    turned = np.ascontiguousarray(turned)
-    return forward(u, turned, (1,) * spatial, tuple(pads), dilation, groups)
+    axes, per = len(kernel), m // groups
+    turned = w[(slice(None, None, -1),) * axes].reshape(*kernel, inner, groups, per)
+    turned = np.moveaxis(turned, -1, axes)  # [*K, per, inner, groups]
+    turned = np.ascontiguousarray(np.swapaxes(turned, -1, -2))
+    turned = turned.reshape(*kernel, per, groups * inner)
+    lows = [lo for lo, _ in padding]
+    each = [residues(*line) for line in zip(size, u.shape[1:-1], kernel, stride, lows, dilation)]
+    if all(len(line) == 1 for line in each):
+        pads, wide = tuple(line[0][2] for line in each), tuple(line[0][3] for line in each)
+        if all(line[0][1] == slice(0, None, 1) for line in each):
+            return forward(u, turned, (1,) * axes, pads, wide, groups)
+    x = np.zeros((len(u), *size, inner * groups), np.result_type(u.dtype, w.dtype))
+    if not u.size:
+        return x
+    for parts in itertools.product(*each):
+        taps = tuple(slice(*k.indices(n)) for (_, k, _, _), n in zip(parts, kernel))
+        # the turned kernel counts taps from the other end
+        some = turned[tuple([range_of(k, n) for k, n in zip(taps, kernel)])]
+        if some.size:
+            pads, wide = tuple(p for _, _, p, _ in parts), tuple(d for *_, d in parts)
+            part = forward(u, np.ascontiguousarray(some), (1,) * axes, pads, wide, groups)
+            x[(slice(None), *[i for i, *_ in parts])] = part
+    return x
+
+
+def range_of(taps: slice, n: int) -> slice:
+    """The places of `taps` in the reversed axis, in ascending order."""
+    count = len(range(taps.start, taps.stop, taps.step))
+    if not count:
+        return slice(0, 0)
+    last = taps.start + (count - 1) * taps.step
+    return slice(n - 1 - last, n - taps.start, taps.step)
 
 
 def backward_weight(
@@ -153,25 +291,64 @@ def backward_weight(
     """w[k, c, m] = sum_{n, o} x[n, s o + d k - p, c] u[n, o, m]."""
     m, c = u.shape[-1], x.shape[-1]
     inner, per = c // groups, m // groups
-    spatial = len(kernel)
     dtype = np.result_type(x.dtype, u.dtype)
-    windows = patches(padded(x, padding), kernel, stride, dilation)
-    windows = windows[(slice(None), *[slice(n) for n in u.shape[1:-1]])]
     w = np.zeros((*kernel, inner, m), dtype)
     if not u.size or not x.size:
         return w
-    if groups > 1 and inner == per == 1:
-        flat = w.reshape(-1, m)
-        axes = "nabc"[: spatial + 1]
-        for k, at in enumerate(np.ndindex(*kernel)):
-            tap = windows[(..., *at, slice(None))]
-            np.einsum(f"{axes}m,{axes}m->m", tap, u, out=flat[k])
-        return w
-    for g in range(groups):
-        channels = windows[..., g * inner : (g + 1) * inner] if groups > 1 else windows
-        flat = np.zeros((math.prod(kernel) * inner, per), dtype)
-        for where, block in blocks(channels, spatial):
-            rows = u[where][..., g * per : (g + 1) * per].reshape(-1, per)
-            flat += block.reshape(-1, flat.shape[0]).T @ rows
-        w[..., g * per : (g + 1) * per] = flat.reshape(*kernel, inner, per)
+    x = padded(x.astype(dtype, copy=False), padding)
+    u = u.astype(dtype, copy=False)
+    if groups == 1:
+        dense_weight(x, u, w, stride, dilation)
+    elif inner == 1:
+        x = np.repeat(x, per, axis=-1) if per > 1 else x
+        depthwise_weight(x, u, w, stride, dilation)
+    else:
+        for g in range(groups):
+            out = slice(g * per, (g + 1) * per)
+            part = np.zeros((*kernel, inner, per), dtype)
+            rows = np.ascontiguousarray(u[..., out])
+            dense_weight(x[..., g * inner : (g + 1) * inner], rows, part, stride, dilation)
+            w[..., out] = part
     return w
+
+
+def dense_weight(x: Array, u: Array, w: Array, stride: Ints, dilation: Ints) -> None:
+    """One group, added to w."""
+    *kernel, c, m = w.shape
+    places = u.shape[1:-1]
+    if math.prod(kernel) == 1:
+        x = x[(slice(None), *[slice(0, s * (o - 1) + 1, s) for s, o in zip(stride, places)])]
+        np.matmul(x.reshape(-1, c).T, u.reshape(-1, m), out=w.reshape(c, m))
+        return
+    if by_row(tuple(kernel), stride, places):
+        flat = w.reshape(kernel[0], -1, m)
+        step, term = dilation[0] * places[1], np.empty_like(flat[0])
+        for where, rows, n in row_columns(x, tuple(kernel), stride, dilation, places, SUMMED):
+            part = u[where].reshape(-1, m)
+            for k in range(kernel[0]):
+                np.matmul(rows[k * step : k * step + n].T, part, out=term)
+                flat[k] += term
+        return
+    flat = w.reshape(-1, m)
+    term = np.empty_like(flat)
+    for where, rows in columns(patches(x, tuple(kernel), stride, dilation), len(kernel), SUMMED):
+        np.matmul(rows.T, u[where].reshape(-1, m), out=term)
+        flat += term
+
+
+def depthwise_weight(x: Array, u: Array, w: Array, stride: Ints, dilation: Ints) -> None:
+    """As many groups as channels, into w."""
+    *kernel, _, c = w.shape
+    places = u.shape[1:-1]
+    taps = lines(x, tuple(kernel), stride, dilation, places)
+    flat = u.reshape(*u.shape[:-2], -1)
+    total = np.zeros((len(taps), flat.shape[-1]), w.dtype)
+    axes, buffer = tuple(range(flat.ndim - 1)), None
+    for where in blocks(flat.shape[:-1], flat.shape[-1] * w.itemsize, LINES):
+        part = flat[where]
+        buffer = np.empty(part.shape, w.dtype) if buffer is None else buffer
+        product = buffer[: len(part)]
+        for tap, line in zip(taps, total):
+            np.multiply(tap[where], part, out=product)
+            line += np.add.reduce(product, axis=axes[: part.ndim - 1])
+    w.reshape(len(taps), c)[...] = total.reshape(len(taps), -1, c).sum(axis=1)
