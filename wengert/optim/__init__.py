@@ -17,7 +17,9 @@ from .lbfgs import LBFGS
 from .muon import Muon
 from .noise import SGLD, GradientNoise
 from .rms import Adadelta, Adagrad, Adamax, RMSprop
+from .second import HessianFree
 from .sgd import SGD
+from .squares import levenberg_marquardt
 
 __all__ = [
     "EMA",
@@ -33,6 +35,7 @@ __all__ = [
     "Adamax",
     "GradientNoise",
     "Group",
+    "HessianFree",
     "Lion",
     "Lookahead",
     "Muon",
@@ -45,5 +48,6 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
     "global_norm",
+    "levenberg_marquardt",
     "schedules",
 ]
