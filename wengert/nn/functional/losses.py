@@ -9,9 +9,11 @@ import numpy as np
 
 from wengert.errors import ArgumentError, OptionError, ShapeError
 from wengert.ops import elementwise as e
+from wengert.ops.ctc import CTC
 from wengert.ops.elementwise import where
 from wengert.ops.losses import bce_logits, times_log, times_log1m
 from wengert.ops.road import cross_entropy
+from wengert.trace import bind
 from wengert.types import shape_of
 
 from .losses_check import array, bottom, class_labels, reduce, same, signs
@@ -22,6 +24,7 @@ __all__ = [
     "cosine_embedding_loss",
     "cosine_similarity",
     "cross_entropy",
+    "ctc_loss",
     "gaussian_nll_loss",
     "hinge_embedding_loss",
     "hinge_loss",
@@ -342,6 +345,53 @@ def gaussian_nll_loss(
     if full:
         each = each + 0.5 * math.log(2 * math.pi)
     return reduce("gaussian_nll_loss", each, reduction)
+
+
+def ctc_loss(
+    log_p: Any,
+    labels: Any,
+    lengths: Any = None,
+    label_lengths: Any = None,
+    *,
+    blank: int = 0,
+    reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> Any:
+    """Minus the log-probability of a sequence of labels, summed over its alignments.
+
+        -log sum of prod_t e^(log_p[t, path_t]) over the paths that spell the labels
+
+    A path spells what is left of it without repetitions and then without blanks.
+
+    Shapes: log_p `[N, T, C]`, samples first, from `log_softmax`; labels `[N, S]`, lengths `[N]`.
+
+    Args:
+        lengths, label_lengths: how much of each sample counts; None for all of it.
+        blank: the class that is no label.
+        reduction: "mean" divides each loss by the number of its labels, then takes the mean.
+        zero_infinity: labels too long for their sample count 0; else inf, with gradient nan.
+
+    Raises:
+        ShapeError, DTypeError, AxisError: operands that do not fit.
+
+    Example:
+        >>> p = np.full((1, 2, 2), 0.5)               # paths ab: 01, 10 and 11 spell "1"
+        >>> ctc_loss(np.log(p), np.array([[1]])).item()
+        0.2876820724517809
+
+    References:
+        A. Graves et al. (2006), Connectionist Temporal Classification.
+    """
+    log_p, labels = array(log_p), array(labels)
+    n = shape_of(log_p)[:1]
+    full = [shape_of(x)[1] if len(shape_of(x)) > 1 else 0 for x in (log_p, labels)]
+    c, d = (
+        np.full(n, k) if v is None else array(v) for v, k in zip((lengths, label_lengths), full)
+    )
+    y = bind(CTC(int(blank)), log_p, labels, c, d)
+    if zero_infinity:
+        y = where(e.isinf(y), 0.0, y)
+    return reduce("ctc_loss", y / e.maximum(d, 1) if reduction == "mean" else y, reduction)
 
 
 # ------------------------------------------------------------------ margins
