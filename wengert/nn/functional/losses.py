@@ -385,12 +385,9 @@ def ctc_loss(
     log_p, labels = array(log_p), array(labels)
     n = shape_of(log_p)[:1]
     full = [shape_of(x)[1] if len(shape_of(x)) > 1 else 0 for x in (log_p, labels)]
-    c, d = (
-        np.full(n, k) if v is None else array(v) for v, k in zip((lengths, label_lengths), full)
-    )
-    y = bind(CTC(int(blank)), log_p, labels, c, d)
-    if zero_infinity:
-        y = where(e.isinf(y), 0.0, y)
+    given = (lengths, label_lengths)
+    c, d = (np.full(n, k) if v is None else array(v) for v, k in zip(given, full))
+    y = bind(CTC(int(blank), bool(zero_infinity)), log_p, labels, c, d)
     return reduce("ctc_loss", y / e.maximum(d, 1) if reduction == "mean" else y, reduction)
 
 
