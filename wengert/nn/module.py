@@ -15,7 +15,10 @@ from wengert import tree
 from wengert.create import tensor
 from wengert.errors import DTypeError, ShapeError, UnknownNameError, verbatim
 from wengert.trace import HERE, Tensor, no_grad, seq
+from wengert.transforms.hooks import Handle
 from wengert.transforms.memory import CALLS
+
+from .hooks import ModuleHooks, hooked_call
 
 __all__ = ["Module", "Parameter", "watch"]
 
@@ -92,7 +95,10 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         start = seq()
-        y = self.forward(*args, **kwargs)
+        if "_hooks" in self.__dict__:
+            y = hooked_call(self, self.__dict__["_hooks"], args, kwargs)
+        else:
+            y = self.forward(*args, **kwargs)
         CALLS.append((start, seq(), ref(self)))  # for `wg.explain_memory`
         if _listeners and not getattr(HERE, "replaying", False):
             for listener in tuple(_listeners):
@@ -123,7 +129,93 @@ class Module:
         own: dict[str, None] = self.__dict__.setdefault("_parameters", {})
         return own
 
+    # ---- hooks
+    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> Handle:
+        """Call hook(module, args) before every call; what it returns takes the arguments' place.
+
+        Example:
+            >>> from wengert import nn
+            >>> layer = nn.Tanh()
+            >>> with layer.register_forward_pre_hook(lambda m, args: (args[0] * 0,)):
+            ...     layer(np.ones(2))
+            array([0., 0.])
+        """
+        return Handle(self._own_hooks(), "before", hook)
+
+    def register_forward_hook(self, hook: Callable[..., Any]) -> Handle:
+        """Call hook(module, args, y) after every call; what it returns takes the place of y.
+
+        Example:
+            >>> from wengert import nn
+            >>> layer = nn.Tanh()
+            >>> handle = layer.register_forward_hook(lambda m, args, y: print(y.shape))
+            >>> y = layer(np.ones(2))
+            (2,)
+            >>> handle.remove()
+        """
+        return Handle(self._own_hooks(), "after", hook)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any]) -> Handle:
+        """Call hook(module, gx, gy) when the gradients of a call's tensors are known.
+
+        gx is a tuple with the gradient of each positional argument, through this call alone, and
+        None where there is none; gy likewise for what the call returned. What the hook returns,
+        unless None, takes the place of gx.
+
+        Example:
+            >>> import wengert as wg
+            >>> from wengert import nn
+            >>> layer = nn.Tanh()
+            >>> handle = layer.register_full_backward_hook(lambda m, gx, gy: (10 * gx[0],))
+            >>> x = wg.tensor([0.0], requires_grad=True)
+            >>> layer(x).sum().backward()
+            >>> x.grad
+            tensor([10.])
+        """
+        return Handle(self._own_hooks(), "backward", hook)
+
+    def _own_hooks(self) -> ModuleHooks:
+        made: ModuleHooks = self.__dict__.setdefault("_hooks", ModuleHooks())
+        return made
+
     # ---- walking
+    def children(self) -> Iterator[Module]:
+        """The modules right below this one."""
+        for _, module in self.named_children():
+            yield module
+
+    def modules(self) -> Iterator[Module]:
+        """This module and every one below it, each once."""
+        for _, module in self.named_modules():
+            yield module
+
+    def buffers(self) -> Iterator[Tensor]:
+        """Every tensor that is saved but not trained."""
+        for _, t in self.named_buffers():
+            yield t
+
+    def get_submodule(self, path: str) -> Module:
+        """The module at a path such as `encoder.layers.0`; "" is this one.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        return found_at(self, "get_submodule", path, dict(self.named_modules()))
+
+    def get_parameter(self, path: str) -> Tensor:
+        """The parameter at a path such as `encoder.0.weight`.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        return found_at(self, "get_parameter", path, dict(self.named_parameters()))
+
+    def apply(self: M, f: Callable[[Module], Any]) -> M:
+        """Call f with every module: those below first, this one last."""
+        for module in reversed(list(self.modules())):
+            f(module)
+        return self
+
     def named_children(self) -> Iterator[tuple[str, Module]]:
         """The modules right below this one, with their paths."""
         for name, value in self.__dict__.items():
@@ -179,6 +271,37 @@ class Module:
         """Behave as in use, here and below."""
         return self.train(False)
 
+    def requires_grad_(self: M, flag: bool = True) -> M:
+        """Whether the parameters, here and below, are trained; False freezes them."""
+        for _, p in self.named_parameters():
+            p.requires_grad_(flag)
+        return self
+
+    def to(self: M, dtype: Any) -> M:
+        """Change the floating-point parameters and buffers to a dtype; gradients are forgotten.
+
+        The parameters stay the same objects: an optimizer goes on with them.
+
+        Raises:
+            DTypeError: dtype is not a floating one.
+
+        Example:
+            >>> from wengert import nn
+            >>> nn.Linear(2, 2, rng=0).to(np.float64).weight.dtype
+            dtype('float64')
+        """
+        kind = np.dtype(dtype)
+        if kind.kind not in "fc":
+            raise DTypeError(
+                f"{type(self).__name__}.to({kind})", "parameters are of a floating-point dtype"
+            )
+        for _, t in [*self.named_parameters(), *self.named_buffers()]:
+            if t.dtype.kind in "fc" and t.dtype != kind:
+                t.data = t.data.astype(kind)
+                if t.is_leaf:
+                    t.grad = None
+        return self
+
     def zero_grad(self) -> None:
         """Forget the gradients: `p.grad = None` for every parameter."""
         for _, p in self.named_parameters():
@@ -225,6 +348,17 @@ class Module:
             for path, line, count in rows
         ]
         return "\n".join([head, *lines, ")"])
+
+
+def found_at(module: Module, what: str, path: str, table: dict[str, Any]) -> Any:
+    if path in table:
+        return table[path]
+    near = get_close_matches(path, table, 3)
+    raise UnknownNameError(
+        f"{type(module).__name__}.{what}({path!r})", "there is nothing at this path",
+        operands=[("near", verbatim(", ".join(near)))] if near else [],
+        fix=f"{what}({near[0]!r})" if len(near) == 1 else None,
+    )  # fmt: skip
 
 
 def _count(module: Module, *, deep: bool) -> int:
