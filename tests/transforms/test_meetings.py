@@ -51,7 +51,35 @@ def two_roots():
     wg.autograd.backward([np.sin(x), np.cos(x)], [X, X])
 
 
-@pytest.mark.parametrize("program", [recorded_loop, loop, two_results, two_roots])
+def stacked_loop():
+    def step(c, x):
+        c = np.sin(c) * x
+        return c, c[0] * X
+
+    wg.grad(lambda x: np.sum(wg.scan(step, x, X, checkpoint=True)[1]))(X)
+
+
+def choice():
+    wg.grad(lambda x: np.sum(wg.cond(np.exp(x)[0] > 0.2, np.sin, np.cos, x)))(X)
+
+
+def tangent_map():
+    def f(x):
+        return wg.custom_root(lambda z, x: z + np.tanh(z) - x, np.zeros(2), params=(x,))
+
+    wg.linearize(f, X)[1](X)
+
+
+def joined():
+    x = wg.tensor(np.ones((2, 2)), requires_grad=True)
+    np.block([[x, x], [x, x]])
+    np.linalg.multi_dot([x, x, x, x])
+
+
+@pytest.mark.parametrize(
+    "program",
+    [recorded_loop, loop, two_results, two_roots, stacked_loop, choice, tangent_map, joined],
+)
 def test_what_a_sweep_used_goes_without_the_collector(program):
     program()
     gc.collect()

@@ -413,12 +413,12 @@ def _chain(xs: list[Any]) -> Any:
             best = [cost[i, k] + cost[k + 1, j] + p[i] * p[k + 1] * p[j + 1] for k in range(i, j)]
             cost[i, j] = np.min(best)
             split[i, j] = i + best.index(cost[i, j])
+    return _product(xs, split, 0, n - 1)
 
-    def product(i: int, j: int) -> Any:
-        k = split.get((i, j))
-        return xs[i] if k is None else dot(product(i, k), product(k + 1, j))
 
-    return product(0, n - 1)
+def _product(xs: list[Any], split: dict[tuple[int, int], int], i: int, j: int) -> Any:
+    k = split.get((i, j))
+    return xs[i] if k is None else dot(_product(xs, split, i, k), _product(xs, split, k + 1, j))
 
 
 @implements(np.linalg.cross)

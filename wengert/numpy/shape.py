@@ -239,26 +239,28 @@ def append(x: Any, values: Any, axis: Any = None) -> Any:
 @implements(np.block)
 def block(xs: Any) -> Any:
     """An array out of nested lists of blocks: the innermost lists along the last axis."""
+    levels = _depth(xs)
+    full = max(levels, _rank(xs))
+    return _joined(xs, -levels, full) if levels else tensor(xs).copy()
 
-    def depth(x: Any) -> int:
-        return 1 + max(map(depth, x)) if isinstance(x, list) else 0
 
-    def rank(x: Any) -> int:
-        return max(map(rank, x)) if isinstance(x, list) else len(shape_of(x))
+def _depth(x: Any) -> int:
+    return 1 + max(map(_depth, x), default=0) if isinstance(x, list) else 0
 
-    def join(x: Any, axis: int) -> Any:
-        if isinstance(x, list):
-            if not x:
-                raise ArgumentError("block(xs)", "a list of blocks is empty")
-            return concatenate([join(v, axis + 1) for v in x], axis)
-        if axis:
-            raise ArgumentError("block(xs)", "the lists are not all equally deep")
-        x = tensor(x)
-        return reshape(x, (1,) * (full - x.ndim) + x.shape)
 
-    levels = depth(xs)
-    full = max(levels, rank(xs))
-    return join(xs, -levels) if levels else tensor(xs).copy()
+def _rank(x: Any) -> int:
+    return max(map(_rank, x), default=0) if isinstance(x, list) else len(shape_of(x))
+
+
+def _joined(x: Any, axis: int, full: int) -> Any:
+    if isinstance(x, list):
+        if not x:
+            raise ArgumentError("block(xs)", "a list of blocks is empty")
+        return concatenate([_joined(v, axis + 1, full) for v in x], axis)
+    if axis:
+        raise ArgumentError("block(xs)", "the lists are not all equally deep")
+    x = tensor(x)
+    return reshape(x, (1,) * (full - x.ndim) + x.shape)
 
 
 # ------------------------------------------------------------------ cutting

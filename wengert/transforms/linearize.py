@@ -152,6 +152,7 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> An
         slopes = [surfaced(d, level) for d in slopes]
         results = [level.operand(d)[1] for d in slopes]
     run = Tangents(level.lines, len(xs), results)
+    level.lines = []  # a rule's operation may hold values of this level, which closes a circle
 
     def f_jvp(*tangents: Any) -> Any:
         dxs, other = tree.flatten(tangents)

@@ -81,27 +81,21 @@ def deepest(xs: Sequence[Any]) -> Level | None:
 def lanes_above(x: Any, level: Level) -> list[int]:
     """For each place where `level` stands in x: how many batch axes are in front of it there."""
     out: list[int] = []
-
-    def walk(v: Any, n: int) -> Any:
-        if not isinstance(v, Tensor) or v.level.depth < level.depth:
-            out.append(n)
-            return v
-        more = isinstance(v.level, VMap) and v.node is not None
-        return rebuilt(v, lambda w: walk(w, n + more))
-
-    walk(x, 0)
+    places(x, level, 0, lambda v, n: out.append(n))
     return out
 
 
 def parts_of(x: Any, level: Level) -> list[Any]:
     """What stands below `level` in a stripped value, in the order of `attach`."""
     out: list[Any] = []
-
-    def walk(v: Any) -> Any:
-        if not isinstance(v, Tensor) or v.level.depth < level.depth:
-            out.append(v)
-            return v
-        return rebuilt(v, walk)
-
-    walk(x)
+    places(x, level, 0, lambda v, n: out.append(v))
     return out
+
+
+def places(v: Any, level: Level, n: int, visit: Callable[[Any, int], None]) -> Any:
+    """visit(value, batch axes in front of it) for each place where `level` stands in v."""
+    if not isinstance(v, Tensor) or v.level.depth < level.depth:
+        visit(v, n)
+        return v
+    more = isinstance(v.level, VMap) and v.node is not None
+    return rebuilt(v, lambda w: places(w, level, n + more, visit))

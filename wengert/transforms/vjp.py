@@ -47,6 +47,11 @@ class Recorded:
                 for y in tree.leaves(self.out):
                     looked(y)  # while the level of a view is alive
 
+    def __del__(self) -> None:
+        """The notes hold nodes, which hold the level: a circle, and in it what was not swept."""
+        if hasattr(self, "level"):
+            self.level.breaks = None
+
     def split(self, y: Any) -> tuple[Any, Any]:
         """(the value below this level, its node or None)."""
         y = surfaced(y, self.level)
