@@ -135,14 +135,14 @@ class BPE:
             raise OptionError(f"BPE(size={size})", "there are 256 tokens of one byte", fix="256")
         self.tokens = [bytes([i]) for i in range(256)]
         self.ranks: dict[tuple[int, int], int] = {}
-        words = [[list(w.encode()), n] for w, n in Counter(self.WORD.findall(text)).items()]
+        found = Counter(self.WORD.findall(text))
+        words, times = [list(w.encode()) for w in found], list(found.values())
         counts: Counter[tuple[int, int]] = Counter()
         where: dict[tuple[int, int], set[int]] = {}
 
         def note(i: int, sign: int) -> None:
-            parts, n = words[i]
-            for pair in pairwise(parts):
-                counts[pair] += sign * n
+            for pair in pairwise(words[i]):
+                counts[pair] += sign * times[i]
                 where.setdefault(pair, set()).add(i)
 
         for i in range(len(words)):
@@ -156,7 +156,7 @@ class BPE:
             self.tokens.append(self.tokens[best[0]] + self.tokens[best[1]])
             for i in where.pop(best):
                 note(i, -1)
-                words[i][0] = _merged(words[i][0], best, new)
+                words[i] = _merged(words[i], best, new)
                 note(i, 1)
             counts = Counter({pair: n for pair, n in counts.items() if n > 0})
         self._known: dict[str, list[int]] = {}

@@ -18,10 +18,12 @@ from wengert import optim
 from wengert.amp import GradScaler, autocast
 from wengert.data import Parts
 from wengert.errors import OptionError, verbatim
+from wengert.nn import Module, Sequential
 from wengert.optim import GradientNoise, Optimizer, schedules
 from wengert.optim.base import check
 from wengert.random import generator
 from wengert.trace import Tensor
+from wengert.transforms.checkpoint import checkpoint, checkpoint_sequential
 from wengert.version import __version__
 
 from .recipe import Recipe, find
@@ -221,7 +223,36 @@ class Options:
 
     def checkpointed(self, loss: Callable[..., Any]) -> Callable[..., Any]:
         """The loss of a model that recomputes its activations, if that is asked for."""
-        return loss
+        if self.checkpointing == "none":
+            return loss
+        return lambda model, *batch: loss(recomputing(model), *batch)
+
+
+def recomputing(model: Any) -> Any:
+    """The same model, whose chains of layers compute their activations again for the sweep.
+
+    A `Sequential` keeps the values between segments of sqrt(n) layers alone; of other lists of
+    modules, such as the blocks of a GPT, each keeps its input alone. Parameters, buffers and modes
+    are those of the model itself, and so are the gradients, bit for bit.
+    """
+    if type(model) is Sequential:
+        chain = checkpoint_sequential(model.layers)
+        made = type(model)()
+        made.__dict__.update(model.__dict__)
+        object.__setattr__(made, "forward", chain)
+        return made
+    changed: dict[str, Any] = {}
+    for name, value in vars(model).items():
+        if isinstance(value, Module):
+            if (again := recomputing(value)) is not value:
+                changed[name] = again
+        elif isinstance(value, list) and value and all(isinstance(v, Module) for v in value):
+            changed[name] = [checkpoint(v) for v in value]
+    if not changed:
+        return model
+    twin = object.__new__(type(model))
+    twin.__dict__.update({**vars(model), **changed})
+    return twin
 
 
 def draws(optimizer: type[Optimizer]) -> bool:

@@ -37,6 +37,10 @@ def _sample(
     return language.written(model, parts, prompt, draw)
 
 
+def _bits(model: Any, tokens: Any) -> Any:
+    return language.bits(model, tokens, model.context)
+
+
 RECIPE = Recipe(
     name="char-gpt",
     summary="a small GPT that learns to write like a text (--set text=FILE); shows a sample",
@@ -45,7 +49,7 @@ RECIPE = Recipe(
     loss=language.loss,
     measure=language.measure,
     optimizers={
-        "adamw": {"lr": 3e-3, "weight_decay": 0.1, "betas": (0.9, 0.99)},
+        "adamw": {"lr": 3e-3, "weight_decay": 0.1, "betas": [0.9, 0.99]},
         "adam": {"lr": 3e-3},
         "sgd": {"lr": 0.3, "momentum": 0.9},
     },
@@ -57,6 +61,6 @@ RECIPE = Recipe(
     schedule="cosine",
     show=language.show(_sample),
     read=language.encoded,
-    predict=lambda model, tokens: language.bits(model, tokens, model.context),
+    predict=_bits,
     sample=_sample,
 )

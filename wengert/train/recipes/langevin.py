@@ -102,18 +102,21 @@ def _measure(model: Any, part: Any) -> dict[str, float]:
     }
 
 
+def _predict(model: Any, x: NDArray[Any]) -> NDArray[Any]:
+    """The mean of what the samples say."""
+    return x @ model.found()[0][:, None]
+
+
 def _show(model: Any, parts: Parts) -> list[str]:
     x, y = parts.train.arrays
     mean, covariance = exact(x, y, model.deviation)
     own_mean, own = model.found()
     rows = zip(own_mean, mean, np.sqrt(np.diag(own)), np.sqrt(np.diag(covariance)))
-    return [
-        "  weight   mean: chain    exact   deviation: chain    exact",
-        *(
-            f"  {i:>6}  {a:>12.4f} {b:>8.4f} {c:>18.4f} {d:>8.4f}"
-            for i, (a, b, c, d) in enumerate(rows)
-        ),
+    table = [
+        f"  {i:>6}  {a:>12.4f} {b:>8.4f} {c:>18.4f} {d:>8.4f}"
+        for i, (a, b, c, d) in enumerate(rows)
     ]
+    return ["  weight   mean: chain    exact   deviation: chain    exact", *table]
 
 
 RECIPE = Recipe(
@@ -125,7 +128,7 @@ RECIPE = Recipe(
     ),
     loss=_loss,
     measure=_measure,
-    predict=lambda model, x: x @ model.found()[0][:, None],
+    predict=_predict,
     optimizers={"sgld": {"lr": 4e-4}},
     epochs=20000,
     batch_size=200,

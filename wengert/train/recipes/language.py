@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ __all__ = ["TASK", "bits", "encoded", "loss", "measure", "picked", "show", "text
 
 TASK: dict[str, Any] = {"text": "", "tokens": "characters", "vocabulary": 512, "context": 64}
 LOOKED_AT = 256  # windows of a part, evenly spaced, that are measured
-TOKENS = {
+TOKENS: dict[str, Callable[[str, int], Vocabulary]] = {
     "characters": lambda text, size: Characters(text),
     "bytes": lambda text, size: Bytes(),
     "bpe": BPE,
