@@ -17,7 +17,7 @@ from .half import Halves, Rounded, bottom, check_format, is_half, share, tag
 __all__ = ["FLOAT32", "HALF", "MOVES", "autocast"]
 
 # Products of matrices, where the time and the memory go: half numbers in and out.
-HALF = frozenset({"MatMul", "Einsum", "Affine", "Conv", "ConvTranspose", "Attention"})
+HALF = frozenset({"MatMul", "Einsum", "Affine", "Conv", "ConvInput", "ConvWeight", "Attention"})
 # Sums of many terms, and functions that stretch small differences: float32 in and out.
 FLOAT32 = frozenset([
     "exp", "exp2", "exp10", "expm1", "log", "log2", "log10", "log1p", "logaddexp", "logaddexp2",
@@ -25,14 +25,14 @@ FLOAT32 = frozenset([
     "arccos", "div", "hypot", "erfinv", "gamma", "gammaln", "loggamma", "softplus",
     "log_sigmoid", "Sum", "Cumsum", "Prod", "Cumprod", "LogSumExp", "Softmax", "LogSoftmax",
     "CrossEntropy", "MeanCrossEntropy", "Norm", "SquaredNorm", "PNorm", "Inv", "Solve", "Det",
-    "SlogDet", "Cholesky", "QR", "Eigh", "SVD", "FFT", "RFFT", "IRFFT", "ScatterAdd",
+    "SlogDet", "Cholesky", "QR", "Eigh", "SVD", "FFT", "RFFT", "IRFFT", "ScatterAdd", "SumPool",
     "Normalize", "SoftCrossEntropy", "AddRows", "CTC", "huber",
 ])  # fmt: skip
 # These move numbers or choose among them: what they give is as half as what they are given.
 MOVES = frozenset([
     "relu", "maximum", "minimum", "abs", "neg", "copy", "positive", "where", "sign", "Reshape",
     "Transpose", "Broadcast", "GetItem", "Gather", "Concatenate", "Pad", "Max", "Min", "MaxPool",
-    "Embedding",
+    "TapPick", "TapPut", "Embedding",
 ])  # fmt: skip
 
 

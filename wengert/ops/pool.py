@@ -67,6 +67,8 @@ class Pooling:
 
     def places(self, size: Shape) -> Shape:
         """The spatial shape of y; a window without a number in it is refused."""
+        if min(lo for lo, _ in self.padding) < 0:
+            raise ValueError("padding is not negative")
         each = zip(size, *self.settings, strict=True)
         found = tuple(out_size(*line) for line in each)
         if min(found) < 1:
@@ -116,6 +118,37 @@ def flat_places(
         inside &= (i >= 0) & (i < size[axis])
         flat = flat * size[axis] + i
     return flat, inside
+
+
+def tap_lines(shape: Shape, how: Pooling) -> list[tuple[int, Any]]:
+    """(part, index in it) of each tap, if x with its padding is sorted by the remainder of its last
+    spatial axis: a line of y, all its channels, is then one run of memory for every tap.
+    """
+    *_, last, c = shape
+    stride, dilation = how.stride, how.dilation
+    found = []
+    for tap in np.ndindex(*how.kernel):
+        rows = [
+            slice(d * k, d * k + t * (o - 1) + 1, t)
+            for d, k, t, o in zip(dilation[:-1], tap, stride, shape[1:-2])
+        ]
+        start = dilation[-1] * tap[-1]
+        line = slice(start // stride[-1] * c, (start // stride[-1] + last) * c)
+        found.append((start % stride[-1], (slice(None), *rows, line)))
+    return found
+
+
+def padded_size(size: Shape, places: Shape, how: Pooling) -> Shape:
+    """The size of x with its padding, and as much more as the taps need to be lines."""
+    kernel, stride, _, dilation = how.settings
+    return tuple(
+        max(n + p[0], t * (o - 1) + d * (k - 1) + t)
+        for n, p, t, o, d, k in zip(size, how.padding, stride, places, dilation, kernel)
+    )
+
+
+def inner_part(size: Shape, how: Pooling) -> tuple[slice, ...]:
+    return (slice(None), *[slice(lo, lo + n) for n, (lo, _) in zip(size, how.padding)])
 
 
 def pooled_lanes(self: Any, xs: Any, dims: Any) -> Array:
@@ -237,9 +270,13 @@ class SumSpread(Window):
                 wide = np.zeros(
                     (*u.shape[:axis], self.size[axis - 1], *u.shape[axis + 1 :]), x.dtype
                 )
+                k, s, _, d = (each[axis - 1] for each in self.settings)
                 for _, o, i in taps:
                     part = wide[along(axis, i)]
-                    np.add(part, u[along(axis, o)], out=part)
+                    if s > d * (k - 1):  # no two windows meet
+                        part[...] = u[along(axis, o)]
+                    else:
+                        np.add(part, u[along(axis, o)], out=part)
                 u = wide
             b[...] = u
         return y
@@ -321,6 +358,12 @@ def lowest(dtype: Any) -> Any:
     return np.iinfo(dtype).min if dtype.kind in "iu" else False
 
 
+def sorted_lines(x: Array, stride: int) -> list[Array]:
+    """x `[N, *S, C]` by the remainder of its last spatial axis, joined with the channels."""
+    parts = [np.ascontiguousarray(x[..., r::stride, :]) for r in range(stride)]
+    return [p.reshape(*p.shape[:-2], -1) for p in parts]
+
+
 @op
 class MaxTap(Pooling, Constant):
     """k[n, o, c]: the number of the first tap at which x attains y = max_pool(x); integers."""
@@ -337,20 +380,40 @@ class MaxTap(Pooling, Constant):
 
     def impl(self, x: Array, y: Array) -> Array:
         size = x.shape[1:-1]
+        if self.dtype != np.uint8:
+            exact = self.stride == self.kernel and max(self.dilation) == 1
+            if exact and not any(map(any, self.padding)):
+                return self.apart(x, y)
+        elif y.dtype.kind == "f" and not np.isnan(y).any():
+            return self.by_lines(x, y)
         taps = np.zeros(y.shape, self.dtype)
-        exact = self.stride == self.kernel and max(self.dilation) == 1
-        if exact and self.dtype != np.uint8 and not any(map(any, self.padding)):
-            return self.apart(x, y)
-        backwards = list(self.taps(size))[::-1]  # the first tap is written last
-        unclear = y.dtype.kind in "fc" and bool(np.isnan(y).any())
-        for a, b, t in images(x, y, taps):
-            for number, o, i in backwards:
-                part = a[i]
-                won = part == b[o]
-                if unclear:
-                    won |= part != part
-                np.copyto(t[o], number, where=won)
+        unclear = y.dtype.kind == "f"
+        for number, o, i in list(self.taps(size))[::-1]:  # the first tap is written last
+            part = x[i]
+            won = part == y[o]
+            if unclear:
+                won |= part != part
+            np.copyto(taps[o], number, where=won)
         return taps
+
+    def by_lines(self, x: Array, y: Array) -> Array:
+        """The same where nothing is nan: padding of nan equals nothing, so that it never wins."""
+        size, places = x.shape[1:-1], y.shape[1:-1]
+        found = np.full((*y.shape[:-2], y.shape[-2] * y.shape[-1]), 255, np.uint8)
+        wide = padded_size(size, places, self)
+        index = tap_lines(y.shape, self)
+        line = y.reshape(found.shape)
+        for a, b, t in images(x, line, found):
+            full = np.full((len(a), *wide, x.shape[-1]), np.nan, x.dtype)
+            full[inner_part(size, self)] = a
+            parts = sorted_lines(full, self.stride[-1])
+            won, number = np.empty(b.shape, bool), np.empty(b.shape, np.uint8)
+            for k, (r, at) in enumerate(index):
+                np.equal(parts[r][at], b, out=won)
+                np.subtract(won.view(np.uint8), 1, out=number)  # 0 where it won, else 255
+                np.bitwise_or(number, k, out=number)
+                np.minimum(t, number, out=t)
+        return found.reshape(y.shape)
 
     def apart(self, x: Array, y: Array) -> Array:
         """The same for windows side by side."""
@@ -433,16 +496,35 @@ class TapPut(Pooling, General):
             n, *_, c = np.nonzero(inside)
             np.add.at(y.reshape(len(y), -1, y.shape[-1]), (n, flat[inside], c), u[inside])
             return y
+        whole = {2: np.int16, 4: np.int32, 8: np.int64}.get(u.itemsize)
+        if u.dtype.kind != "f" or whole is None or i.dtype != np.uint8:
+            for number, o, at in self.taps(self.size):
+                y[at] += np.where(i[o] == number, u[o], 0)
+            return y
         apart = all(s >= d * (k - 1) + 1 for k, s, _, d in zip(*self.settings))
-        taps = list(self.taps(self.size))
-        for b, v, t in images(y, u, i):
-            for number, o, at in taps:
-                won = t[o] == number
+        wide = padded_size(self.size, u.shape[1:-1], self)
+        index = tap_lines(u.shape, self)
+        s, c = self.stride[-1], u.shape[-1]
+        shape = (*u.shape[:-2], u.shape[-2] * c)
+        lines, taps = np.ascontiguousarray(u).reshape(shape), np.ascontiguousarray(i).reshape(shape)
+        for b, v, t in images(y, lines, taps):
+            lengths = [len(range(r, wide[-1], s)) * c for r in range(s)]
+            parts = [np.zeros((len(b), *wide[:-1], n), u.dtype) for n in lengths]
+            won, mask = np.empty(v.shape, bool), np.empty(v.shape, whole)
+            for k, (r, at) in enumerate(index):
+                np.equal(t, k, out=won)
+                np.copyto(mask, won)
+                np.negative(mask, out=mask)  # all bits where it won: inf * 0 would be nan
+                part = parts[r][at]
                 if apart:
-                    np.multiply(v[o], won, out=b[at])
+                    np.bitwise_and(v.view(whole), mask, out=part.view(whole))
                 else:
-                    part = b[at]
-                    np.add(part, v[o] * won, out=part)
+                    np.bitwise_and(v.view(whole), mask, out=mask)
+                    np.add(part, mask.view(u.dtype), out=part)
+            full = np.empty((len(b), *wide, c), u.dtype)
+            for r, part in enumerate(parts):
+                full[..., r::s, :] = part.reshape(*part.shape[:-1], -1, c)
+            b[...] = full[inner_part(self.size, self)]
         return y
 
     def infer(self, u: Aval, i: Aval) -> Aval:
