@@ -18,6 +18,7 @@ from . import (
     pool,
     recurrent,
     singular,
+    spatial,
     spectral,
 )
 
@@ -39,5 +40,6 @@ __all__ = [
     "pool",
     "recurrent",
     "singular",
+    "spatial",
     "spectral",
 ]

@@ -88,6 +88,15 @@ from .pool import (
     max_unpool2d,
     max_unpool3d,
 )
+from .shape import (
+    fold,
+    grid_sample,
+    interpolate,
+    pad,
+    pixel_shuffle,
+    pixel_unshuffle,
+    unfold,
+)
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -122,12 +131,14 @@ __all__ = [
     "embedding",
     "embedding_bag",
     "feature_alpha_dropout",
+    "fold",
     "gaussian_nll_loss",
     "geglu",
     "gelu",
     "global_avg_pool",
     "global_max_pool",
     "glu",
+    "grid_sample",
     "group_norm",
     "gumbel_softmax",
     "hardshrink",
@@ -138,6 +149,7 @@ __all__ = [
     "hinge_loss",
     "huber_loss",
     "instance_norm",
+    "interpolate",
     "kl_div",
     "l1_loss",
     "layer_norm",
@@ -162,6 +174,9 @@ __all__ = [
     "nll_loss",
     "normalize",
     "one_hot",
+    "pad",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "poisson_nll_loss",
     "prelu",
     "relu",
@@ -185,4 +200,5 @@ __all__ = [
     "tanhshrink",
     "threshold",
     "triplet_margin_loss",
+    "unfold",
 ]
