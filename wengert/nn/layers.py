@@ -1,4 +1,4 @@
-"""The layers that a multilayer perceptron needs."""
+"""Linear maps."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from wengert.errors import ShapeError
+from wengert.types import shape_of
 
 from . import functional as F
 from . import init as initial
 from .module import Module, Parameter
 
-__all__ = ["GELU", "Linear", "ReLU", "Sequential", "Sigmoid", "Softplus", "Tanh"]
+__all__ = ["Bilinear", "Linear"]
 
 
 class Linear(Module):
@@ -26,8 +27,9 @@ class Linear(Module):
     Args:
         n_in, n_out: how many numbers go in and come out.
         bias: whether to add one.
-        init: `he` before relu, `xavier` before tanh, sigmoid and the output. The bias starts at 0.
-        rng: a generator, or a seed for one; None draws anew each time.
+        init: `he` before relu, `xavier` before tanh, sigmoid and the output, or another rule of
+            `nn.init` by its name. The bias starts at 0.
+        rng: a generator, or a seed for one; None draws from `wg.random`.
         dtype: of weight and bias.
 
     Raises:
@@ -89,65 +91,55 @@ class Linear(Module):
         return f"{self.n_in}, {self.n_out}" + ("" if self.bias is not None else ", bias=False")
 
 
-class Sequential(Module):
-    """Modules one after the other.
+class Bilinear(Module):
+    """A form that is linear in each of two arguments.
 
-        y = layers[-1](... layers[1](layers[0](x)))
+        y[.., k] = sum_{i, j} a[.., i] weight[i, j, k] b[.., j] + bias[k]
+
+    Shapes: a `[..., n_a]`, b `[..., n_b]`, weight `[n_a, n_b, n_out]`, bias `[n_out]`,
+    y `[..., n_out]`.
+
+    Args:
+        n_a, n_b, n_out: how many numbers go in and come out.
+        bias, rng, dtype: as in `Linear`.
+
+    Raises:
+        ShapeError: a or b has another last axis, or they differ in the others.
 
     Example:
-        >>> Sequential(Linear(64, 10, rng=0), ReLU())
-        Sequential(
-          layers.0    Linear(64, 10)          650
-          layers.1    ReLU()
-          parameters                          650
-        )
+        >>> Bilinear(3, 4, 2, rng=0)(np.ones((5, 3), np.float32), np.ones((5, 4), np.float32)).shape
+        (5, 2)
     """
 
-    def __init__(self, *layers: Module) -> None:
-        self.layers = list(layers)
+    def __init__(
+        self,
+        n_a: int,
+        n_b: int,
+        n_out: int,
+        *,
+        bias: bool = True,
+        rng: np.random.Generator | int | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        self.n_a, self.n_b, self.n_out = n_a, n_b, n_out
+        bound = math.sqrt(3 / max(1, n_a * n_b))
+        first = initial.uniform((n_a, n_b, n_out), -bound, bound, rng=rng)
+        self.weight = Parameter(first.astype(dtype))
+        self.bias = Parameter(np.zeros(n_out, dtype)) if bias else None
 
-    def forward(self, x: Any) -> Any:
-        for layer in self.layers:
-            x = layer(x)
-        return x
+    def forward(self, a: Any, b: Any) -> Any:
+        sa, sb = shape_of(a), shape_of(b)
+        if sa[-1:] != (self.n_a,) or sb[-1:] != (self.n_b,) or sa[:-1] != sb[:-1]:
+            raise ShapeError(
+                f"{self!r}(a, b)",
+                f"a and b end with {self.n_a} and {self.n_b} numbers; their other axes are equal",
+                operands=[("a", a), ("b", b)],
+            )
+        h = a @ self.weight.reshape(self.n_a, self.n_b * self.n_out)
+        h = h.reshape(*sa[:-1], self.n_b, self.n_out)
+        y = (b.reshape(*sb[:-1], 1, self.n_b) @ h).reshape(*sa[:-1], self.n_out)
+        return y if self.bias is None else y + self.bias
 
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __getitem__(self, i: int) -> Module:
-        return self.layers[i]
-
-
-class ReLU(Module):
-    """y = max(x, 0)"""
-
-    def forward(self, x: Any) -> Any:
-        return F.relu(x)
-
-
-class Sigmoid(Module):
-    """y = 1 / (1 + exp(-x))"""
-
-    def forward(self, x: Any) -> Any:
-        return F.sigmoid(x)
-
-
-class Tanh(Module):
-    """y = tanh(x)"""
-
-    def forward(self, x: Any) -> Any:
-        return F.tanh(x)
-
-
-class GELU(Module):
-    """y = x * P(N(0, 1) <= x)"""
-
-    def forward(self, x: Any) -> Any:
-        return F.gelu(x)
-
-
-class Softplus(Module):
-    """y = log(1 + exp(x))"""
-
-    def forward(self, x: Any) -> Any:
-        return F.softplus(x)
+    def extra_repr(self) -> str:
+        ends = "" if self.bias is not None else ", bias=False"
+        return f"{self.n_a}, {self.n_b}, {self.n_out}{ends}"

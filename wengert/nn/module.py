@@ -174,9 +174,8 @@ class Module:
         """
         return Handle(self._own_hooks(), "backward", hook)
 
-    def _own_hooks(self) -> ModuleHooks:
-        made: ModuleHooks = self.__dict__.setdefault("_hooks", ModuleHooks())
-        return made
+    def _own_hooks(self) -> Any:
+        return self.__dict__.setdefault("_hooks", ModuleHooks())
 
     # ---- walking
     def children(self) -> Iterator[Module]:
