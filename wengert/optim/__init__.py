@@ -12,6 +12,7 @@ from .clip import (
     global_norm,
 )
 from .ema import EMA, SWA
+from .kfac import KFAC
 from .kin import Lion, NAdam, RAdam
 from .lbfgs import LBFGS
 from .muon import Muon
@@ -23,6 +24,7 @@ from .squares import levenberg_marquardt
 
 __all__ = [
     "EMA",
+    "KFAC",
     "LBFGS",
     "SAM",
     "SGD",
