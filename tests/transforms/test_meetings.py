@@ -99,3 +99,65 @@ def test_assigning_another_shape_is_refused_in_words():
         v.assign_add(np.ones((2, 2)))
     v.assign(3.0)
     assert np.array_equal(v.numpy(), [3.0, 3.0])
+
+
+def test_jacobians_of_a_complex_value_by_either_mode():
+    x = np.array([0.3, 0.5])
+
+    def f(x):
+        return {"a": np.exp(1j * x) * x[0], "b": x * x}
+
+    want = wg.jacfwd(f)(x)
+    for mode in (wg.jacrev, wg.jacobian):
+        got = mode(f)(x)
+        assert np.allclose(got["a"], want["a"], rtol=1e-15)
+        assert np.array_equal(got["b"], want["b"])
+    h = 1e-6
+    columns = [(f(x + h * e)["a"] - f(x - h * e)["a"]) / (2 * h) for e in np.eye(2)]
+    assert np.allclose(np.stack(columns, 1), want["a"], atol=1e-9)
+    assert wg.jacrev(f)(x.astype(np.float32))["a"].dtype == np.complex64
+    second = wg.jacrev(wg.jacrev(lambda x: np.exp(1j * x)))(x)
+    assert np.allclose(second[0, 0], [-np.exp(1j * x[0]), 0])
+
+
+@pytest.mark.parametrize("mode", [wg.jacfwd, wg.jacrev, wg.jacobian])
+def test_a_complex_function_with_two_slopes_has_no_jacobian(mode):
+    with pytest.raises(wg.errors.DTypeError, match="holomorphic=True"):
+        mode(np.conj)(np.array([0.3 + 0.2j, 1.0]))
+
+
+def test_the_gradients_of_real_values_by_complex_numbers_are_jacobians():
+    z = np.array([0.3 + 0.2j, 0.5 - 0.1j])
+    f = lambda z: np.sum(np.abs(z) ** 2)
+    assert np.allclose(wg.jacobian(f)(z), wg.grad(f)(z))
+    with pytest.raises(wg.errors.DTypeError, match="holomorphic"):
+        wg.jacfwd(f)(z)
+
+
+def test_a_choice_in_no_lanes():
+    none = np.zeros((0, 2))
+    choose = lambda x: wg.cond(x[0] > 0, np.sin, np.cos, x)
+    assert wg.vmap(choose)(none).shape == (0, 2)
+    assert wg.vmap(wg.jacobian(choose))(none).shape == (0, 2, 2)
+    pick = lambda i, x: wg.switch(i, [np.sin, np.cos, np.exp], x)
+    assert wg.vmap(pick)(np.zeros(0, int), none).shape == (0, 2)
+
+
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_has_aux_without_a_pair_is_refused(shape):
+    x = np.ones(shape)
+    for call in (
+        lambda f: wg.grad(f, has_aux=True)(x),
+        lambda f: wg.vjp(f, x, has_aux=True),
+        lambda f: wg.jvp(f, (x,), (x,), has_aux=True),
+        lambda f: wg.jacobian(f, has_aux=True)(x),
+        lambda f: wg.hessian(f, has_aux=True)(x),
+        lambda f: wg.linearize(f, x, has_aux=True),
+    ):
+        with pytest.raises(wg.errors.ArgumentError, match="return value, aux"):
+            call(lambda x: x * x)
+
+
+def test_map_names_itself():
+    with pytest.raises(wg.errors.ArgumentError, match=r"map\(f, xs\): leading axes"):
+        wg.map(lambda p: p, (np.ones(3), np.ones(2)))

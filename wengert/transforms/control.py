@@ -103,10 +103,10 @@ def chosen_lanes(
     for k, (there, mask) in enumerate(sides):
         if choice.traced:
             got = run(k, lambda x: x)
+        elif mask.all():  # of no lanes too: their result has a shape
+            return run(k, lambda x: x)
         elif not mask.any():
             continue
-        elif mask.all():
-            return run(k, lambda x: x)
         else:
             got = run(k, lambda x, t=there, m=mask: stand_in(t, m, choice.levels, x))
         if result is None:
@@ -569,7 +569,10 @@ def map(f: Any, xs: Any, *, batch_size: int | None = None, checkpoint: Any = Fal
     array([ 1., 13., 41.])
     """
     what = "map(f, xs)"
+    if not callable(f):
+        raise ArgumentError(what, "f is not a function", operands=[("f", f)])
     if batch_size is None:
+        steps_of(what, *tree.flatten(tree.map(plain_or, xs)), None)
         return scan(lambda c, x: (c, f(x)), (), xs, checkpoint=checkpoint)[1]
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ArgumentError(what, "batch_size is 1 or more", operands=[("batch_size", batch_size)])

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from .. import tree
+from ..errors import DTypeError
 from ..ops.index import GetItem
 from ..ops.linear import Reshape, moveaxis
 from ..structural import Masked
 from ..trace import Tensor, make, push
 from ..types import Shape, dtype_of, shape_of
-from .jvp import inward, jvp, lower, outward
+from .jvp import inward, is_complex, jvp, lower, outward, with_aux
 from .vjp import (
     Recorded,
     check_holomorphic,
@@ -30,11 +31,13 @@ from .vmap import Batched, VMap, unbatch
 __all__ = ["hessian", "hvp", "jacfwd", "jacobian", "jacrev"]
 
 
-def basis(n: int, sizes: list[int], k: int, shape: Shape, dtype: Any, level: Any) -> Masked:
+def basis(
+    n: int, sizes: list[int], k: int, shape: Shape, dtype: Any, level: Any, unit: complex = 1
+) -> Masked:
     """Part k of the n unit vectors, one a lane, as a structural seed: zeros mean "not asked"."""
     e = np.zeros((n, sizes[k]), dtype)
     start = sum(sizes[:k])
-    e[range(start, start + sizes[k]), range(sizes[k])] = 1
+    e[range(start, start + sizes[k]), range(sizes[k])] = unit
     e = e.reshape((n, *shape))
     return Masked(make(e, 0, level, Batched), make(e != 0, 0, level, Batched))
 
@@ -101,8 +104,13 @@ def _jacobian(
         places = places_of(what, nums, args)
         xs, structure = tree.flatten(tuple(args[n] for n in places))
         check_inputs(what, xs, tree.paths(structure))
+        run, plane = mode, [x for x in xs if is_complex(x) or type(x) is complex]
         if holomorphic:
             check_holomorphic(what, xs, tree.paths(structure))
+        elif plane and mode is _forward:
+            raise one_slope(what, "argument", plane[0])
+        elif plane:
+            run = _reverse
         kept: list[Any] = []
 
         def g(*ts: Any) -> Any:
@@ -111,16 +119,18 @@ def _jacobian(
                 full[n] = t
             out = f(*full, **kwargs)
             if has_aux:
-                out, aux = out
+                out, aux = with_aux(what, out)
                 kept[:] = [aux]
-            if holomorphic:
-                for y in tree.leaves(out):
+            for y in tree.leaves(out):
+                if holomorphic:
                     holomorphic_value(what, y)
+                elif plane and is_complex(y):
+                    raise one_slope(what, "value", y)
             return out
 
         wrap = any(isinstance(x, Tensor) for x in xs)
         xs = [inward(x) for x in xs]
-        shape, rows = mode(g, xs)
+        shape, rows = run(g, xs)
         outs = []
         for row in rows:
             leaf = tree.unflatten(structure, [outward(j, wrap) for j in row])
@@ -129,6 +139,16 @@ def _jacobian(
         return (result, lower(kept[0])) if has_aux else result
 
     return jac
+
+
+def one_slope(what: str, name: str, x: Any) -> DTypeError:
+    return DTypeError(
+        f"{what}(f)",
+        "a function of complex numbers has one derivative only if it is complex differentiable",
+        operands=[(name, x)],
+        fix=f"wg.{what}(f, holomorphic=True) if it is; else a function of the real and the "
+        "imaginary part",
+    )
 
 
 def _cheaper(f: Callable[..., Any], xs: list[Any]) -> Any:
@@ -166,16 +186,25 @@ def _reverse(f: Callable[..., Any], xs: list[Any], run: Recorded | None = None) 
     rows = []
     for y in ys:
         value, node = run.split(y)
-        out = shape_of(value)
-        n = math.prod(out)
         if node is None:
-            rows.append([np.zeros((*out, *shape_of(x)), dtype_of(x)) for x in run.xs])
+            rows.append([np.zeros((*shape_of(value), *shape_of(x)), dtype_of(x)) for x in run.xs])
             continue
-        with push(VMap, n) as level:
-            seed = basis(n, [n], 0, out, dtype_of(value), level)
-            got = [unbatch(g, level) for g in run.pull([node], [seed], keep=True)]
-            rows.append([Reshape((*out, *shape_of(x)))(g) for g, x in zip(got, run.xs)])
+        row = pulled(run, node, value, 1)
+        if is_complex(value) and not all(is_complex(x) for x in run.xs):
+            # a real argument has the real part alone: the imaginary one is that of -i y
+            other = pulled(run, node, value, -1j)
+            row = [a if is_complex(x) else a + 1j * b for a, b, x in zip(row, other, run.xs)]
+        rows.append(row)
     return shape, rows
+
+
+def pulled(run: Recorded, node: Any, value: Any, unit: complex) -> list[Any]:
+    """The pullbacks of all unit vectors, times `unit`, of one result."""
+    out, n = shape_of(value), math.prod(shape_of(value))
+    with push(VMap, n) as level:
+        seed = basis(n, [n], 0, out, dtype_of(value), level, unit)
+        got = [unbatch(g, level) for g in run.pull([node], [seed], keep=True)]
+        return [Reshape((*out, *shape_of(x)))(g) for g, x in zip(got, run.xs)]
 
 
 def hessian(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import trace, tree
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError, verbatim
 from ..ops.elementwise import mul, mul_mask
 from ..ops.index import Write
 from ..primitive import Constant
@@ -125,7 +125,7 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fals
         raise ShapeError(
             "jvp(f, primals, tangents)",
             "primals and tangents differ in structure",
-            operands=[("primals", str(structure)), ("tangents", str(other))],
+            operands=[("primals", verbatim(str(structure))), ("tangents", verbatim(str(other)))],
         )
     wrap = any(isinstance(x, Tensor) for x in xs)
     with push(JVP) as level:
@@ -133,7 +133,7 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fals
         out = f(*tree.unflatten(structure, duals))
         aux = None
         if has_aux:
-            out, aux = out
+            out, aux = with_aux("jvp", out)
         leaves, shape = tree.flatten(out)
         ys, dys = [], []
         if trace.MODES and (watch := getattr(trace.HERE, "watch", None)) is not None:
@@ -151,6 +151,18 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fals
     value = tree.unflatten(shape, handed_out(ys, wrap))
     slope = tree.unflatten(shape, handed_out(dys, wrap))
     return (value, slope, lower(aux)) if has_aux else (value, slope)
+
+
+def with_aux(what: str, out: Any) -> Any:
+    """The two parts of what a function with has_aux=True returns."""
+    if isinstance(out, tuple | list) and len(out) == 2:
+        return out
+    raise ArgumentError(
+        f"{what}(f, has_aux=True)",
+        "f returns a pair: its value, and what is handed through",
+        operands=[("f gave", verbatim(str(tree.flatten(out)[1])))],
+        fix="return value, aux; or leave out has_aux",
+    )
 
 
 def reordered(shape: Any, x: Any, xs: list[Any], other: Any) -> tuple[list[Any], Any]:

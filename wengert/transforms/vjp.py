@@ -17,7 +17,7 @@ from ..structural import cast, densify
 from ..trace import Leaf, Level, Node, Tensor, decay, looked, make, push, seq
 from ..types import dtype_of, is_inexact, shape_of
 from .conventions import chosen
-from .jvp import handed_out, inward, is_complex, lower, reordered, surfaced
+from .jvp import handed_out, inward, is_complex, lower, reordered, surfaced, with_aux
 from .severed import disconnected, warn_cut
 from .tape import Tape, ones_like, sweep
 
@@ -112,7 +112,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     check_inputs("vjp", xs, tree.paths(structure))
     names = partial(leaf_names, f, range(len(primals)), structure)
     run = Recorded(f, xs, lambda ts: f(*tree.unflatten(structure, ts)), names)
-    out, aux = run.out if has_aux else (run.out, None)
+    out, aux = with_aux("vjp", run.out) if has_aux else (run.out, None)
     ys, shape = tree.flatten(out)
     values, nodes = zip(*[run.split(y) for y in ys]) if ys else ((), ())
 
@@ -308,7 +308,7 @@ def value_and_grad(
             return f(*full, **kwargs)
 
         rec = Recorded(f, xs, run, partial(leaf_names, f, places, structure))
-        out, aux = rec.out if has_aux else (rec.out, None)
+        out, aux = with_aux("grad", rec.out) if has_aux else (rec.out, None)
         y, node = rec.split(out)
         name = getattr(f, "__name__", "f")
         if not hasattr(y, "shape") and not isinstance(y, int | float | complex):
