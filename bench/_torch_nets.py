@@ -106,18 +106,23 @@ def gpt(torch: Any, state: dict[str, Any], heads: int) -> Any:
 def recurrent(torch: Any, state: dict[str, Any]) -> Any:
     """One LSTM and a linear layer at every place."""
     n = torch.nn
-    inputs, four = state["lstm.weight_ih_l0"].shape
-    hidden = four // 4
+    at = "lstm.layers.0.forward."
+    inputs, four = state[at + "weight_x"].shape
+
+    def theirs(name: str) -> Any:
+        """Our columns are the gates i, f, o, g; their rows are i, f, g, o."""
+        i, f, o, g = np.split(state[at + name], 4, axis=-1)
+        return np.concatenate([i, f, g, o], axis=-1).T
 
     class Model(n.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.lstm = n.LSTM(inputs, hidden, batch_first=True)
+            self.lstm = n.LSTM(inputs, four // 4, batch_first=True)
             self.head = n.Linear(*state["head.weight"].shape)
-            for name in ("weight_ih_l0", "weight_hh_l0"):
-                copied(torch, getattr(self.lstm, name), state[f"lstm.{name}"].T)
-            copied(torch, self.lstm.bias_ih_l0, state["lstm.bias_l0"])
-            copied(torch, self.lstm.bias_hh_l0, np.zeros_like(state["lstm.bias_l0"]))
+            copied(torch, self.lstm.weight_ih_l0, theirs("weight_x"))
+            copied(torch, self.lstm.weight_hh_l0, theirs("weight_h"))
+            copied(torch, self.lstm.bias_ih_l0, theirs("bias"))
+            copied(torch, self.lstm.bias_hh_l0, np.zeros(four))
             copied(torch, self.head.weight, state["head.weight"].T)
             copied(torch, self.head.bias, state["head.bias"])
 
