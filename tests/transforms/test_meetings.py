@@ -161,3 +161,23 @@ def test_has_aux_without_a_pair_is_refused(shape):
 def test_map_names_itself():
     with pytest.raises(wg.errors.ArgumentError, match=r"map\(f, xs\): leading axes"):
         wg.map(lambda p: p, (np.ones(3), np.ones(2)))
+
+
+def test_a_custom_rule_of_code_that_writes_into_a_copy():
+    @wg.custom_jvp
+    def f(x):
+        y = x.copy()
+        y[0] = y[1] * y[1]
+        y[1:] += y[0]
+        return y * x
+
+    f.defjvp(lambda primals, tangents: wg.jvp(f.f, primals, tangents))
+    x = np.array([0.4, -0.3])
+    want = wg.jacobian(f.f)(x)
+    assert np.allclose(wg.jacobian(f)(x), want, rtol=1e-15)
+    assert np.allclose(wg.jacrev(lambda t: wg.jvp(f.f, (x,), (t,))[1])(x), want, rtol=1e-15)
+    t = wg.tensor(x, requires_grad=True)
+    wg.jvp(f.f, (x,), (t,))[1].sum().backward()
+    assert np.allclose(t.grad.numpy(), want.sum(0), rtol=1e-15)
+    t.requires_grad_(False)
+    assert np.array_equal(t.numpy(), x)

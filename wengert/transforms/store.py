@@ -13,7 +13,7 @@ import numpy as np
 from .. import trace
 from ..errors import LevelError
 from ..ops.index import Write, put
-from ..trace import SOLE, Tensor, View, bare, generation, getrefcount, lens, make, ndarray
+from ..trace import SOLE, Leaf, Tensor, View, bare, generation, getrefcount, lens, make, ndarray
 from ..types import RAW
 
 
@@ -40,6 +40,8 @@ def store_into(x: Tensor, path: tuple[Any, ...], v: Any) -> None:
 def store_above(d: Any, path: tuple[Any, ...], v: Any) -> Any:
     """The same for values of a level below, or graph variables: on a fresh handle."""
     if isinstance(d, Tensor):
+        if type(d.node) is Leaf:  # a tangent that nothing was computed from yet: it stays a leaf
+            return Write(path)(d, v)
         t = make(d.data, d.node, d.level, Tensor if type(d) is View else type(d))
     elif isinstance(v, Tensor):
         t = make(d, None, trace.EAGER)
