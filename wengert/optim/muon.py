@@ -24,7 +24,7 @@ RULES = ("muon", "adamw")
 def orthogonalized(m: NDArray[Any], iterations: int = 5, eps: float = 1e-7) -> NDArray[Any]:
     """About U V^T of m = U S V^T: every singular value becomes one between 0.68 and 1.13.
 
-        x <- m / (|m| + eps)
+        x <- m / max(|m|, eps)
         x <- a x + (b A + c A^2) x,   A = x x^T,   (a, b, c) = (3.4445, -4.775, 2.0315)
 
     The coefficients let small singular values grow as fast as they can, at the price that large
@@ -45,7 +45,7 @@ def orthogonalized(m: NDArray[Any], iterations: int = 5, eps: float = 1e-7) -> N
     """
     a, b, c = QUINTIC
     x = m if m.shape[0] <= m.shape[1] else m.T  # the smaller of the two products
-    x = x / (np.linalg.norm(x) + m.real.dtype.type(eps))
+    x = x / max(np.linalg.norm(x), m.real.dtype.type(eps))
     for _ in range(iterations):
         square = x @ x.conj().T
         x = a * x + (b * square + c * (square @ square)) @ x
