@@ -50,7 +50,7 @@ def convolutional(torch: Any, state: dict[str, Any], channels_last: bool) -> Any
     return model.to(memory_format=torch.channels_last) if channels_last else model
 
 
-def gpt(torch: Any, state: dict[str, Any], heads: int) -> Any:
+def gpt(torch: Any, state: dict[str, Any], heads: int, activation: str = "gelu") -> Any:
     """A GPT with tied weights, attention by `scaled_dot_product_attention`."""
     n, f = torch.nn, torch.nn.functional
     vocab, d = state["table.weight"].shape
@@ -81,7 +81,7 @@ def gpt(torch: Any, state: dict[str, Any], heads: int) -> Any:
             q, k, v = (t.view(batch, places, heads, -1).transpose(1, 2) for t in (q, k, v))
             y = f.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + self.out(y.transpose(1, 2).reshape(batch, places, d))
-            return x + self.down(f.gelu(self.up(self.b(x))))
+            return x + self.down(getattr(f, activation)(self.up(self.b(x))))
 
     class Model(n.Module):
         def __init__(self) -> None:
@@ -123,6 +123,7 @@ def recurrent(torch: Any, state: dict[str, Any]) -> Any:
             copied(torch, self.lstm.weight_hh_l0, theirs("weight_h"))
             copied(torch, self.lstm.bias_ih_l0, theirs("bias"))
             copied(torch, self.lstm.bias_hh_l0, np.zeros(four))
+            self.lstm.bias_hh_l0.requires_grad_(False)  # a second bias, which would learn too
             copied(torch, self.head.weight, state["head.weight"].T)
             copied(torch, self.head.bias, state["head.bias"])
 
