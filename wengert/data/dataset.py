@@ -114,7 +114,7 @@ class Arrays:
 
     def batch(self, rows: Any) -> tuple[Any, ...]:
         """The arrays of some examples, as a `Loader` asks for them."""
-        return tuple(a[rows] for a in self.arrays)
+        return tuple(np.asarray(a[rows]) for a in self.arrays)
 
     @property
     def sha256(self) -> str:
