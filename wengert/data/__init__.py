@@ -1,5 +1,6 @@
 """Sources of examples, and batches of them."""
 
+from . import augment
 from .bundled import bundled
 from .dataset import Arrays, Dataset, Parts
 from .digits import digits
@@ -33,6 +34,7 @@ __all__ = [
     "Table",
     "Vocabulary",
     "Windows",
+    "augment",
     "bundled",
     "cifar",
     "collate",
