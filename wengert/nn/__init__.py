@@ -57,6 +57,7 @@ from .dropout import (
     StochasticDepth,
 )
 from .embedding import Embedding, EmbeddingBag, PositionalEncoding, TiedLinear, sinusoids
+from .interop import LoadReport, load, load_into, save
 from .layers import Bilinear, Linear
 from .module import Module, Parameter, watch
 from .normalisation import (
@@ -95,6 +96,7 @@ from .pooling import (
 )
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 from .stateless import functional_call, stack_modules
+from .summary import Summary, SummaryRow, summary
 from .transformer import (
     GPT,
     FeedForward,
@@ -167,6 +169,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LoadReport",
     "LogSigmoid",
     "LogSoftmax",
     "MaxPool1d",
@@ -200,6 +203,8 @@ __all__ = [
     "Softshrink",
     "Softsign",
     "StochasticDepth",
+    "Summary",
+    "SummaryRow",
     "SwiGLU",
     "Tanh",
     "Tanhshrink",
@@ -213,8 +218,12 @@ __all__ = [
     "functional",
     "functional_call",
     "init",
+    "load",
+    "load_into",
     "rotary",
+    "save",
     "sinusoids",
     "stack_modules",
+    "summary",
     "watch",
 ]

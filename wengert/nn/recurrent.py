@@ -232,6 +232,7 @@ class Recurrent(Module):
         t, n, _ = shape_of(x)
         starts = self._starts(x, state, n, one)
         m = EVERYWHERE if lengths is None else self._within(lengths, t, n)
+        x = self._there(x, m)  # padding may be anything, nan too
         ends: list[Any] = []
         for i, ways in enumerate(self.layers):
             if i and self.dropout:
@@ -243,14 +244,16 @@ class Recurrent(Module):
                 ends.append([v[0 if back else -1] for v in states])
                 outs.append(states[0])
             x = outs[0] if len(outs) == 1 else np.concatenate(outs, axis=-1)
-            if m is not EVERYWHERE:
-                x = np.where(m[..., None], x, x.dtype.type(0))
+            x = self._there(x, m)
         last = [np.stack(v) for v in zip(*ends)]
         if one:
             x, last = x[:, 0], [v[:, 0] for v in last]
         elif self.batch_first:
             x = x.swapaxes(0, 1)
         return x, (last[0] if len(last) == 1 else tuple(last))
+
+    def _there(self, x: Any, m: Any) -> Any:
+        return x if m is EVERYWHERE else np.where(m[..., None], x, x.dtype.type(0))
 
     def _starts(self, x: Any, state: Any, n: int, one: bool) -> list[tuple[Any, ...]]:
         """The first states of every layer and direction."""

@@ -50,20 +50,20 @@ def functional_call(
         `torch.func.functional_call`.
     """
     given = _by_path(params)
-    places = _places(module)
+    known = places(module)
     what = f"functional_call({type(module).__name__}, params)"
-    unknown = [name for name in given if name not in places]
+    unknown = [name for name in given if name not in known]
     if unknown:
         rows: list[tuple[str, Any, str]] = []
         for name in unknown[:8]:
-            near = get_close_matches(name, places, 1)
+            near = get_close_matches(name, known, 1)
             rows.append((name, given[name], f"is it {near[0]}?" if near else ""))
         raise UnknownNameError(
             what, f"{len(unknown)} of {len(given)} names are not in the module", operands=rows
         )
     values: dict[int, Any] = {}
     for name, value in given.items():
-        t = places[name]
+        t = known[name]
         if id(t) in values and values[id(t)] is not value:
             raise ArgumentError(
                 what, f"{name} is a parameter that stands at several places, with one value",
@@ -86,7 +86,7 @@ def functional_call(
     return twin(*args, **kwargs)
 
 
-def _places(module: Module) -> dict[str, Any]:
+def places(module: Module) -> dict[str, Any]:
     """What stands at every path; a parameter that stands at several has several."""
     found: dict[str, Any] = {}
     for path, m in _everywhere(module, ""):

@@ -140,18 +140,15 @@ class Recurrent(General):
             at = order[i]
             olds = [y[k][order[i - 1]] for k in range(count)] if i else first
             ds = [d if s is None else s[at] + d for s, d in zip(g, ds)]
-            kept: list[Any] | None = None
+            into = buffers and [b[at] for b in buffers]
+            row, news = self.back(olds, ds, [v[at] for v in y], into)
             if shape_of(m):
                 go = column(m[at])
-                kept = [where(go, 0.0, d) for d in ds]
-                ds = [where(go, d, 0.0) for d in ds]
-            into = buffers and [b[at] for b in buffers]
-            rows[at], ds = self.back(olds, ds, [v[at] for v in y], into)
-            if g[count] is not None:
-                rows[at] = self.add(rows[at], g[count][at])
-            ds[0] = ds[0] + through(rows[at][-1], turned(xs[1]))
-            if kept is not None:
-                ds = [a + b for a, b in zip(ds, kept)]
+                row = self.only(go, row)
+                news = [where(go, new, d) for new, d in zip(news, ds)]
+            row = row if g[count] is None else self.add(row, g[count][at])
+            news[0] = news[0] + through(row[-1], turned(xs[1]))
+            rows[at], ds = row, news
         sides = buffers or [stacked(s) for s in zip(*rows)]
         found: dict[int, Any] = {last - count + k: d for k, d in enumerate(ds)}
         if not t:
@@ -180,6 +177,14 @@ class Recurrent(General):
         `into` has buffers for the first, where all is plain.
         """
         raise NotImplementedError
+
+    def only(self, go: Array, row: list[Array]) -> list[Array]:
+        """The cotangents of z where an example goes on."""
+        if any(r.__class__ is not np.ndarray for r in row):
+            return [where(go, r, 0.0) for r in row]
+        for r in row:
+            np.copyto(r, 0, where=~go)
+        return row
 
     def add(self, row: Any, gz: Array) -> list[Array]:
         """The cotangents of z, with what comes from outside."""

@@ -1,0 +1,351 @@
+"""Models in and out of files: safetensors, those of PyTorch's names and layouts too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wengert.errors import CheckpointError, OptionError, ShapeError, UnknownNameError, verbatim
+from wengert.trace import Tensor, no_grad
+
+from . import recurrent
+from .attention import MultiheadAttention
+from .containers import Sequential
+from .convolution import Convolution
+from .layers import Bilinear, Linear
+from .module import Module
+from .safetensors import load, write
+from .stateless import places
+from .transformer import FeedForward, TransformerBlock, TransformerEncoder
+
+__all__ = ["LoadReport", "load", "load_into", "save"]
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def save(
+    model: Module, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write the parameters and buffers of a model to a safetensors file.
+
+    The file is whole, or the one that was there before. A parameter that stands at several places
+    is written once.
+
+    Args:
+        model: the model.
+        path: where to.
+        metadata: texts by name that go with it; `nn.load` gives them back.
+
+    Raises:
+        OutputError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> place = f"{tempfile.mkdtemp()}/model.safetensors"
+        >>> save(Linear(2, 3, rng=0), place)
+        >>> print(load_into(Linear(2, 3, rng=1), place))
+        2 tensors read
+          weight  <-  weight  float32[2, 3]
+          bias    <-  bias    float32[3]
+    """
+    write(path, model.state_dict(), {"format": "wengert", **(metadata or {})})
+
+
+@dataclass
+class LoadReport:
+    """What `load_into` read: `str()` is a table.
+
+    Attributes:
+        read: (name in the model, names in the file, dtype and shape in the file).
+        missing: names of the model that the file has nothing for.
+        unused: names of the file that nothing was read from.
+        metadata: the texts in the file.
+    """
+
+    read: list[tuple[str, str, str]]
+    missing: list[str]
+    unused: list[str]
+    metadata: dict[str, str]
+
+    def __str__(self) -> str:
+        a, b = (max((len(row[i]) for row in self.read), default=0) for i in (0, 1))
+        lines = [f"{len(self.read)} tensors read"]
+        lines += [f"  {ours:<{a}}  <-  {theirs:<{b}}  {what}" for ours, theirs, what in self.read]
+        lines += [f"  {name:<{a}}  <-  nothing" for name in self.missing]
+        lines += [f"  not read: {name}" for name in self.unused]
+        return "\n".join(lines)
+
+
+def load_into(
+    model: Module,
+    path: str | os.PathLike[str],
+    *,
+    layout: str | None = None,
+    prefix: str = "",
+    strict: bool = True,
+    dry_run: bool = False,
+) -> LoadReport:
+    """Read a safetensors file into a model; nothing is changed unless all of it fits.
+
+    A file of PyTorch's is read without PyTorch: its names are found by the kinds of the modules,
+    weights of linear layers are transposed, kernels go from OIHW to HWIO, gates are put in order,
+    joint projections of attention are cut up. Numbers are cast to the model's dtype.
+
+    Args:
+        model: a model of the same structure; where PyTorch has a path `0.weight` of a
+            `Sequential`, it is `layers.0.weight` here.
+        path: the file.
+        layout: "wengert", or "torch" for a file of PyTorch's; None to go by what the file says of
+            itself ("format" in its metadata).
+        prefix: what the names in the file begin with, and the model's do not.
+        strict: refuse a file that lacks something or has something that is not read.
+        dry_run: change nothing; the report says what would be read.
+
+    Returns:
+        A report of what came from where.
+
+    Raises:
+        CheckpointError: the file is damaged, a pickle, or does not say whose layout it has.
+        UnknownNameError: names are missing or left over, with `strict`.
+        ShapeError: a tensor of another shape.
+    """
+    arrays, metadata = load(path)
+    what = f"load_into({type(model).__name__}, {os.fspath(path)!r})"
+    layout = layout or {"wengert": "wengert", "pt": "torch"}.get(metadata.get("format", ""))
+    if layout is None:
+        raise CheckpointError(
+            what, "the file does not say whether its weights are laid out as PyTorch's",
+            fix='layout="torch", or layout="wengert"',
+        )  # fmt: skip
+    if layout not in ("torch", "wengert"):
+        raise OptionError(f"load_into(layout={layout!r})", '"torch" or "wengert"')
+    arrays = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    own = dict([*model.named_parameters(), *model.named_buffers()])
+    sources = _torch_sources(model) if layout == "torch" else _plain_sources(own)
+    found, report = _matched(what, model, own, sources, arrays)
+    report.metadata = metadata
+    if strict:
+        _check_names(what, own, sources, arrays, report)
+    _check_shapes(what, own, sources, found)
+    if not dry_run:
+        with no_grad():
+            for name, value in found.items():
+                own[name][...] = value.astype(own[name].dtype)
+    return report
+
+
+# A source of a tensor: the names that must all be in the file, and what makes the tensor of them.
+Source = tuple[tuple[str, ...], Callable[..., Any]]
+Sources = dict[str, list[Source]]
+
+
+def _matched(
+    what: str, model: Module, own: Mapping[str, Tensor], sources: Sources, arrays: Arrays
+) -> tuple[dict[str, NDArray[Any]], LoadReport]:
+    """The values by the names of the model, and what came from where."""
+    names = {id(t): name for name, t in own.items()}
+    found: dict[str, NDArray[Any]] = {}
+    used: set[str] = set()
+    report = LoadReport([], [], [], {})
+    for path, t in places(model).items():
+        name = names.get(id(t))
+        if name is None:
+            continue
+        for theirs, make in sources.get(path, ()):
+            if not all(n in arrays for n in theirs):
+                continue
+            parts = [arrays[n] for n in theirs]
+            try:
+                value = np.asarray(make(*parts))
+            except (ValueError, IndexError):  # too few axes, say
+                value = parts[0]
+            if name in found and not np.array_equal(found[name], value):
+                raise CheckpointError(
+                    what, f"{name} and {path} are one parameter of the model, with two values",
+                    operands=[(name, found[name]), (path, value)],
+                )  # fmt: skip
+            used.update(theirs)
+            if name not in found:
+                kind = f"{parts[0].dtype}{list(parts[0].shape)}"
+                report.read.append((name, " + ".join(theirs), kind))
+            found[name] = value
+            break
+    report.missing = [n for n in own if n not in found]
+    report.unused = [n for n in arrays if n not in used]
+    return found, report
+
+
+def _check_names(
+    what: str, own: Mapping[str, Any], sources: Sources, arrays: Arrays, report: LoadReport
+) -> None:
+    missing = [n for n in report.missing if not n.endswith("num_batches_tracked")]
+    if not missing and not report.unused:
+        return
+    rows: list[tuple[str, Any, str]] = []
+    for name in missing[:6]:
+        wanted = sources.get(name, [((name,), same)])[0][0]
+        absent = [n for n in wanted if n not in arrays]
+        near = get_close_matches(absent[0], report.unused, 1) if absent else []
+        rows.append((
+            f"missing {' + '.join(absent)}", own[name],
+            f"for {name}" + (f"; is it {near[0]}?" if near else ""),
+        ))  # fmt: skip
+    rows += [(f"left over {n}", arrays[n], "in the file") for n in report.unused[:6]]
+    hidden = len(missing) + len(report.unused) - len(rows)
+    if hidden:
+        rows.append(("...", verbatim(f"and {hidden} more"), ""))
+    raise UnknownNameError(
+        what, f"{len(missing)} names are missing in the file, {len(report.unused)} are left over",
+        operands=rows, fix=_prefix(sources, arrays, missing) or "strict=False reads what fits",
+    )  # fmt: skip
+
+
+def _prefix(sources: Sources, arrays: Arrays, missing: list[str]) -> str | None:
+    """The prefix that all names of the file have before those that are wanted, if there is one."""
+    wanted = {n for name in missing for names, _ in sources.get(name, [])[:1] for n in names}
+    for name in arrays:
+        for want in wanted:
+            if name != want and name.endswith("." + want):
+                prefix = name.removesuffix(want)
+                if all(prefix + w in arrays for w in wanted):
+                    return f"prefix={prefix!r}"
+    return None
+
+
+def _check_shapes(what: str, own: Mapping[str, Tensor], sources: Sources, found: Arrays) -> None:
+    wrong = [name for name, value in found.items() if value.shape != own[name].shape]
+    if wrong:
+        raise ShapeError(
+            what, f"{len(wrong)} tensors have other shapes, as they are laid out here",
+            operands=[
+                row
+                for name in wrong[:4]
+                for row in ((f"model {name}", own[name]), (f"file {name}", found[name]))
+            ],
+        )  # fmt: skip
+
+
+# ------------------------------------------------------------------ PyTorch's names and layouts
+
+
+def same(x: Any) -> Any:
+    return x
+
+
+def turned(x: Any) -> Any:
+    """`[n_out, n_in]` to `[n_in, n_out]`; `[M, C, *kernel]` to `[*kernel, C, M]`."""
+    return np.transpose(x, (*range(2, x.ndim), 1, 0))
+
+
+def _plain_sources(own: Mapping[str, Any]) -> Sources:
+    return {name: [((name,), same)] for name in own}
+
+
+def _torch_sources(model: Module) -> Sources:
+    found: Sources = {}
+    _walk(model, "", "", found)
+    return found
+
+
+def _walk(module: Module, ours: str, theirs: str, found: Sources) -> None:
+    """Every tensor at and below a module; `ours` and `theirs` are the paths with a dot behind."""
+    table = next((f(module) for kind, f in LOCAL.items() if isinstance(module, kind)), {})
+    for local, sources in table.items():
+        found[ours + local] = [(tuple(theirs + n for n in names), f) for names, f in sources]
+    for name, value in module.__dict__.items():
+        if (isinstance(value, Tensor) or name in module._trained) and name not in table:
+            found[ours + name] = [((theirs + name,), same)]
+    if isinstance(module, WHOLE):
+        return
+    renames: Any = next((r for kind, r in RENAMES.items() if isinstance(module, kind)), {})
+    for local, child in module.named_children():
+        other = _renamed(local, renames(module) if callable(renames) else renames)
+        _walk(child, f"{ours}{local}.", f"{theirs}{other}." if other else theirs, found)
+
+
+def _renamed(local: str, renames: Mapping[str, str]) -> str:
+    head, dot, rest = local.partition(".")
+    new = renames.get(head, head)
+    return f"{new}{dot}{rest}" if new else rest
+
+
+def _attention(m: MultiheadAttention) -> Sources:
+    """in_proj_weight has query, key and value on top of each other."""
+    each = m.d // m.heads
+    ends = np.cumsum([0, m.d, m.kv_heads * each, m.kv_heads * each]).tolist()
+    out: Sources = {}
+    for i, name in enumerate(("query", "key", "value")):
+        part = slice(ends[i], ends[i + 1])
+        out[f"{name}.weight"] = [
+            (("in_proj_weight",), lambda w, part=part: turned(w[part])),
+            ((f"{name[0]}_proj_weight",), turned),
+        ]
+        out[f"{name}.bias"] = [(("in_proj_bias",), lambda b, part=part: b[part])]
+    out["out.weight"] = [(("out_proj.weight",), turned)]
+    out["out.bias"] = [(("out_proj.bias",), same)]
+    return out
+
+
+def _cell(m: recurrent.Cell, behind: str = "") -> Sources:
+    """Gates in our order; two biases that are always added are one here."""
+    n = m.n
+    order = [0, 1, 3, 2] if isinstance(m, recurrent.LSTMCell) else list(range(len(m.gates)))
+
+    def gates(w: Any) -> Any:
+        return np.concatenate([w[i * n : (i + 1) * n] for i in order])
+
+    def both(a: Any, b: Any) -> Any:
+        if isinstance(m, recurrent.GRUCell):
+            b = np.concatenate([b[: 2 * n], np.zeros_like(b[2 * n :])])
+        return gates(a + b)
+
+    ih, hh = f"bias_ih{behind}", f"bias_hh{behind}"
+    out: Sources = {
+        "weight_x": [((f"weight_ih{behind}",), lambda w: turned(gates(w)))],
+        "weight_h": [((f"weight_hh{behind}",), lambda w: turned(gates(w)))],
+        "bias": [((ih, hh), both)],
+    }
+    if isinstance(m, recurrent.GRUCell):
+        out["bias_h"] = [((hh,), lambda b: b[2 * n :])]
+    return out
+
+
+def _recurrent(m: recurrent.Recurrent) -> Sources:
+    out: Sources = {}
+    for i, ways in enumerate(m.layers):
+        for way, cell in ways.items():
+            behind = f"_l{i}" + ("_reverse" if way == "backward" else "")
+            for name, sources in _cell(cell, behind).items():
+                out[f"layers.{i}.{way}.{name}"] = sources
+    return out
+
+
+def _block(m: TransformerBlock) -> dict[str, str]:
+    last = "norm2" if m.cross is None else "norm3"
+    return {
+        "attention": "self_attn", "attention_norm": "norm1", "cross": "multihead_attn",
+        "cross_norm": "norm2", "network_norm": last, "network": "",
+    }  # fmt: skip
+
+
+LOCAL: dict[type[Module], Callable[[Any], Sources]] = {
+    Linear: lambda m: {"weight": [(("weight",), turned)]},
+    Convolution: lambda m: {"weight": [(("weight",), turned)]},
+    Bilinear: lambda m: {"weight": [(("weight",), lambda w: np.transpose(w, (1, 2, 0)))]},
+    MultiheadAttention: _attention,
+    recurrent.Recurrent: _recurrent,
+    recurrent.Cell: _cell,
+}
+WHOLE = (MultiheadAttention, recurrent.Recurrent)  # their tables reach below
+RENAMES: dict[type[Module], Any] = {
+    Sequential: {"layers": ""},
+    TransformerBlock: _block,
+    TransformerEncoder: {"blocks": "layers"},
+    FeedForward: {"into": "linear1", "out": "linear2"},
+}
