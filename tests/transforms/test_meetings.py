@@ -181,3 +181,44 @@ def test_a_custom_rule_of_code_that_writes_into_a_copy():
     assert np.allclose(t.grad.numpy(), want.sum(0), rtol=1e-15)
     t.requires_grad_(False)
     assert np.array_equal(t.numpy(), x)
+
+
+NOT_LINEAR = {
+    "square": lambda g: g * g,
+    "abs": np.abs,
+    "clip": lambda g: np.clip(g, -1.0, 1.0),
+    "half": lambda g: np.where(g > 0, g, 0.0),
+    "unit": lambda g: g / np.sqrt(np.sum(g * g)),
+}
+
+
+@pytest.mark.parametrize("rule", NOT_LINEAR.values(), ids=NOT_LINEAR)
+@pytest.mark.parametrize("owner", ["custom_vjp", "custom_jvp", "Function"])
+def test_a_rule_that_is_not_linear_has_no_transpose(rule, owner):
+    x = np.array([2.0, 3.0])
+    if owner == "custom_vjp":
+        f = wg.custom_vjp(lambda x: x * 1.0)
+        f.defvjp(lambda x: (x * 1.0, None), lambda _, g: (rule(g),))
+    elif owner == "custom_jvp":
+        f = wg.custom_jvp(lambda x: x * 1.0)
+        f.defjvp(lambda p, t: (p[0] * 1.0, rule(t[0])))
+    else:
+
+        class Odd(wg.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                return x * 1.0
+
+            @staticmethod
+            def backward(ctx, g):
+                return rule(g)
+
+        f = Odd.apply
+    reverse = lambda: wg.grad(lambda x: np.sum(f(x) ** 2))(x)
+    forward = lambda: wg.jvp(f, (x,), (x,))
+    given, other = (forward, reverse) if owner == "custom_jvp" else (reverse, forward)
+    given()
+    with pytest.raises(wg.errors.ArgumentError, match="not linear"):
+        other()
+    with pytest.raises(wg.errors.ArgumentError, match="not linear"):
+        wg.hvp(lambda x: np.sum(f(x) ** 2), x, x)

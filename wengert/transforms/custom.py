@@ -184,7 +184,7 @@ class Ruled(Law):
 
     def transposed(self, f: Any, at: list[Array], gs: list[Array]) -> list[Array]:
         try:
-            return transpose(f, at, gs, self.name)
+            return transpose(f, at, gs, self.name, self.f)
         except LOST:  # a rule for plain arrays alone
             return by_columns(f, at, gs)
 

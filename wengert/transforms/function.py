@@ -189,7 +189,7 @@ class Applied(Law):
 
     def transposed(self, f: Any, at: list[Array], gs: list[Array]) -> list[Array]:
         try:
-            return transpose(f, at, gs, self.name)
+            return transpose(f, at, gs, self.name, self.cls)
         except LOST:
             return by_columns(f, at, gs)
 

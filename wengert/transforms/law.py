@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from ..ops.linear import Sum
 from ..owned import own
 from ..primitive import Primitive, Rule, live_arguments, zeros_like
 from ..structural import cast, densify
-from ..trace import EAGER, SOLE, Tensor, decay, getrefcount, looked, make, push
+from ..trace import EAGER, HERE, SOLE, Tensor, decay, getrefcount, looked, make, push
 from ..types import RAW, Array, Aval, dtype_of, is_inexact, shape_of
 from .vjp import Recorded
 from .vmap import Batched, VMap, unbatch
@@ -284,15 +285,66 @@ def closed_over(name: str, x: Any) -> UnsupportedError:
 # ------------------------------------------------------------------ transposition, lanes
 
 
+_straight: WeakSet[Any] = WeakSet()  # whose rules have been found linear
+
+
 def transpose(
-    f: Callable[[list[Array]], list[Array]], at: list[Array], gs: list[Array], name: str
+    f: Callable[[list[Array]], list[Array]], at: list[Array], gs: list[Array], name: str, owner: Any
 ) -> list[Array]:
-    """A^T g of a linear map A, given as code: recorded at zero, and pulled."""
+    """A^T g of a linear map A, given as code: recorded at zero, and pulled.
+
+    The first time for an owner of rules it is pulled at another point as well: the transpose of a
+    linear map is the same everywhere.
+    """
+    got = transposed_at(f, at, gs, name)
+    values = [bottom(v) for v in got]
+    if owner not in _straight and all(isinstance(v, RAW) for v in values):
+        rng = np.random.default_rng(0)
+        HERE.__dict__.setdefault("packers", []).append(None)  # no checkpoint counts this run
+        try:
+            other = transposed_at(f, [elsewhere(a, rng) for a in at], gs, name, zero=False)
+        finally:
+            HERE.packers.pop()
+        if not all(map(agree, values, map(bottom, other))):
+            raise ArgumentError(
+                f"the rule of {name}",
+                "it is not linear in the tangent (or cotangent), so it has no transpose, and "
+                "serves one mode alone",
+                fix="a rule for the other mode as well: defjvp and defvjp, jvp and backward",
+            )
+        _straight.add(owner)
+    return got
+
+
+def bottom(x: Any) -> Any:
+    while isinstance(x, Tensor):
+        x = x.data
+    return x
+
+
+def elsewhere(a: Array, rng: np.random.Generator) -> Array:
+    return np.asarray(10 * rng.standard_normal(shape_of(a)), dtype_of(a))
+
+
+def agree(a: Any, b: Any) -> bool:
+    dtype = np.result_type(a)
+    eps = float(np.finfo(dtype).eps) ** 0.5 if is_inexact(dtype) else 0.0
+    size = max([np.max(np.abs(v), where=np.isfinite(v), initial=0.0) for v in (a, b)])
+    return bool(np.allclose(a, b, rtol=eps, atol=eps * size, equal_nan=True))
+
+
+def transposed_at(
+    f: Callable[[list[Array]], list[Array]],
+    at: list[Array],
+    gs: list[Array],
+    name: str,
+    zero: bool = True,
+) -> list[Array]:
     rec = Recorded(f, at, f)
     nodes = []
     for y in rec.out:
         value, node = rec.split(y) if y is not None else (None, None)
-        if isinstance(value, RAW) and np.any((value != 0) & np.isfinite(value)):
+        if zero and isinstance(value, RAW) and np.any((value != 0) & np.isfinite(value)):
             raise ArgumentError(
                 f"the rule of {name}",
                 "it is not linear: at a zero tangent (or cotangent) it does not give zero",
