@@ -15,7 +15,7 @@ FLOORS = [
         "ops.accurate", "ops.slopes", "ops.linear", "ops.index", "ops.elementwise", "ops.contract",
         "ops.order", "ops.scan", "ops.matrix", "ops.linalg", "ops.spectral", "ops.singular",
         "ops.fft", "ops.special_values", "ops.special_integrals", "ops.special_lines",
-        "ops.special", "ops.fused", "ops.conv_kernels", "ops.conv", "ops.pool", "ops.norm",
+        "ops.special", "ops.fused", "ops.conv_native", "ops.conv_kernels", "ops.conv", "ops.pool", "ops.norm",
         "ops.embedding", "ops.dropout", "ops.attention", "ops.losses", "ops.ctc", "ops.spatial", "ops.recurrent", "ops.road",
         "ops.kinks", "ops.operators", "ops",
     ],

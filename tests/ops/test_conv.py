@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wengert as wg
-from wengert.errors import ShapeError
+from wengert.errors import MissingExtraError, ShapeError
+from wengert.ops import conv_kernels, conv_native
 from wengert.ops.conv import Conv, ConvInput, ConvWeight, out_size
 from wengert.testing import check_op
 
@@ -185,6 +186,79 @@ def test_integers_become_what_the_weights_are():
     y = Conv((1,), ((0, 0),), (1,), 1)(x, np.ones((2, 1, 1), np.float32))
     assert y.dtype == np.float32
     np.testing.assert_array_equal(y.ravel(), 2 * np.arange(11) + 1)
+
+
+DEPTHWISE = {
+    "usual": ((2, 33, 34, 21), (3, 3), (1, 1), (1, 1)),
+    "strided": ((3, 29, 31, 16), (3, 5), (2, 3), (1, 1)),
+    "dilated": ((2, 30, 31, 5), (3, 2), (1, 2), (2, 3)),
+    "a line": ((3, 900, 19), (9,), (1,), (1,)),
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", DEPTHWISE)
+def test_depthwise_with_and_without_a_compiler(name, dtype, monkeypatch):
+    shape, kernel, stride, dilation = DEPTHWISE[name]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape).astype(dtype)
+    w = rng.standard_normal((*kernel, 1, shape[-1])).astype(dtype)
+    how = (stride, ((1, 2),) * len(kernel), dilation, shape[-1])
+    tol = 1e-12 if dtype == np.float64 else 2e-5
+
+    def missing(module, extra):
+        raise MissingExtraError(f"import {module}", "it is not installed")
+
+    found = []
+    for compiler in (True, False):
+        conv_native.compiled.cache_clear()
+        monkeypatch.setattr(conv_native, "WORTH", 1)
+        if not compiler:
+            monkeypatch.setattr(conv_native, "need", missing)
+        y = Conv(*how)(x, w)
+        u = np.random.default_rng(1).standard_normal(y.shape).astype(dtype)
+        found.append((y, ConvInput(*how, shape[1:-1])(u, w), ConvWeight(*how, kernel)(x, u)))
+    conv_native.compiled.cache_clear()
+    (y, gx, gw), (y2, gx2, gw2) = found
+    np.testing.assert_array_equal(y, y2)  # to the bit
+    np.testing.assert_array_equal(gx, gx2)
+    np.testing.assert_allclose(gw, gw2, rtol=0, atol=tol * np.abs(gw2).max())
+    want = slow(x.astype(float), w.astype(float), *how)
+    np.testing.assert_allclose(y, want, rtol=0, atol=tol * np.abs(want).max())
+
+
+def test_a_compiler_is_used_where_there_is_one(monkeypatch):
+    pytest.importorskip("llvmlite", reason="the compiled kernels were left out")
+    x, w = np.ones((1, 9, 9, 4)), np.ones((9, 4))
+    y = np.empty((1, 7, 7, 4))
+    how = (w, y, (3, 3), (1, 1), (1, 1))
+    assert not conv_native.forward(x, *how)  # too little to be worth it
+    monkeypatch.setattr(conv_native, "WORTH", 1)
+    assert conv_native.forward(x, *how)
+    np.testing.assert_array_equal(y, 9)
+    assert not conv_native.forward(x.astype(np.float32), *how)
+
+
+@pytest.mark.parametrize("few", [0, 99])
+@pytest.mark.parametrize("places", [0, 1 << 60])
+def test_all_roads_lead_to_the_same(few, places, monkeypatch):
+    monkeypatch.setattr(conv_kernels, "FEW", few)
+    monkeypatch.setattr(conv_kernels, "PLACES", places)
+    names = ["one image", "even kernel", "dilated", "grouped", "depthwise strided", "a volume"]
+    for limit in (1, 3000, 1 << 20):
+        for name in ("COLUMNS", "SUMMED", "LINES", "IMAGES"):
+            monkeypatch.setattr(conv_kernels, name, limit)
+        for name in names:
+            shape, w_shape, *how = CASES[name]
+            rng = np.random.default_rng(0)
+            x, w = rng.standard_normal(shape), rng.standard_normal(w_shape)
+            want = slow(x, w, *how)
+            np.testing.assert_allclose(Conv(*how)(x, w), want, rtol=1e-11, atol=1e-11)
+            u, dx = rng.standard_normal(want.shape), rng.standard_normal(shape)
+            back = (ConvInput(*how, shape[1:-1])(u, w) * dx).sum()
+            grown = (ConvWeight(*how, w_shape[:-2])(x, u) * w).sum()
+            assert back == pytest.approx((u * slow(dx, w, *how)).sum(), rel=1e-9, abs=1e-9)
+            assert grown == pytest.approx((u * want).sum(), rel=1e-9, abs=1e-9)
 
 
 def test_strided_operands_and_nothing():

@@ -20,11 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from . import conv_native
+
 __all__ = ["backward_input", "backward_weight", "forward"]
 
 COLUMNS = 1 << 19  # bytes of columns at a time: half of an L2 cache, the products need the rest
 SUMMED = 1 << 20  # the same where each block adds to a whole array of weights
 LINES = 1 << 17  # bytes of y at a time where lines are multiplied
+IMAGES = 1 << 20  # bytes of x at a time to which padding is added
+FEW = 3  # channels up to which columns are made of planes, whose lines are longer
 PLACES = 512  # places of an image from which on the columns are those of one row of the kernel
 
 Array = Any
@@ -45,6 +49,16 @@ def padded(x: Array, padding: Any) -> Array:
     y = np.zeros(shape, x.dtype)
     y[(slice(None), *[slice(max(0, lo), max(0, lo) + n) for n, (lo, _) in pairs])] = x
     return y
+
+
+def padded_images(x: Array, padding: Any) -> Iterator[tuple[slice, Array]]:
+    """(which images, they with their padding): a few at a time, so that they stay in cache."""
+    if all(p == (0, 0) for p in padding):
+        yield slice(None), x
+        return
+    few = max(1, IMAGES // max(1, x[:1].nbytes))
+    for i in range(0, len(x), few):
+        yield slice(i, i + few), padded(x[i : i + few], padding)
 
 
 def places_of(size: Ints, kernel: Ints, stride: Ints, dilation: Ints) -> Ints:
@@ -122,6 +136,30 @@ def row_columns(
             yield (i, slice(j, end)), block.reshape(-1, k), (end - j) * wide
 
 
+def plane_columns(
+    x: Array, kernel: Ints, stride: Ints, dilation: Ints, places: Ints, limit: int
+) -> Iterator[tuple[Any, Array]]:
+    """(where in y, the patches there as columns), where rows would be short copies."""
+    planes = np.ascontiguousarray(np.moveaxis(x, -1, 0))
+    first, second, *steps = planes.strides
+    moves = [d * st for d, st in zip(dilation, steps)]
+    view = as_strided(
+        planes,
+        (*kernel, len(planes), len(x), *places),
+        (*moves, first, second, *[t * st for t, st in zip(stride, steps)]),
+        writeable=False,
+    )
+    k, axes = math.prod(kernel) * len(planes), len(kernel)
+    buffer = None
+    for where in blocks((len(x), *places), k * x.itemsize, limit):
+        part = view[(slice(None),) * (axes + 1) + where]
+        if buffer is None:
+            buffer = np.empty(part.size, x.dtype)
+        block = buffer[: part.size].reshape(part.shape)
+        block[...] = part
+        yield where, block.reshape(k, -1)
+
+
 def by_row(kernel: Ints, stride: Ints, places: Ints) -> bool:
     many = len(kernel) == 2 and math.prod(places) >= PLACES
     return many and stride[0] == 1 and kernel[0] > 1
@@ -131,26 +169,34 @@ def forward(x: Array, w: Array, stride: Ints, padding: Any, dilation: Ints, grou
     """y[n, o, m] = sum_{k, c} x[n, s o + d k - p, c] w[k, c, m]. The shapes have been checked."""
     *kernel, inner, m = w.shape
     dtype = np.result_type(x.dtype, w.dtype)
-    x = padded(x.astype(dtype, copy=False), padding)
-    w = w.astype(dtype, copy=False)
-    places = places_of(x.shape[1:-1], tuple(kernel), stride, dilation)
-    y = np.empty((len(x), *places, m), dtype)
+    x, w = x.astype(dtype, copy=False), w.astype(dtype, copy=False)
+    size = tuple(n + lo + hi for n, (lo, hi) in zip(x.shape[1:-1], padding))
+    y = np.empty((len(x), *places_of(size, tuple(kernel), stride, dilation), m), dtype)
     if not y.size or not w.size:
         y[...] = 0
         return y
-    if groups == 1:
-        dense(x, w, y, stride, dilation)
-    elif inner == 1:
-        x = np.repeat(x, m // groups, axis=-1) if m > groups else x
-        depthwise(x, w, y, stride, dilation)
-    else:
-        per = m // groups
-        part = np.empty((*y.shape[:-1], per), dtype)
-        for g in range(groups):
-            out = slice(g * per, (g + 1) * per)
-            dense(x[..., g * inner : (g + 1) * inner], w[..., out], part, stride, dilation)
-            y[..., out] = part
+    for some, wide in padded_images(x, padding):
+        out = y[some]
+        if groups == 1:
+            dense(wide, w, out, stride, dilation)
+        elif inner == 1:
+            wide = np.repeat(wide, m // groups, axis=-1) if m > groups else wide
+            depthwise(wide, w, out, stride, dilation)
+        else:
+            grouped(wide, w, out, stride, dilation)
     return y
+
+
+def grouped(x: Array, w: Array, y: Array, stride: Ints, dilation: Ints) -> None:
+    """One group of channels after the other, into y."""
+    inner, m = w.shape[-2:]
+    groups = x.shape[-1] // inner
+    per = m // groups
+    part = np.empty((*y.shape[:-1], per), y.dtype)
+    for g in range(groups):
+        out = slice(g * per, (g + 1) * per)
+        dense(x[..., g * inner : (g + 1) * inner], w[..., out], part, stride, dilation)
+        y[..., out] = part
 
 
 def dense(x: Array, w: Array, y: Array, stride: Ints, dilation: Ints) -> None:
@@ -160,6 +206,11 @@ def dense(x: Array, w: Array, y: Array, stride: Ints, dilation: Ints) -> None:
     if math.prod(kernel) == 1:
         x = x[(slice(None), *[slice(0, s * (o - 1) + 1, s) for s, o in zip(stride, places)])]
         np.matmul(x.reshape(-1, c), w.reshape(c, m), out=y.reshape(-1, m))
+        return
+    if c <= FEW:
+        flat = w.reshape(-1, m)
+        for where, cols in plane_columns(x, tuple(kernel), stride, dilation, places, COLUMNS):
+            np.matmul(cols.T, flat, out=y[where].reshape(-1, m))
         return
     if by_row(tuple(kernel), stride, places):
         flat = w.reshape(kernel[0], -1, m)
@@ -203,8 +254,11 @@ def depthwise(x: Array, w: Array, y: Array, stride: Ints, dilation: Ints) -> Non
     """As many groups as channels, into y."""
     *kernel, _, c = w.shape
     places = y.shape[1:-1]
+    flat = np.ascontiguousarray(w.reshape(-1, c))
+    if conv_native.forward(np.ascontiguousarray(x), flat, y, kernel, stride, dilation):
+        return
     taps = lines(x, tuple(kernel), stride, dilation, places)
-    weights = np.tile(w.reshape(-1, 1, c), (1, places[-1], 1)).reshape(len(taps), -1)
+    weights = np.tile(flat[:, None], (1, places[-1], 1)).reshape(len(taps), -1)
     out = y.reshape(*y.shape[:-2], -1)
     buffer = None
     for where in blocks(out.shape[:-1], out.shape[-1] * y.itemsize, LINES):
@@ -295,30 +349,36 @@ def backward_weight(
     w = np.zeros((*kernel, inner, m), dtype)
     if not u.size or not x.size:
         return w
-    x = padded(x.astype(dtype, copy=False), padding)
-    u = u.astype(dtype, copy=False)
-    if groups == 1:
-        dense_weight(x, u, w, stride, dilation)
-    elif inner == 1:
-        x = np.repeat(x, per, axis=-1) if per > 1 else x
-        depthwise_weight(x, u, w, stride, dilation)
-    else:
-        for g in range(groups):
-            out = slice(g * per, (g + 1) * per)
-            part = np.zeros((*kernel, inner, per), dtype)
-            rows = np.ascontiguousarray(u[..., out])
-            dense_weight(x[..., g * inner : (g + 1) * inner], rows, part, stride, dilation)
-            w[..., out] = part
+    x, u = x.astype(dtype, copy=False), u.astype(dtype, copy=False)
+    for some, wide in padded_images(x, padding):
+        part = u[some]
+        if groups == 1:
+            dense_weight(wide, part, w, stride, dilation)
+        elif inner == 1:
+            wide = np.repeat(wide, per, axis=-1) if per > 1 else wide
+            depthwise_weight(wide, part, w, stride, dilation)
+        else:
+            for g in range(groups):
+                out = slice(g * per, (g + 1) * per)
+                one = np.zeros((*kernel, inner, per), dtype)
+                rows = np.ascontiguousarray(part[..., out])
+                dense_weight(wide[..., g * inner : (g + 1) * inner], rows, one, stride, dilation)
+                w[..., out] += one
     return w
 
 
 def dense_weight(x: Array, u: Array, w: Array, stride: Ints, dilation: Ints) -> None:
-    """One group, added to w."""
+    """One group; adds to w."""
     *kernel, c, m = w.shape
     places = u.shape[1:-1]
     if math.prod(kernel) == 1:
         x = x[(slice(None), *[slice(0, s * (o - 1) + 1, s) for s, o in zip(stride, places)])]
-        np.matmul(x.reshape(-1, c).T, u.reshape(-1, m), out=w.reshape(c, m))
+        w += (x.reshape(-1, c).T @ u.reshape(-1, m)).reshape(w.shape)
+        return
+    if c <= FEW:
+        flat = w.reshape(-1, m)
+        for where, cols in plane_columns(x, tuple(kernel), stride, dilation, places, SUMMED):
+            flat += cols @ u[where].reshape(-1, m)
         return
     if by_row(tuple(kernel), stride, places):
         flat = w.reshape(kernel[0], -1, m)
@@ -337,9 +397,12 @@ def dense_weight(x: Array, u: Array, w: Array, stride: Ints, dilation: Ints) -> 
 
 
 def depthwise_weight(x: Array, u: Array, w: Array, stride: Ints, dilation: Ints) -> None:
-    """As many groups as channels, into w."""
+    """As many groups as channels; adds to w."""
     *kernel, _, c = w.shape
     places = u.shape[1:-1]
+    x, u = np.ascontiguousarray(x), np.ascontiguousarray(u)
+    if conv_native.weight(x, u, w.reshape(-1, c), kernel, stride, dilation):
+        return
     taps = lines(x, tuple(kernel), stride, dilation, places)
     flat = u.reshape(*u.shape[:-2], -1)
     total = np.zeros((len(taps), flat.shape[-1]), w.dtype)
@@ -351,4 +414,4 @@ def depthwise_weight(x: Array, u: Array, w: Array, stride: Ints, dilation: Ints)
         for tap, line in zip(taps, total):
             np.multiply(tap[where], part, out=product)
             line += np.add.reduce(product, axis=axes[: part.ndim - 1])
-    w.reshape(len(taps), c)[...] = total.reshape(len(taps), -1, c).sum(axis=1)
+    w.reshape(len(taps), c)[...] += total.reshape(len(taps), -1, c).sum(axis=1)

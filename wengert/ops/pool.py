@@ -270,10 +270,10 @@ class SumSpread(Window):
                 wide = np.zeros(
                     (*u.shape[:axis], self.size[axis - 1], *u.shape[axis + 1 :]), x.dtype
                 )
-                k, s, _, d = (each[axis - 1] for each in self.settings)
+                reach = self.dilation[axis - 1] * (self.kernel[axis - 1] - 1)
                 for _, o, i in taps:
                     part = wide[along(axis, i)]
-                    if s > d * (k - 1):  # no two windows meet
+                    if self.stride[axis - 1] > reach:  # no two windows meet
                         part[...] = u[along(axis, o)]
                     else:
                         np.add(part, u[along(axis, o)], out=part)
