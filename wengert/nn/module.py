@@ -297,7 +297,7 @@ class Module:
         for _, t in [*self.named_parameters(), *self.named_buffers()]:
             if t.dtype.kind in "fc" and t.dtype != kind:
                 t.data = t.data.astype(kind)
-                if t.is_leaf:
+                if t.requires_grad:
                     t.grad = None
         return self
 
