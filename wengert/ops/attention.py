@@ -107,7 +107,7 @@ class Attention(General):
             raise ValueError(f"there are {sk[-2]} keys and {sv[-2]} values")
         lead = np.broadcast_shapes(sq[:-2], sk[:-2], sv[:-2], sb[:-2])
         scores = (sq[-2], sk[-2])
-        if np.broadcast_shapes(scores, sb[-2:]) != scores:
+        if any(n not in (1, m) for n, m in zip(sb[:-3:-1], scores[::-1])):
             raise ValueError(f"the bias does not broadcast to the scores {[*lead, *scores]}")
         return (*lead, sq[-2], sv[-1])
 

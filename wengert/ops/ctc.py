@@ -189,8 +189,8 @@ class States:
         through = stacked(alphas) + stacked(betas[::-1]) + cost
         inside = np.arange(self.shape[1])[:, None] < self.lengths[:, None, None]
         share = where(inside, exp(where(inside, through, self.never)), np.zeros((), self.dtype))
-        share = where(Reshape((*shape_of(lost), 1, 1))(lost), 0.0 if forgive else np.nan, share)
-        return ScatterAdd((HOLE, HOLE, HOLE), self.shape)(share, *self.index)
+        shares = ScatterAdd((HOLE, HOLE, HOLE), self.shape)(share, *self.index)
+        return where(Reshape((*shape_of(lost), 1, 1))(lost), 0.0 if forgive else np.nan, shares)
 
 
 def start(first: Array, never: Array) -> Array:

@@ -11,7 +11,7 @@ from ..structural import unbroadcast
 from ..trace import bind
 from ..types import Array, Aval, Shape, dtype_of, shape_of
 from . import accurate
-from .elementwise import eq, log, log1p, logical_not, sigmoid, unit_vector, where
+from .elementwise import eq, log, log1p, logical_and, logical_not, sigmoid, where
 from .fused import LogSumExp, Softmax, cross_entropy_rows, mean_cross_entropy, one_hot
 from .linear import Reshape, Sum
 
@@ -41,13 +41,19 @@ def _bce_logits(a: Array, b: Array) -> Array:
     return (off + on)[()]
 
 
+def ratio(a: Array, b: Array) -> Array:
+    """a / b, and 0 / 0 = 0."""
+    none = logical_and(eq(a, 0), eq(b, 0))
+    return where(none, 0.0, a / where(none, 1.0, b))
+
+
 times_log = Elementwise(
     "times_log", _times_log,
-    lambda d, b: d * log(b), lambda d, a, b: d * unit_vector(a, b),
+    lambda d, b: d * log(b), lambda d, a, b: d * ratio(a, b),
 )  # fmt: skip
 times_log1m = Elementwise(
     "times_log1m", _times_log1m,
-    lambda d, b: d * log1p(-b), lambda d, a, b: d * -unit_vector(a, 1 - b),
+    lambda d, b: d * log1p(-b), lambda d, a, b: d * -ratio(a, 1 - b),
 )  # fmt: skip
 bce_logits = Elementwise(  # sigmoid(a) - b loses its digits where a is large and b is 1
     "bce_logits", _bce_logits,
@@ -145,6 +151,7 @@ def general_cross_entropy(
         if ignore_index is not None and labels.dtype.kind in "iu":
             here = logical_not(eq(labels, ignore_index))
             safe = where(here, labels, 0).astype(labels.dtype)
+            logits = where(Reshape((*shape_of(here), 1))(here), logits, 0.0)  # inf and nan too
         own = None if weight is None else weight[safe]
         if label_smoothing:
             target = one_hot(safe, k, logits.dtype) * (1 - label_smoothing) + label_smoothing / k
