@@ -221,6 +221,11 @@ def test_layers_say_what_they_are(text):
             "less than",
         ),
         (lambda: nn.ConvTranspose1d(3, 8, 2, padding=3)(np.ones((1, 2, 3))), ShapeError, "left"),
+        (
+            lambda: F.conv1d(np.ones((1, 5, 3)), np.ones((2, 3, 4)), np.ones(1)),
+            ShapeError,
+            "4 channels",
+        ),
         (lambda: nn.MaxPool2d((2, 2, 2)), OptionError, "kernel_size"),
         (lambda: nn.MaxPool2d(2)(np.ones((4, 4))), ShapeError, "channels last"),
         (lambda: nn.Flatten(3, 1), OptionError, "after"),

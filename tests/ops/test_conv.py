@@ -290,6 +290,8 @@ def test_how_many_places(n, k, s, p, d):
         ((2, 8, 8, 5), (3, 3, 3, 4), ["axis -1 is 5", "axis -2 is 3"]),
         ((8, 8, 3), (3, 3, 3, 4), ["3 axes", "[None] adds a batch axis"]),
         ((2, 2, 2, 3), (3, 3, 3, 4), ["larger than x"]),
+        ((2, 8, 8, 3), (4, 3, 5, 5), [".transpose(2, 3, 1, 0)"]),
+        ((2, 3, 8, 8), (4, 3, 5, 5), ["transpose(0, 2, 3, 1) and ", ".transpose(2, 3, 1, 0)"]),
     ],
 )
 def test_what_does_not_fit_is_refused(x, w, words):

@@ -91,11 +91,14 @@ def wrong_channels(op: Any, xs: Any, error: Exception, has: int) -> Any:
     within = f", in {op.groups} groups" if op.groups > 1 else ""
     notes = [f"axis -1 is {x[-1]}", f"axis {has} is {w[has]}{within}"]
     fix = None
+    last, turned = (0, *range(2, axes + 2), 1), (*range(2, axes + 2), 1, 0)
+    channels = w[1] * op.groups if has == -2 else w[0]  # that a weight [M, C, *K] would take
     if x[1] == inner:
-        fix = f"channels come last: {{x}}.transpose{(0, *range(2, axes + 2), 1)}"
-    elif w[1] == inner and has == -2 and w[0] != inner:
-        order = (*range(2, axes + 2), 1, 0)
-        fix = f"channels come last: {{weight}}.transpose{order} if weight is [M, C{', K' * axes}]"
+        fix = f"channels come last: {{x}}.transpose{last}"
+    elif x[-1] == channels:
+        fix = f"channels come last: {{weight}}.transpose{turned}"
+    elif x[1] == channels:
+        fix = f"channels come last: {{x}}.transpose{last} and {{weight}}.transpose{turned}"
     return "x has other channels than weight takes", notes, fix
 
 

@@ -82,7 +82,20 @@ def conv(
     else:
         padding = ((0, 0),) * axes
     y = Conv(stride, padding, dilation, groups)(x, weight)
-    y = y if bias is None else y + bias
+    return biased(what, y, bias, single)
+
+
+def biased(what: str, y: Any, bias: Any, single: bool) -> Any:
+    """y + bias, without the batch axis if there was none."""
+    if bias is not None:
+        channels = shape_of(y)[-1]
+        if shape_of(bias) != (channels,):
+            raise ShapeError(
+                f"{what}(x, weight, bias)",
+                f"bias is one number for each of the {channels} channels out",
+                operands=[("bias", bias)],
+            )
+        y = y + bias
     return y[0] if single else y
 
 
@@ -222,8 +235,7 @@ def transposed(
                 operands=[("x", x), ("weight", weight)],
             )
     y = ConvInput(stride, pads, dilation, groups, size)(x, weight)
-    y = y if bias is None else y + bias
-    return y[0] if single else y
+    return biased(what, y, bias, single)
 
 
 def conv_transpose1d(
