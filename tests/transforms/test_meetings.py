@@ -222,3 +222,40 @@ def test_a_rule_that_is_not_linear_has_no_transpose(rule, owner):
         other()
     with pytest.raises(wg.errors.ArgumentError, match="not linear"):
         wg.hvp(lambda x: np.sum(f(x) ** 2), x, x)
+
+
+@pytest.mark.parametrize("ask", ["grad", "inputs", "tape"])
+def test_a_value_that_left_a_checkpointed_loop_is_refused_by_every_sweep(ask):
+    def run(x):
+        aside = []
+
+        def body(i, c):
+            aside.append(np.sin(c))
+            return c * x
+
+        y = wg.fori_loop(0, 4, body, x * 1.0, checkpoint=2)
+        return np.sum(y) + np.sum(aside[2])
+
+    x = wg.Variable(X) if ask == "tape" else wg.tensor(X, requires_grad=True)
+    with wg.GradientTape(watch_accessed_variables=ask == "tape") as tape:
+        y = run(x)
+    sweeps = {
+        "grad": lambda: wg.autograd.grad(y, [x]),
+        "inputs": lambda: y.backward(inputs=[x]),
+        "tape": lambda: tape.gradient(y, x),
+    }
+    with pytest.raises(wg.errors.LevelError, match="left a checkpointed loop"):
+        sweeps[ask]()
+
+
+def test_a_complex_cotangent_of_a_real_tensor_is_refused():
+    x = wg.tensor(X, requires_grad=True)
+    with pytest.raises(wg.errors.DTypeError, match="cotangent of a real tensor"):
+        (x * x).backward(np.array([1j, 1.0]))
+
+
+def test_where_once_differentiable_is_imported_from():
+    from wengert.autograd.function import Function, once_differentiable
+
+    assert Function is wg.autograd.Function
+    assert once_differentiable is wg.autograd.function.once_differentiable

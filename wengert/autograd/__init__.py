@@ -34,5 +34,5 @@ def __getattr__(name: str) -> Any:
     if name == "Function":
         return importlib.import_module("wengert.transforms.function").Function
     if name == "function":
-        return importlib.import_module("wengert.transforms.function")
+        return importlib.import_module("wengert.autograd.function")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

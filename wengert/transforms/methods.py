@@ -21,7 +21,7 @@ from ..errors import (
 )
 from ..structural import cast, densify
 from ..trace import Leaf, Level, Node, Tensor, View, fresh, lens, line, make, method
-from ..types import RAW, is_inexact, shape_of
+from ..types import RAW, dtype_of, is_inexact, shape_of
 from .between import pull_between
 from .hooks import drop_retained, level_of, retain_grad, retaining
 from .tape import ADDING, SWEPT, Tape, accumulate, disconnected, ones_like, paired, sweep
@@ -117,6 +117,11 @@ def cotangent_of(gradient: Any, t: Tensor, level: Level) -> Any:
             "the cotangent has the shape of the tensor",
             operands=[("tensor", t), ("gradient", gradient)],
         )
+    if np.result_type(dtype_of(gradient) or np.asarray(gradient)).kind == "c" != t.dtype.kind:
+        raise DTypeError(
+            "backward(gradient=...)", "the cotangent of a real tensor is real",
+            operands=[("tensor", t), ("gradient", gradient)], fix="np.real({gradient})",
+        )  # fmt: skip
     if isinstance(gradient, Tensor):
         g = gradient.look() if type(gradient) is View else gradient
         if g.dtype != t.dtype:

@@ -248,6 +248,7 @@ class Record:
         rows = list(self.early)
         recorded: list[bool] = []
         entry: Any = None
+        outside = list(self.sources)  # where a path through an entry leads, so that it is seen
         axes: Any = None
         stride = 1
         at = self.first
@@ -255,7 +256,9 @@ class Record:
             values, nodes = stripped(got[0], self.level)
             ys, ys_nodes = stripped(got[1], self.level)
             border = older([*real(nodes), *real(ys_nodes)], start)
-            self.closed.update(dict.fromkeys(p for p in border if p is not entry))
+            fresh = [p for p in border if p is not entry and p not in self.closed]
+            self.closed.update(dict.fromkeys(fresh))
+            outside += fresh
             these = [isinstance(m, Node | Leaf) for m in ys_nodes]
             lanes = [lanes_above(y, self.level) for y in ys]
             self.uniform = self.uniform and axes in (None, lanes)
@@ -268,6 +271,7 @@ class Record:
             if at.k == n:
                 break
             entry, start = border_node(ENTRY), seq()
+            entry.parents = outside
             got = self.step(at.k, attached(at.values, self.level, at.nodes(entry)))
         if self.kept[-1] is at:
             self.kept.pop()
