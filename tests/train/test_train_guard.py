@@ -515,7 +515,13 @@ def test_a_step_object_is_clean(half):
     assert not seen(model, optimizer, loop)
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
+HEAVY = {"char-gpt"}  # takes seconds
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in HEAVY)) for name in sorted(RECIPES)],
+)
 def test_the_loops_of_the_recipes_are_clean(name):
     recipe = RECIPES[name]
     options = Options.of(name)

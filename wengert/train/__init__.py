@@ -5,6 +5,8 @@ from .config import OPTIMIZERS, Options, read_config
 from .folder import RunFolder
 from .guard import Guard, guard
 from .loop import Outcome, Run, Stopped, Watcher, fit, resume
+from .memory import Breakdown, memory
+from .noise import GradientNoiseReport, gradient_noise
 from .recipe import Recipe, find
 from .recipes import RECIPES
 from .step import Step, StepReport, tokens
@@ -13,7 +15,9 @@ from .use import Trained, load, open_run
 __all__ = [
     "OPTIMIZERS",
     "RECIPES",
+    "Breakdown",
     "Checkpoints",
+    "GradientNoiseReport",
     "Guard",
     "Options",
     "Outcome",
@@ -27,8 +31,10 @@ __all__ = [
     "Watcher",
     "find",
     "fit",
+    "gradient_noise",
     "guard",
     "load",
+    "memory",
     "open_run",
     "read_config",
     "resume",
