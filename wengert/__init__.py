@@ -87,7 +87,8 @@ _LATER = (
 )
 _HOMES = {  # where a name is found once somebody asks for it
     "transforms.modes": ("inference_mode", "is_grad_enabled", "set_grad_enabled"),
-    "transforms.residuals": ("save_on_disk", "saved_tensors_hooks"),
+    "transforms.disk": ("save_on_disk",),
+    "transforms.residuals": ("saved_tensors_hooks",),
     "transforms.custom": ("custom_jvp", "custom_vjp", "stop_gradient"),
     "transforms.external": ("external",),
     "transforms.linearize": ("linear_transpose", "linearize"),

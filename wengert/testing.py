@@ -20,6 +20,7 @@ import numpy as np
 
 from . import nest, tree
 from .errors import DTypeError, UnsupportedError
+from .ops import neural
 from .primitive import Constant, Elementwise, Primitive
 from .trace import OPS, bind
 from .transforms.jvp import jvp
@@ -27,7 +28,7 @@ from .transforms.vjp import vjp
 from .transforms.vmap import vmap
 from .types import Aval, is_inexact
 
-__all__ = ["LawBroken", "check_grads", "check_op", "examples"]
+__all__ = ["LawBroken", "check_grads", "check_op", "examples", "neural"]
 
 
 class LawBroken(AssertionError):

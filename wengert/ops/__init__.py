@@ -1,45 +1,18 @@
-"""The derivative tables: every operation and all that is known about it."""
+"""The derivative tables: every operation and all that is known about it.
 
-from . import (
-    attention,
-    contract,
-    conv,
-    ctc,
-    dropout,
-    elementwise,
-    embedding,
-    fft,
-    fused,
-    linalg,
-    linear,
-    losses,
-    norm,
-    order,
-    pool,
-    recurrent,
-    singular,
-    spatial,
-    spectral,
-)
+Those of neural networks are in `neural`, and are registered when `wengert.nn` is first used.
+"""
+
+from . import contract, elementwise, fft, fused, linalg, linear, order, singular, spectral
 
 __all__ = [
-    "attention",
     "contract",
-    "conv",
-    "ctc",
-    "dropout",
     "elementwise",
-    "embedding",
     "fft",
     "fused",
     "linalg",
     "linear",
-    "losses",
-    "norm",
     "order",
-    "pool",
-    "recurrent",
     "singular",
-    "spatial",
     "spectral",
 ]

@@ -19,6 +19,7 @@ from .linear import Reshape, Sum
 __all__ = ["Attention", "causal_mask"]
 
 TILE = 1 << 20  # bytes of scores at a time
+ROWS = 64  # queries of a causal tile, at least
 
 
 def causal_mask(queries: int, keys: int) -> Any:
@@ -71,21 +72,23 @@ class Attention(General):
         q, k, v, b, _ = leads(q, k, v, b)
         dtype = np.result_type(q, k, v)
         y = np.empty((*q.shape[:2], v.shape[2]), dtype)
-        for n, rows in tiles(q, k):
-            p = self._weights(q, k, b, n, rows, k.shape[1] - q.shape[1])
-            np.matmul(p, v[n], out=y[n, rows])
+        for n, rows, keys in tiles(q, k, self.causal):
+            p = self._weights(q, k, b, n, rows, keys)
+            np.matmul(p, v[n, keys], out=y[n, rows])
         return y.reshape(shape)
 
-    def _weights(self, q: Array, k: Array, b: Array, n: Any, rows: slice, shift: int) -> Array:
+    def _weights(self, q: Array, k: Array, b: Array, n: Any, rows: slice, keys: slice) -> Array:
         """The softmax of one tile of scores."""
-        s = np.matmul(q[n, rows], np.swapaxes(k[n], 1, 2))
+        s = np.matmul(q[n, rows], np.swapaxes(k[n, keys], 1, 2))
         s *= s.dtype.type(self.scale)
         if b is not None:
-            s += b[n, rows] if b.shape[1] > 1 else b[n]
+            part = b[n, rows] if b.shape[1] > 1 else b[n]
+            s += part[:, :, keys] if b.shape[2] > 1 else part
         if self.causal:
-            first, (count, keys) = rows.start, s.shape[1:]
-            visible = np.arange(keys) <= np.arange(first, first + count)[:, None] + shift
-            np.copyto(s, -np.inf, where=~visible)
+            last = rows.start + k.shape[1] - q.shape[1]  # the last key that the first query sees
+            count, edge = s.shape[1], max(0, last + 1)
+            later = np.arange(edge, s.shape[2]) > np.arange(last, last + count)[:, None]
+            np.copyto(s[:, :, edge:], -np.inf, where=later)
         m = np.maximum.reduce(s, axis=2, keepdims=True, initial=-np.inf)
         m[np.isneginf(m)] = 0
         s -= m
@@ -169,23 +172,23 @@ class Attention(General):
         g = g.reshape(*q.shape[:2], v.shape[2])
         scores = (q.shape[0], q.shape[1], k.shape[1])
         gq, gk, gv = (np.zeros(x.shape, x.dtype) for x in (q, k, v))
-        gb = np.empty(scores, g.dtype) if 3 in live else None
-        for n, rows in tiles(q, k):
-            p = self._weights(q, k, b, n, rows, k.shape[1] - q.shape[1])
+        gb = np.zeros(scores, g.dtype) if 3 in live else None
+        for n, rows, keys in tiles(q, k, self.causal):
+            p = self._weights(q, k, b, n, rows, keys)
             tile = g[n, rows]
             if 2 in live:
-                gv[n] += np.matmul(np.swapaxes(p, 1, 2), tile)
-            gs = np.matmul(tile, np.swapaxes(v[n], 1, 2))
+                gv[n, keys] += np.matmul(np.swapaxes(p, 1, 2), tile)
+            gs = np.matmul(tile, np.swapaxes(v[n, keys], 1, 2))
             gs *= p
             p *= np.add.reduce(gs, axis=2, keepdims=True)
             gs -= p
             if gb is not None:
-                gb[n, rows] = gs
+                gb[n, rows, keys] = gs
             gs *= gs.dtype.type(self.scale)
             if 0 in live:
-                np.matmul(gs, k[n], out=gq[n, rows])
+                np.matmul(gs, k[n, keys], out=gq[n, rows])
             if 1 in live:
-                gk[n] += np.matmul(np.swapaxes(gs, 1, 2), q[n, rows])
+                gk[n, keys] += np.matmul(np.swapaxes(gs, 1, 2), q[n, rows])
         found: dict[int, Any] = {0: gq, 1: gk, 2: gv, 3: gb}
         return tuple(
             [summed_to(found[i].reshape(*lead, *found[i].shape[1:]), shapes[i]) for i in live]
@@ -220,19 +223,22 @@ def leads(q: Array, k: Array, v: Array, b: Array) -> tuple[Any, ...]:
     return flat(q), flat(k), flat(v), bias, lead
 
 
-def tiles(q: Array, k: Array) -> Iterator[tuple[Any, slice]]:
-    """(which leads, which queries): as many scores at a time as stay in cache."""
+def tiles(q: Array, k: Array, causal: bool) -> Iterator[tuple[Any, slice, slice]]:
+    """(which leads, which queries, which keys): as many scores at a time as stay in cache.
+
+    A causal tile has few queries, so that it leaves out most keys that none of them sees.
+    """
     n, queries = q.shape[:2]
-    row = max(1, k.shape[1] * q.dtype.itemsize)
-    if row * queries <= TILE:
-        many = max(1, TILE // max(1, row * queries))
-        for i in range(0, n, many):
-            yield slice(i, i + many), slice(0, queries)
-        return
-    few = max(1, TILE // row)
-    for i in range(n):
+    keys = k.shape[1]
+    row = max(1, keys * q.dtype.itemsize)
+    few = max(1, min(queries, TILE // row))
+    if causal:
+        few = min(few, max(ROWS, -(-queries // 8)))
+    many = max(1, TILE // (row * few))
+    for i in range(0, n, many):
         for j in range(0, queries, few):
-            yield slice(i, i + 1), slice(j, j + few)
+            seen = max(0, min(keys, j + few + keys - queries)) if causal else keys
+            yield slice(i, i + many), slice(j, j + few), slice(0, seen)
 
 
 def summed_to(g: Array, shape: Shape) -> Array:

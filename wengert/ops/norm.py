@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..primitive import General, op
-from ..types import Array, Aval, shape_of
+from ..types import Array, Aval, Shape, shape_of
 from .elementwise import sqrt
 from .linear import Sum, after
 
@@ -44,21 +44,37 @@ class Normalize(General):
 
     def impl(self, x: Array) -> Array:
         real(x)
-        n = math.prod([x.shape[a] for a in self.axes])
-        c = x
-        if self.center:
-            c = x - np.add.reduce(x, axis=self.axes, keepdims=True) * x.dtype.type(1 / max(n, 1))
-        v = self._power(c, n)
-        v += x.dtype.type(self.eps)
-        np.sqrt(v, out=v)
-        return np.divide(c, v, out=c if self.center else None)
+        c = x - self._spread(self._average(x), x.shape) if self.center else x
+        return np.multiply(c, self._scale(c), out=c if self.center else None)
 
-    def _power(self, c: Array, n: int) -> Array:
-        """mean c^2 over the axes, kept as axes of length 1."""
-        factor = c.dtype.type(1 / max(n, 1))
-        if self.axes == (c.ndim - 1,):
-            return np.einsum("...i,...i->...", c, c)[..., None] * factor
-        return np.add.reduce(np.square(c), axis=self.axes, keepdims=True) * factor
+    def _average(self, x: Array) -> Array:
+        """The mean over the axes, which stay as axes of length 1; the first axes first, in rows."""
+        n = math.prod([x.shape[a] for a in self.axes])
+        for a in self.axes:
+            x = np.add.reduce(x, axis=a, keepdims=True)
+        return x * x.dtype.type(1 / max(n, 1))
+
+    def _product(self, a: Array, b: Array) -> Array:
+        """The mean of a b."""
+        if self.axes == (a.ndim - 1,):
+            n = max(a.shape[-1], 1)
+            return np.einsum("...i,...i->...", a, b)[..., None] * a.dtype.type(1 / n)
+        return self._average(a * b)
+
+    def _scale(self, c: Array) -> Array:
+        """1 / sqrt(mean c^2 + eps)."""
+        v = self._product(c, c)
+        v += c.dtype.type(self.eps)
+        np.sqrt(v, out=v)
+        return self._spread(np.divide(c.dtype.type(1), v, out=v), c.shape)
+
+    def _spread(self, v: Array, shape: Shape) -> Array:
+        """Statistics repeated along later runs of axes, so that broadcasting has long rows."""
+        after_first = [i for i in range(self.axes[0], len(shape)) if i not in self.axes]
+        if not after_first or self.axes[-1] < after_first[0]:
+            return v
+        j = after_first[0]
+        return np.ascontiguousarray(np.broadcast_to(v, v.shape[:j] + shape[j:]))
 
     def infer(self, x: Aval) -> Aval:
         real(x)
@@ -79,21 +95,15 @@ class Normalize(General):
     def vjp(self, g: Array, x: Array, y: Array) -> Array:
         if g.__class__ is not np.ndarray or x.__class__ is not np.ndarray:
             return self.jvp(g, x, y)
-        n = math.prod([x.shape[a] for a in self.axes])
-        factor = x.dtype.type(1 / max(n, 1))
-        c = x
-        if self.center:
-            c = x - np.add.reduce(x, axis=self.axes, keepdims=True) * factor
-        root = self._power(c, n)
-        root += x.dtype.type(self.eps)
-        np.sqrt(root, out=root)
-        d = np.multiply(g, y, out=c if self.center else None)
-        along = np.add.reduce(d, axis=self.axes, keepdims=True) * factor
-        np.multiply(y, along, out=d)
+        c = x - self._spread(self._average(x), x.shape) if self.center else x
+        scale = self._scale(c)
+        d = np.multiply(
+            y, self._spread(self._product(g, y), x.shape), out=c if self.center else None
+        )
         np.subtract(g, d, out=d)
         if self.center:
-            d -= np.add.reduce(g, axis=self.axes, keepdims=True) * factor
-        d /= root
+            d -= self._spread(self._average(g), x.shape)
+        d *= scale
         return d
 
     def batch(self, xs: Any, dims: Any) -> Array:

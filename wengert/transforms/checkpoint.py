@@ -24,9 +24,9 @@ import numpy as np
 from ..errors import ArgumentError, OptionError, UnsupportedError
 from ..trace import HERE, looked
 from ..types import Aval
+from .disk import save_on_disk
 from .inside import packed
 from .replay import Frame, Policy, run, staging
-from .residuals import save_on_disk
 
 __all__ = ["checkpoint", "checkpoint_name", "checkpoint_sequential", "policies"]
 

@@ -44,11 +44,11 @@ from ..primitive import Rule
 from ..structural import Parts, cast, densify
 from ..trace import HERE, Leaf, Level, Node, Tensor, decay, fresh, looked, make, method, modes
 from ..types import RAW, shape_of
-from .residuals import Packed, packing, save_on_disk, saved_tensors_hooks
+from .residuals import Packed, packing, saved_tensors_hooks
 from .tape import ADDING, RETAINED, Pick, Tape, disconnected, paired
 from .wrapped import LIVE, Hooked, through
 
-__all__ = ["Handle", "Packed", "packing", "save_on_disk", "saved_tensors_hooks"]
+__all__ = ["Handle", "Packed", "packing", "saved_tensors_hooks"]
 
 _ids = count().__next__
 
