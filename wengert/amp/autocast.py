@@ -26,7 +26,8 @@ FLOAT32 = frozenset([
     "log_sigmoid", "Sum", "Cumsum", "Prod", "Cumprod", "LogSumExp", "Softmax", "LogSoftmax",
     "CrossEntropy", "MeanCrossEntropy", "Norm", "SquaredNorm", "PNorm", "Inv", "Solve", "Det",
     "SlogDet", "Cholesky", "QR", "Eigh", "SVD", "FFT", "RFFT", "IRFFT", "ScatterAdd", "SumPool",
-    "Normalize", "SoftCrossEntropy", "AddRows", "CTC", "huber",
+    "Normalize", "SoftCrossEntropy", "bce_logits", "times_log", "times_log1m", "AddRows", "CTC",
+    "huber",
 ])  # fmt: skip
 # These move numbers or choose among them: what they give is as half as what they are given.
 MOVES = frozenset([

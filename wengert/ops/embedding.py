@@ -53,7 +53,10 @@ class Embedding(General):
         if dims[0] is None:
             return self(a, b)
         lanes, n = shape_of(a)[:2]
-        check_rows(np.broadcast_to(0, (n,)), plain(b))
+        try:
+            check_rows(np.broadcast_to(0, (n,)), plain(b))
+        except (IndexError, TypeError) as error:
+            raise self.refusal((a, plain(b)), error) from error
         if dims[1] is None:
             return OPS["GetItem"]((slice(None), plain(b)))(a)
         lane = np.arange(lanes).reshape((lanes,) + (1,) * (len(shape_of(b)) - 1))

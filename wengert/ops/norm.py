@@ -70,6 +70,8 @@ class Normalize(General):
 
     def _spread(self, v: Array, shape: Shape) -> Array:
         """Statistics repeated along later runs of axes, so that broadcasting has long rows."""
+        if not self.axes:
+            return v
         after_first = [i for i in range(self.axes[0], len(shape)) if i not in self.axes]
         if not after_first or self.axes[-1] < after_first[0]:
             return v
