@@ -249,6 +249,8 @@ SCALAR: dict[str, Callable[..., Any]] = {
     "k0e": lambda x: sp.exp(x) * sp.besselk(0, x), "k1e": lambda x: sp.exp(x) * sp.besselk(1, x),
     # entropies, integrals, losses
     "logit": lambda x: sp.log(x / (1 - x)), "logit_1": lambda x: 1 / (x * (1 - x)),
+    "times_log": xlogy, "times_log1m": lambda a, b: a * sp.log(1 - b),
+    "bce_logits": lambda a, b: b * softplus(-a) + (1 - b) * softplus(a),
     "xlogy": xlogy, "xlog1py": lambda a, b: a * sp.log(1 + b), "entr": lambda x: -x * sp.log(x),
     "one_plus_log": lambda a, b: 1 + sp.log(a / b), "log_ratio": lambda a, b: sp.log(a / b),
     "one_minus_ratio": lambda a, b: 1 - a / b, "rel_entr": lambda a, b: a * sp.log(a / b),
