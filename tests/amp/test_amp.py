@@ -324,3 +324,16 @@ def test_checkpointing_gives_the_same_bits(form, order):
     got = run(inside if order == "inside" else wg.checkpoint(plain))
     for a, b in zip(got, want):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_convolution_with_its_bias_stays_half(form):
+    layer = nn.Conv2d(3, 4, 3, padding=1, rng=0)
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype(np.float32)
+    with autocast(form):
+        y = layer(x)
+        z = np.maximum(y, 0.0)
+    assert is_half(y, form)
+    assert is_half(z, form)
+    z.sum().backward()
+    assert layer.bias.grad.dtype == np.float32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import ContextDecorator
 from typing import Any
@@ -91,6 +92,11 @@ class autocast(ContextDecorator):
         HERE.caster = HERE.casters.pop()
 
 
+def size(x: Any) -> int:
+    """How many numbers an operand has."""
+    return math.prod(shape_of(x))
+
+
 class Caster:
     """What `bind` asks while a block is active: operands rounded, the operation, its result."""
 
@@ -115,6 +121,8 @@ class Caster:
         if name in FLOAT32 or not any(isinstance(x, Tensor) for x in xs):
             return bind(op, *xs)
         mine = [x for x in xs if self.matters(x)]
+        whole = max([size(x) for x in mine], default=0)
+        mine = [x for x in mine if size(x) == whole]
         if name in HALF:
             xs = tuple(map(self.halved, xs))
         elif not mine or not all(is_half(x, self.form) for x in mine):
@@ -131,7 +139,7 @@ class Caster:
         return y
 
     def matters(self, x: Any) -> bool:
-        """Whether an operand has a say: single numbers adapt to arrays."""
+        """Whether an operand has a say: numbers, and what is broadcast, adapt to whole arrays."""
         dtype = dtype_of(x)
         return dtype is not None and dtype.kind == "f" and shape_of(x) != ()
 

@@ -26,6 +26,7 @@ from wengert.types import Array, Aval
 __all__ = ["FORMATS", "Half", "Halves", "Rounded", "check_format", "is_half", "rounded", "tag"]
 
 FORMATS = ("float16", "bfloat16")
+BLOCK = 1 << 16  # numbers at a time, so that what lies between takes no memory to speak of
 _known: dict[int, Entry] = {}
 
 
@@ -62,40 +63,58 @@ def rounded(x: Any, form: str) -> NDArray[np.float32]:
         >>> rounded(x, "float16").tolist(), rounded(x, "bfloat16").tolist()
         ([1.0009765625, inf, 0.0, 3.140625], [1.0, 70144.0, 9.968061931431293e-10, 3.140625])
     """
-    a = np.asarray(x, np.float32)
-    if form == "float16":
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            return a.astype(np.float16).astype(np.float32)
-    bits = np.ascontiguousarray(a).view(np.uint32).reshape(a.shape)
-    up = bits >> np.uint32(16)
+    a = np.ascontiguousarray(x, np.float32).reshape(np.shape(x))
+    y = np.empty(a.shape, np.float32)
+    source, target = a.reshape(-1), y.reshape(-1)
+    near = _to_float16 if form == "float16" else _to_bfloat16
+    for k in range(0, a.size, BLOCK):
+        near(source[k : k + BLOCK], target[k : k + BLOCK])
+    return y
+
+
+def _to_float16(a: Any, y: Any) -> None:
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        y[...] = a.astype(np.float16)
+
+
+def _to_bfloat16(a: Any, y: Any) -> None:
+    bits, up = a.view(np.uint32), y.view(np.uint32)
+    np.right_shift(bits, np.uint32(16), out=up)
     up &= np.uint32(1)
     up += np.uint32(0x7FFF)
     up += bits
     up &= np.uint32(0xFFFF0000)
-    y = up.view(np.float32)
     bad = np.isnan(a)
     if bad.any():
         y[bad] = np.nan
-    return y
 
 
 def packed_bits(a: NDArray[Any], form: str) -> NDArray[Any] | None:
     """Half numbers in 2 bytes each, without loss; None if some are not (they were written to)."""
-    if form == "float16":
-        half = a.astype(np.float16)
-        return half if np.array_equal(half, a, equal_nan=True) else None
-    bits = np.ascontiguousarray(a).view(np.uint32).reshape(a.shape)
-    if (bits & np.uint32(0xFFFF)).any():
-        return None
-    high: NDArray[Any] = (bits >> np.uint32(16)).astype(np.uint16)
-    return high
+    short = form == "float16"
+    y = np.empty(a.shape, np.float16 if short else np.uint16)
+    source, target = np.ascontiguousarray(a).reshape(-1), y.reshape(-1)
+    for k in range(0, a.size, BLOCK):
+        block, into = source[k : k + BLOCK], target[k : k + BLOCK]
+        if short:
+            into[...] = block
+            if not np.array_equal(into, block, equal_nan=True):
+                return None
+            continue
+        bits = block.view(np.uint32)
+        if (bits & np.uint32(0xFFFF)).any():
+            return None
+        np.right_shift(bits, np.uint32(16), out=into, casting="unsafe")
+    return y
 
 
 def unpacked_bits(bits: NDArray[Any]) -> NDArray[np.float32]:
     """The same numbers as float32."""
     if bits.dtype == np.float16:
         return bits.astype(np.float32)
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    whole = bits.astype(np.uint32)
+    whole <<= np.uint32(16)
+    return whole.view(np.float32)
 
 
 def bottom(x: Any) -> Any:
