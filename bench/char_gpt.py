@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from itertools import count
 from typing import Any
 
 import _torch_nets
@@ -49,7 +50,7 @@ def main() -> None:
     curves: list[list[float]] = [[], []]
     spent = [0.0, 0.0]
     clock = time.perf_counter
-    batches = iter(loader)
+    batches = (batch for _ in count() for batch in loader)
     for t in range(steps):
         x, y = next(batches)
         rate = lr * schedule(options.schedule, t, steps, options.warmup)

@@ -382,7 +382,7 @@ HEADING = re.compile(r"^# -{5,} (.*)$", re.M)
 def places() -> dict[str, tuple[str, int]]:
     """(file, line) where the operations of the tables are made, by the text of their names."""
     found: dict[str, tuple[str, int]] = {}
-    for module in ("elementwise", "special", "fused"):
+    for module in ("elementwise", "special", "fused", "losses"):
         path = f"{PACKAGE}/ops/{module}.py"
         for node in ast.walk(tree_of(path)):
             if not (isinstance(node, ast.Call) and node.args):
@@ -440,6 +440,14 @@ MODULES = {
     "contract": "Matrix products and einsum",
     "conv": "Convolution",
     "pool": "Pooling",
+    "norm": "Normalisation",
+    "embedding": "Tables",
+    "dropout": "Dropout",
+    "attention": "Attention",
+    "losses": "Losses",
+    "ctc": "Connectionist temporal classification",
+    "spatial": "Resampling and padding",
+    "recurrent": "Recurrent networks",
     "order": "Choosing and ordering",
     "scan": "Running products and recurrences",
     "fused": "Fused operations",
