@@ -7,7 +7,7 @@ from typing import Any
 
 from wengert import tree
 from wengert.ops.elementwise import positive
-from wengert.trace import Tensor
+from wengert.trace import EAGER, Tensor, make
 from wengert.transforms.custom import custom_vjp
 
 __all__ = ["ModuleHooks", "hooked_call"]
@@ -74,10 +74,14 @@ class Passage:
 
     def came(self, gs: dict[int, Any], n: int) -> tuple[Any, ...]:
         """All gradients of one backward pass are here: what the hooks make of them."""
-        gx = tuple([gs.get(i) for i in range(n)])
+        gx = tuple([shown(gs[i]) if i in gs else None for i in range(n)])
         for hook in self.hooks:
             new = hook(self.module, gx, tuple(self.gy))
             if new is not None:
                 gx = new if isinstance(new, tuple) else (new,)
         self.gy = [None] * len(self.gy)
         return tuple([gx[i] for i in gs])
+
+
+def shown(g: Any) -> Any:
+    return g if isinstance(g, Tensor) else make(g, None, EAGER)

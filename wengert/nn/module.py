@@ -353,10 +353,11 @@ def found_at(module: Module, what: str, path: str, table: dict[str, Any]) -> Any
     if path in table:
         return table[path]
     near = get_close_matches(path, table, 3)
+    best = get_close_matches(path, table, 1, 0.9)
     raise UnknownNameError(
         f"{type(module).__name__}.{what}({path!r})", "there is nothing at this path",
         operands=[("near", verbatim(", ".join(near)))] if near else [],
-        fix=f"{what}({near[0]!r})" if len(near) == 1 else None,
+        fix=f"{what}({best[0]!r})" if best else None,
     )  # fmt: skip
 
 
