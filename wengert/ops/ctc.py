@@ -177,13 +177,13 @@ class States:
         cost = self.cost(alphas)
         lost = OPS["gt"](cost, -NEVER / 2)
         cost = Reshape((*shape_of(cost), 1, 1))(cost)
-        skips = np.concatenate([self.skips[:, 2:], np.zeros_like(self.skips[:, :2])], 1)
+        skips: Any = np.concatenate([self.skips[:, 2:], np.zeros_like(self.skips[:, :2])], 1)
         final = where(self.last, np.zeros((), self.dtype), self.never)
         beta, betas = final, [final]
         for t in range(self.shape[1] - 2, -1, -1):
             x = beta + self.at(t + 1)
             y = logaddexp(x, self.moved(x, -1, None))
-            y = logaddexp(y, self.moved(x, -2, skips[:, : self.skips.shape[1]]))
+            y = logaddexp(y, self.moved(x, -2, skips))
             beta = where((t < self.lengths - 1)[:, None], y, final)
             betas.append(beta)
         through = stacked(alphas) + stacked(betas[::-1]) + cost

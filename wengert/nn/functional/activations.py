@@ -241,10 +241,11 @@ def gumbel_softmax(
     logits = array(logits)
     generator = stream(rng)
     dtype = logits.dtype if logits.dtype.kind == "f" else np.dtype(float)
-    noise = drawn(logits, lambda shape: generator.gumbel(size=shape).astype(dtype))
+    noise = drawn(logits, lambda shape: np.asarray(generator.gumbel(size=shape), dtype))
     y = softmax((logits + noise) / tau, axis)
     if not hard:
         return y
     last = np.moveaxis(y, axis, -1)
     ones: Any = e.eq(np.argmax(last, axis=-1)[..., None], np.arange(shape_of(last)[-1]))
-    return straight_through(np.moveaxis(ones, -1, axis).astype(dtype), y)
+    chosen: Any = np.moveaxis(ones, -1, axis)
+    return straight_through(chosen.astype(dtype), y)

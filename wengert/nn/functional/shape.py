@@ -58,7 +58,7 @@ def pad(x: Any, widths: Any, mode: str = "constant", value: float = 0.0) -> Any:
             "pad(x, widths)", "widths has a pair (before, after) for each axis", operands=[("x", x)]
         )
     after = 1 if len(pairs) < len(shape) else 0
-    full = [(0, 0)] * (len(shape) - len(pairs) - after) + pairs + [(0, 0)] * after
+    full: list[Any] = [(0, 0)] * (len(shape) - len(pairs) - after) + pairs + [(0, 0)] * after
     cut = tuple(slice(max(0, -a), n - max(0, -b)) for n, (a, b) in zip(shape, full))
     if any(a < 0 or b < 0 for a, b in full):
         x = bind(GetItem(cut), x)
