@@ -104,10 +104,7 @@ class Checkpoints:
     def save(self, state: Mapping[str, Any]) -> None:
         """Write a checkpoint; the last one becomes the one before."""
         last, before = self.NAMES
-        content = pack(state)
-        if (self.folder.path / last).exists():
-            self.folder.rename(last, before)
-        self.folder.write(last, content)
+        self.folder.write(last, pack(state), keep=before)
 
     def tidy(self) -> None:
         """Drop the checkpoint before the last, once a run is over."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from contextlib import suppress
@@ -60,15 +61,14 @@ class RunFolder:
         folder.path = Path(path)
         return folder
 
-    def rename(self, old: str, new: str) -> None:
-        """Move a file over another one, in one step."""
-        try:
-            os.replace(self.path / old, self.path / new)
-        except OSError as error:
-            raise self._refusal(error, new) from None
+    def write(self, name: str, content: bytes, keep: str = "") -> None:
+        """Replace a file in one step: after a failure the old one is still there, whole.
 
-    def write(self, name: str, content: bytes) -> None:
-        """Replace a file in one step: after a failure the old one is still there, whole."""
+        Args:
+            name: of the file.
+            content: all of it.
+            keep: a name under which the old one is kept.
+        """
         beside = self.path / f".{name}.part"
         try:
             try:
@@ -76,6 +76,8 @@ class RunFolder:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
+                if keep and (self.path / name).exists():
+                    os.replace(self.path / name, self.path / keep)
                 os.replace(beside, self.path / name)
             except BaseException:
                 beside.unlink(missing_ok=True)
@@ -110,6 +112,8 @@ class RunFolder:
             FileExistsError: "--out with a name that is not a file",
             NotADirectoryError: "--out with a path that does not go through a file",
         }.get(type(error))
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and "checkpoint.safetensors" in kept:
+            fix = f"make room, then wengert train --resume {self.path}"
         return OutputError(self._what(name), f"{error.strerror or error}{note}", fix=fix)
 
 

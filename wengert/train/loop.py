@@ -286,12 +286,14 @@ def _close(run: Run, state: str, **what: Any) -> None:
 
 def measured(recipe: Recipe, model: Module, part: Any) -> dict[str, float]:
     """What the recipe measures, of one part; nothing is recorded, and the model is in use mode."""
+    modes = [(module, module.training) for _, module in model.named_modules()]
     model.eval()
     try:
         with no_grad(), np.errstate(over="ignore", invalid="ignore"):
             return {k: float(v) for k, v in recipe.measure(model, part).items()}
     finally:
-        model.train()
+        for module, training in modes:
+            module.training = training
 
 
 def _drawn(recipe: Recipe, options: Options, parts: Parts, draw: int) -> dict[str, Any]:
