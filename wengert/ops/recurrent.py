@@ -136,6 +136,7 @@ class Recurrent(General):
         ds: list[Any] = [np.zeros(shape, y[0].dtype)] * count
         first = [spread(s, shape) for s in xs[last - count : last]]
         order = self._times(t)
+        back = np.ascontiguousarray(turned(xs[1])) if plain else turned(xs[1])  # a faster product
         for i in range(t - 1, -1, -1):
             at = order[i]
             olds = [y[k][order[i - 1]] for k in range(count)] if i else first
@@ -147,7 +148,7 @@ class Recurrent(General):
                 row = self.only(go, row)
                 news = [where(go, new, d) for new, d in zip(news, ds)]
             row = row if g[count] is None else self.add(row, g[count][at])
-            news[0] = news[0] + through(row[-1], turned(xs[1]))
+            news[0] = news[0] + through(row[-1], back)
             rows[at], ds = row, news
         sides = buffers or [stacked(s) for s in zip(*rows)]
         found: dict[int, Any] = {last - count + k: d for k, d in enumerate(ds)}
@@ -275,6 +276,15 @@ def capped(x: Array, factor: Any = 1) -> tuple[Array, Array]:
     return q, e
 
 
+def plain_sigmoid(x: Array) -> Array:
+    """1 / (1 + e^-x), which is 0 where e^-x overflows."""
+    e = np.negative(x)
+    with np.errstate(over="ignore"):
+        np.exp(e, out=e)
+    e += e.dtype.type(1)
+    return np.reciprocal(e, out=e)
+
+
 def hold(news: Sequence[Array], olds: Sequence[Array], m: Array) -> None:
     """The old states where m is False."""
     for new, old in zip(news, olds):
@@ -370,7 +380,7 @@ class LSTM(Recurrent):
             now = z[t]
             through(old, w, now)
             now += x[t]
-            _, s = capped(now[..., : 3 * n])
+            s = plain_sigmoid(now[..., : 3 * n])
             g = np.tanh(now[..., 3 * n :])
             g *= s[..., :n]
             to = np.multiply(s[..., n : 2 * n], cell, out=cells[t])
@@ -465,7 +475,7 @@ class GRU(Recurrent):
             now[..., : 3 * n] = x[t]
             now[..., : 2 * n] += p[..., : 2 * n]
             np.add(p[..., 2 * n :], b, out=now[..., 3 * n :])
-            _, s = capped(now[..., : 2 * n])
+            s = plain_sigmoid(now[..., : 2 * n])
             a = s[..., :n] * now[..., 3 * n :]
             a += now[..., 2 * n : 3 * n]
             np.tanh(a, out=a)
