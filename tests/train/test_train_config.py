@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+import wengert as wg
 from wengert.errors import OptionError, UnknownNameError
 from wengert.train import OPTIMIZERS, RECIPES, Options, read_config
-from wengert.train.config import changes, config_text, schedule
+from wengert.train.config import SCHEDULES, changes, config_text, schedule
 
 
 def text_of(options):
@@ -118,3 +119,35 @@ def test_schedules():
     falling = [schedule("cosine", i, 4) for i in range(5)]
     assert falling == sorted(falling, reverse=True)
     assert (falling[0], falling[2]) == (1.0, pytest.approx(0.5))
+
+
+def test_every_schedule_starts_at_1_after_its_warmup_and_falls():
+    w, steps = 5, 65
+    for name in SCHEDULES:
+        factors = [schedule(name, i, steps, w) for i in range(steps)]
+        assert factors[:w] == [(i + 1) / w for i in range(w)]
+        assert max(factors) <= 1.0
+        if name == "one_cycle":
+            assert factors[w] == pytest.approx(0.04)
+            assert max(factors) == 1.0
+        elif name == "inverse_sqrt":
+            assert factors[w:] == [pytest.approx((w / (t + 1)) ** 0.5) for t in range(w, steps)]
+        else:
+            assert factors[w] == 1.0
+        assert (factors[-1] == 1.0) == (name == "constant")
+        for n in (0, 1, 2, 3):  # runs that are hardly begun
+            assert 0 <= schedule(name, 0, n, 0) <= 1
+
+
+def test_what_draws_has_a_stream_of_its_own():
+    leaf = wg.tensor(np.zeros(3), requires_grad=True)
+    options = Options.of("digits", optimizer="sgld", noise=0.1, seed=3)
+    samplers = [options.make_optimizer([leaf], draw) for draw in (0, 0, 1)]
+    noises = [options.make_noise(draw) for draw in (0, 0, 1)]
+    for makers in (samplers, noises):
+        a, b, c = (m.rng.random() for m in makers)
+        assert a == b != c
+    assert noises[0].deviation == pytest.approx(0.1)
+    assert Options.of("digits").make_noise(0) is None
+    with pytest.raises(UnknownNameError, match="rng"):
+        Options.of("digits", optimizer="sgld", settings={"rng": 1})
