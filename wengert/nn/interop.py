@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -20,6 +20,7 @@ from .containers import Sequential
 from .convolution import Convolution
 from .layers import Bilinear, Linear
 from .module import Module
+from .pooling import Flatten
 from .safetensors import load, write
 from .stateless import places
 from .transformer import FeedForward, TransformerBlock, TransformerEncoder
@@ -88,6 +89,7 @@ def load_into(
     *,
     layout: str | None = None,
     prefix: str = "",
+    flattened: Mapping[str, int] | None = None,
     strict: bool = True,
     dry_run: bool = False,
 ) -> LoadReport:
@@ -97,6 +99,10 @@ def load_into(
     weights of linear layers are transposed, kernels go from OIHW to HWIO, gates are put in order,
     joint projections of attention are cut up. Numbers are cast to the model's dtype.
 
+    Where a picture is flattened, PyTorch has the places of one channel side by side and wengert the
+    channels of one place, so the rows of the linear layer behind it change places. Behind a
+    `Flatten` in a `Sequential` that is done; a `forward` that flattens must be told of.
+
     Args:
         model: a model of the same structure; where PyTorch has a path `0.weight` of a
             `Sequential`, it is `layers.0.weight` here.
@@ -104,6 +110,9 @@ def load_into(
         layout: "wengert", or "torch" for a file of PyTorch's; None to go by what the file says of
             itself ("format" in its metadata).
         prefix: what the names in the file begin with, and the model's do not.
+        flattened: for each module of a PyTorch model whose input is a flattened picture, its path
+            and the number of channels of the picture, such as `{"head": 32}`; `{}` if there is none
+            beside those behind a `Flatten`. None refuses where that is not clear.
         strict: refuse a file that lacks something or has something that is not read.
         dry_run: change nothing; the report says what would be read.
 
@@ -114,6 +123,7 @@ def load_into(
         CheckpointError: the file is damaged, a pickle, or does not say whose layout it has.
         UnknownNameError: names are missing or left over, with `strict`.
         ShapeError: a tensor of another shape.
+        OptionError: a linear layer behind convolutions that may read a flattened picture.
     """
     arrays, metadata = load(path)
     what = f"load_into({type(model).__name__}, {os.fspath(path)!r})"
@@ -133,6 +143,8 @@ def load_into(
     if strict:
         _check_names(what, own, sources, arrays, report)
     _check_shapes(what, own, sources, found)
+    if layout == "torch":
+        _reorder(what, model, found, flattened)
     if not dry_run:
         with no_grad():
             for name, value in found.items():
@@ -229,6 +241,80 @@ def _check_shapes(what: str, own: Mapping[str, Tensor], sources: Sources, found:
                 for row in ((f"model {name}", own[name]), (f"file {name}", found[name]))
             ],
         )  # fmt: skip
+
+
+# ------------------------------------------------------------------ flattened pictures
+
+
+@dataclass
+class _Flow:
+    """What is known of the value between two modules, as a walk through the model sees it."""
+
+    channels: int | None = None  # of the picture
+    flat: bool = False
+    width: int | None = None  # of what the last linear layer gives
+    sure: dict[str, int] = field(default_factory=dict)
+    perhaps: dict[str, int] = field(default_factory=dict)
+
+    def through(self, module: Module, path: str) -> None:
+        if isinstance(module, Convolution):
+            self.channels, self.flat, self.width = module.n_out, False, None
+        elif isinstance(module, Flatten):
+            self.flat = self.channels is not None
+        elif isinstance(module, Linear | recurrent.Recurrent):
+            n, channels = module.n_in, self.channels
+            if channels is not None and n != channels and not n % channels and n != self.width:
+                (self.sure if self.flat else self.perhaps)[path] = channels
+            self.flat, self.width = False, getattr(module, "n_out", None)
+        elif self.flat and not any(True for _ in module.named_children()):
+            for _, t in (*module.named_parameters(), *module.named_buffers()):
+                if self.channels is not None and t.shape and not t.shape[0] % self.channels:
+                    self.sure[path] = self.channels  # a norm between the two
+        else:
+            for local, child in module.named_children():
+                self.through(child, f"{path}.{local}" if path else local)
+
+
+def _reorder(
+    what: str, model: Module, found: dict[str, NDArray[Any]], flattened: Mapping[str, int] | None
+) -> None:
+    """Rows that stand for (channel, place) are put in the order (place, channel)."""
+    flow = _Flow()
+    flow.through(model, "")
+    modules = dict(model.named_modules())
+    for path in flattened or ():
+        if path not in modules:
+            raise UnknownNameError(
+                what, f"flattened names {path!r}, which is no module of the model",
+                operands=[("modules", verbatim(", ".join(p for p in modules if p)))],
+            )  # fmt: skip
+    if flow.perhaps and flattened is None:
+        told = ", ".join(f"{path!r}: {n}" for path, n in flow.perhaps.items())
+        raise OptionError(
+            what, "the input of a layer behind convolutions may be a flattened picture, whose "
+            "numbers PyTorch has in another order",
+            operands=[
+                (path, verbatim(repr(modules[path])), f"{n} channels before it")
+                for path, n in flow.perhaps.items()
+            ],
+            fix=f"flattened={{{told}}} if it is; flattened={{}} if it is not",
+        )  # fmt: skip
+    for path, channels in {**flow.sure, **(flattened or {})}.items():
+        whole = getattr(modules[path], "n_in", None)
+        for name, value in found.items():
+            local = name.removeprefix(f"{path}.")
+            rows = value.shape[0] if value.ndim else 0
+            if (
+                local == name
+                or not rows
+                or rows % channels
+                or (whole is not None and rows != whole)
+            ):
+                continue
+            if whole is not None and local.rpartition(".")[2] not in ("weight", "weight_x"):
+                continue
+            parts = value.reshape(channels, rows // channels, *value.shape[1:])
+            found[name] = parts.swapaxes(0, 1).reshape(value.shape)
 
 
 # ------------------------------------------------------------------ PyTorch's names and layouts
