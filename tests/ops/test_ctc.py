@@ -47,10 +47,10 @@ def test_value_and_gradient_by_every_path(blank):
         want, slope = by_every_path(x[i, :t], spell, blank)
         assert y[i] == pytest.approx(want, rel=1e-12)
         if np.isinf(want):
-            assert np.isnan(g[i]).all()
+            assert np.isnan(g[i, :t]).all()
         else:
             np.testing.assert_allclose(g[i, :t], slope, rtol=1e-11, atol=1e-14)
-            assert not g[i, t:].any()
+        assert not g[i, t:].any()
     forgiving = lambda x: F.ctc_loss(x, labels, lengths, sizes, blank=blank, zero_infinity=True)
     assert np.isfinite(wg.grad(forgiving)(x)).all()
 
@@ -81,3 +81,20 @@ def test_what_does_not_fit_is_refused():
         F.ctc_loss(x, np.full((4, 1), 3))
     with pytest.raises(ShapeError, match="outside 0 to 2"):
         F.ctc_loss(x, np.ones((4, 1), int), [2, 2, 2, 3])
+
+
+@pytest.mark.parametrize("forgive", [False, True])
+def test_what_lies_behind_the_end_has_no_gradient_even_when_the_loss_is_infinite(forgive):
+    x = wg.tensor(rng.normal(size=(2, 4, 3)), requires_grad=True)
+    log_p = wg.log_softmax(x, axis=-1)
+    loss = F.ctc_loss(
+        log_p, np.array([[1, 1], [2, 1]]), np.array([2, 3]), np.array([2, 2]),
+        reduction="sum", zero_infinity=forgive,
+    )  # fmt: skip
+    loss.backward()
+    assert np.isfinite(loss.item()) == forgive  # two equal labels need three steps, and have two
+    g = x.grad.numpy()
+    assert np.isnan(g[0, :2]).all() != forgive
+    np.testing.assert_array_equal(g[0, 2:], 0.0)
+    assert np.isfinite(g[1]).all()
+    np.testing.assert_array_equal(g[1, 3:], 0.0)

@@ -140,3 +140,17 @@ def test_hinge_and_cosine_by_hand():
     np.testing.assert_allclose(got, [1 - 0.5**0.5, 0.46], rtol=1e-14)
     zero = wg.grad(lambda a: F.cosine_similarity(a, b).sum())(np.zeros((2, 2)))
     assert np.isfinite(zero).all()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("ignore", [None, 1])
+@pytest.mark.parametrize("weight", [None, np.ones(2, np.float32)])
+def test_float32_stays_float32(reduction, ignore, weight):
+    x = np.zeros((3, 2), np.float32)
+    labels = np.array([0, 1, 1])
+    options = {"reduction": reduction, "ignore_index": ignore, "weight": weight}
+    assert F.nll_loss(x, labels, **options).dtype == np.float32
+    for smoothing in (0.0, 0.1):
+        assert F.cross_entropy(x, labels, label_smoothing=smoothing, **options).dtype == np.float32
+    log_p = np.log(np.full((1, 3, 2), 0.5, np.float32))
+    assert F.ctc_loss(log_p, np.array([[1]]), reduction=reduction).dtype == np.float32

@@ -120,3 +120,11 @@ def test_sampling_at_the_pixels_gives_the_pixels():
         np.testing.assert_allclose(np.asarray(y), x, rtol=1e-12, atol=1e-12)
     out = F.grid_sample(x, grid + 9)
     assert not np.asarray(out).any()
+
+
+def test_widths_in_a_row_are_refused_with_the_pairs_to_write():
+    with pytest.raises(ShapeError) as caught:
+        F.pad(np.ones((2, 3, 4, 1)), (1, 2, 0, 3))
+    assert "fix: pad(x, [(0, 3), (1, 2)]), in the order of the axes" in str(caught.value)
+    with pytest.raises(ShapeError, match="a pair"):
+        F.pad(np.ones((2, 3)), (1, 2, 3))

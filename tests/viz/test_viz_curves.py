@@ -46,3 +46,8 @@ def test_without_matplotlib(monkeypatch):
     with pytest.raises(MissingExtraError, match="matplotlib is not installed") as caught:
         viz.gradient_norms(ROWS)
     assert "pip install 'wengert[train]'" in str(caught.value)
+
+
+def test_parameters_of_the_model_itself_have_a_name_in_the_legend():
+    rows = [{"epoch": i, "loss": 1.0, "grad_norm": {"": 1.0, "head": 2.0}} for i in (1, 2)]
+    assert "the model" in viz.gradient_norms(rows)

@@ -99,3 +99,8 @@ def test_too_large_to_read():
         y = y * 1.5
     with pytest.raises(ArgumentError, match="more than 400 nodes"):
         viz.graph(y)
+
+
+def test_a_factor_in_an_array_of_one_is_shown():
+    a = wg.tensor(np.ones(2), requires_grad=True)
+    assert "× 2.5" in texts(viz.graph((a * np.array([2.5])).sum()))

@@ -230,6 +230,7 @@ class Report(Watcher):
         elif "accuracy" in outcome.measures:
             verdict = f"{100 * outcome.accuracy:.2f} % of the test part right"
         epochs = "1 epoch" if run.epoch == 1 else f"{run.epoch:,} epochs"
+        epochs += f" in {run.draw + 1} draws of weights" if run.draw else ""
         print(
             f"{run.recipe.name}: {verdict} after {epochs} and {outcome.seconds:.1f} s; "
             f"see {run.folder.path}"

@@ -10,7 +10,7 @@ from ..primitive import General, op
 from ..structural import broadcast
 from ..trace import OPS
 from ..types import Array, Aval, Shape, shape_of
-from .elementwise import exp, logaddexp, where
+from .elementwise import exp, logaddexp, logical_and, where
 from .index import HOLE, Concatenate, Gather, GetItem, ScatterAdd
 from .linear import Reshape, Sum
 
@@ -190,7 +190,8 @@ class States:
         inside = np.arange(self.shape[1])[:, None] < self.lengths[:, None, None]
         share = where(inside, exp(where(inside, through, self.never)), np.zeros((), self.dtype))
         shares = ScatterAdd((HOLE, HOLE, HOLE), self.shape)(share, *self.index)
-        return where(Reshape((*shape_of(lost), 1, 1))(lost), 0.0 if forgive else np.nan, shares)
+        lost = Reshape((*shape_of(lost), 1, 1))(lost)
+        return where(logical_and(lost, inside), 0.0 if forgive else np.nan, shares)
 
 
 def start(first: Array, never: Array) -> Array:

@@ -164,7 +164,7 @@ def general_cross_entropy(
             rows = rows if own is None else rows * own
         if here is not None:
             rows = where(here, rows, 0.0)
-            counted = where(here, 1.0, 0.0) if own is None else where(here, own, 0.0)
+            counted = where(here, rows.dtype.type(1) if own is None else own, rows.dtype.type(0))
         else:
             counted = own
     if reduction == "none":

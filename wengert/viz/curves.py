@@ -124,7 +124,7 @@ def gradient_norms(rows: Sequence[Row], title: str = "") -> str:
         epochs = [row["epoch"] for row in rows]
         layers = list(rows[0]["grad_norm"]) if rows else []
         for i, layer in enumerate(layers):
-            _line(axes, epochs, [row["grad_norm"][layer] for row in rows], i, layer)
+            _line(axes, epochs, [row["grad_norm"][layer] for row in rows], i, layer or "the model")
         _log_scale(axes, [norm for row in rows for norm in row["grad_norm"].values()])
         axes.set(
             title="Gradient norm per layer",

@@ -189,7 +189,7 @@ def _title(node: Any) -> str:
     if sign and len(node.parents) == 1:
         (factor,) = [kept for parent, kept in _arguments(node) if parent is None]
         if np.size(factor) == 1 and factor is not None and _arguments(node)[0][0] is not None:
-            return f"{sign} {float(factor):.4g}"
+            return f"{sign} {np.asarray(factor).item():.4g}"
     return title
 
 

@@ -166,7 +166,7 @@ def nll_loss(
     counted = own
     if here is not None:
         rows = where(here, rows, 0.0)
-        counted = where(here, 1.0 if own is None else own, 0.0)
+        counted = where(here, rows.dtype.type(1) if own is None else own, rows.dtype.type(0))
     if reduction == "mean" and counted is not None:
         return rows.sum() / counted.sum()
     return reduce("nll_loss", rows, reduction)
@@ -388,7 +388,9 @@ def ctc_loss(
     given = (lengths, label_lengths)
     c, d = (np.full(n, k) if v is None else array(v) for v, k in zip(given, full))
     y = bind(CTC(int(blank), bool(zero_infinity)), log_p, labels, c, d)
-    return reduce("ctc_loss", y / e.maximum(d, 1) if reduction == "mean" else y, reduction)
+    if reduction == "mean":
+        y = y / e.maximum(d, 1).astype(y.dtype)
+    return reduce("ctc_loss", y, reduction)
 
 
 # ------------------------------------------------------------------ margins

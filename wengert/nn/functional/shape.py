@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wengert.errors import OptionError, ShapeError
+from wengert.errors import OptionError, ShapeError, verbatim
 from wengert.ops import elementwise as e
 from wengert.ops.index import HOLE, Gather, GetItem, Pad
 from wengert.ops.spatial import EDGES, Fold, Resample, Unfold, places
@@ -52,11 +52,15 @@ def pad(x: Any, widths: Any, mode: str = "constant", value: float = 0.0) -> Any:
     """
     x = array(x)
     shape = shape_of(x)
-    pairs = [tuple(map(int, w)) for w in widths]
+    pairs = [(w,) if np.ndim(w) == 0 else tuple(map(int, w)) for w in widths]
     if len(pairs) > len(shape) or any(len(w) != 2 for w in pairs):
+        flat = len(pairs) % 2 == 0 and all(len(w) == 1 for w in pairs)  # as PyTorch has them
+        told = [(*a, *b) for a, b in zip(pairs[-2::-2], pairs[::-2])] if flat else []
         raise ShapeError(
-            "pad(x, widths)", "widths has a pair (before, after) for each axis", operands=[("x", x)]
-        )
+            "pad(x, widths)", "widths has a pair (before, after) for each axis",
+            operands=[("x", x), ("widths", verbatim(widths))],
+            fix=f"pad(x, {told}), in the order of the axes" if flat else None,
+        )  # fmt: skip
     after = 1 if len(pairs) < len(shape) else 0
     full: list[Any] = [(0, 0)] * (len(shape) - len(pairs) - after) + pairs + [(0, 0)] * after
     cut = tuple(slice(max(0, -a), n - max(0, -b)) for n, (a, b) in zip(shape, full))
