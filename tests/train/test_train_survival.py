@@ -1,5 +1,6 @@
 """Runs that are killed, stopped or damaged, and end as if nothing had happened."""
 
+import gc
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import pytest
 from wengert.errors import CheckpointError, OptionError
 from wengert.train import Checkpoints, Options, RunFolder, Stopped, Watcher, fit, load, resume
 from wengert.train import loop as loop_module
+from wengert.train.checkpoint import pack, unpack
 
 pytest.importorskip("safetensors.numpy")
 
@@ -220,3 +222,15 @@ def test_patience_ends_a_run_and_keeps_the_best(tmp_path):
     best = [row["validation_accuracy"] for row in outcome.rows]
     assert len(outcome.rows) < 200
     assert len(outcome.rows) - 1 - int(np.argmax(best)) == 3
+
+
+def test_a_packed_state_is_freed_without_the_collector():
+    array = np.ones(1000)
+    held = sys.getrefcount(array)
+    gc.disable()
+    try:
+        again = unpack(pack({"w": array, "more": [{"v": array}]}))
+        del again
+        assert sys.getrefcount(array) == held
+    finally:
+        gc.enable()

@@ -35,19 +35,7 @@ def pack(state: Mapping[str, Any]) -> bytes:
         {'epoch': 3, 'weights': {'w': array([1., 1.])}, 'seed': 1180591620717411303424}
     """
     arrays: dict[str, NDArray[Any]] = {}
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            name = f"a{len(arrays)}"
-            arrays[name] = np.array(value, order="C", copy=None)
-            return {"__array__": name}
-        if isinstance(value, Mapping):
-            return {str(k): plain(v) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(v) for v in value]
-        return value.item() if isinstance(value, np.generic) else value
-
-    text = json.dumps(plain(state))
+    text = json.dumps(_plain(state, arrays))
     about = {"state": text, "sha256": _digest(text, arrays)}
     content: bytes = need("safetensors.numpy", extra="train").save(arrays, about)
     return content
@@ -68,16 +56,30 @@ def unpack(content: bytes) -> State:
         raise ValueError(f"not a checkpoint: {error or type(error).__name__}") from None
     if _digest(text, arrays) != digest:
         raise ValueError("its checksum does not fit its content")
-
-    def whole(value: Any) -> Any:
-        if isinstance(value, dict):
-            if value.keys() == {"__array__"}:
-                return arrays[value["__array__"]]
-            return {k: whole(v) for k, v in value.items()}
-        return [whole(v) for v in value] if isinstance(value, list) else value
-
-    state: State = whole(json.loads(text))
+    state: State = _whole(json.loads(text), arrays)
     return state
+
+
+def _plain(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:
+    """What JSON can hold, with a name in the place of every array, which goes into `arrays`."""
+    if isinstance(value, np.ndarray):
+        name = f"a{len(arrays)}"
+        arrays[name] = np.array(value, order="C", copy=None)
+        return {"__array__": name}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, arrays) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v, arrays) for v in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _whole(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
+    """The inverse."""
+    if isinstance(value, dict):
+        if value.keys() == {"__array__"}:
+            return arrays[value["__array__"]]
+        return {k: _whole(v, arrays) for k, v in value.items()}
+    return [_whole(v, arrays) for v in value] if isinstance(value, list) else value
 
 
 def _digest(text: str, arrays: Mapping[str, NDArray[Any]]) -> str:
