@@ -1,0 +1,1 @@
+"""Floor 5: programs recorded once, rewritten, planned and compiled."""

@@ -1,0 +1,1 @@
+"""How planned programs are run."""
