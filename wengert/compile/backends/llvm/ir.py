@@ -52,7 +52,8 @@ def literal(x: Any, kind: str) -> str:
         return str(int(x))
     with np.errstate(over="ignore"):
         x = float(np.float32(x)) if kind == "float" else float(x)
-    return "0x%016X" % struct.unpack("<Q", struct.pack("<d", x))[0]
+    (bits,) = struct.unpack("<Q", struct.pack("<d", x))
+    return f"0x{bits:016X}"
 
 
 class Value:
