@@ -29,6 +29,7 @@
     WengertWarning         UserWarning
      ├─ GaugeWarning                              a derivative that depends on the choice of a basis
      ├─ GradientWarning                           a gradient that is probably not what was meant
+     ├─ CompileWarning                            a call that runs uncompiled, and why
      └─ LoopWarning                       WG4..   a training loop that does what nobody means
 
 Each class also subclasses the builtin that a caller would catch. The first paragraph of a class's
@@ -57,6 +58,7 @@ __all__ = [
     "ArgumentError",
     "AxisError",
     "CheckpointError",
+    "CompileWarning",
     "ConvergenceError",
     "DTypeError",
     "DataError",
@@ -522,6 +524,10 @@ class GradientWarning(WengertWarning):
     """
 
 
+class CompileWarning(WengertWarning):
+    """A call of a compiled function that runs as it would uncompiled: what stood against it."""
+
+
 class LoopWarning(WengertWarning):
     """What `wg.train.guard` has seen in a training loop; `code` says which of these it is."""
 
@@ -586,6 +592,7 @@ for _cls in (
     WengertWarning,
     GaugeWarning,
     GradientWarning,
+    CompileWarning,
     LoopWarning,
 ):
     _cls.__module__ = "wengert"

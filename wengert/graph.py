@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import LevelError
-from .trace import OPS, Tensor, bind
+from .errors import LevelError, user_frame
+from .trace import OPS, Tensor, bind, getframe
 from .types import RAW, Array, Aval, DType, Shape, is_inexact
 
 
@@ -54,6 +54,11 @@ class Var:
         )
 
     __bool__ = __float__ = __int__ = __index__ = __complex__ = _no_value
+
+    def item(self, *index: Any) -> Any:
+        self._no_value()
+
+    tolist = item
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         self._no_value()
@@ -108,12 +113,14 @@ for _name in [
 
 
 class Line:
-    """One evaluation: outputs = op(inputs)."""
+    """One evaluation: outputs = op(inputs). `where` is the user's (code, instruction), if known."""
 
-    __slots__ = ("inputs", "op", "outputs")
+    __slots__ = ("inputs", "op", "outputs", "where")
 
-    def __init__(self, op: Any, inputs: tuple[Any, ...], outputs: tuple[Var, ...]) -> None:
-        self.op, self.inputs, self.outputs = op, inputs, outputs
+    def __init__(
+        self, op: Any, inputs: tuple[Any, ...], outputs: tuple[Var, ...], where: Any = None
+    ) -> None:
+        self.op, self.inputs, self.outputs, self.where = op, inputs, outputs, where
 
     def __repr__(self) -> str:
         args = ", ".join(_text(x) for x in self.inputs)
@@ -135,6 +142,7 @@ class Graph:
         self.inputs: list[Var] = []
         self.lines: list[Line] = []
         self.outputs: list[Any] = []
+        self.places = False  # note where the user's code asks for each line
         self._count = 0
 
     def var(self, aval: Aval) -> Var:
@@ -158,7 +166,9 @@ class Graph:
             raise op.refusal(tuple(xs), error) from error
         many = isinstance(avals, tuple)
         outputs = tuple([self.var(a) for a in (avals if many else (avals,))])
-        self.lines.append(Line(op, tuple(xs), outputs))
+        frame = user_frame(getframe(2)) if self.places else None
+        where = (frame.f_code, frame.f_lasti) if frame is not None else None
+        self.lines.append(Line(op, tuple(xs), outputs, where))
         return outputs if many else outputs[0]
 
     def __str__(self) -> str:

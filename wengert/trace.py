@@ -554,6 +554,17 @@ def bind(op: Any, *xs: Any) -> Any:
         raise op.refusal(xs, error) from error
 
 
+def live(draw: Callable[[], Any], undo: Callable[[], None] | None = None) -> Any:
+    """draw(): plain numbers that are not computed from arrays, such as random ones.
+
+    While a program is recorded, every later run of it draws again, in the same order. `undo` puts
+    back what a draw has moved.
+    """
+    if MODES and (tracer := getattr(HERE, "trace", None)) is not None and hasattr(tracer, "live"):
+        return tracer.live(draw, undo)
+    return draw()
+
+
 def bare(x: Any, top: Level) -> Any:
     """An eager tensor without a node is its array, once a higher level looks at it."""
     if isinstance(x, Tensor) and x.level is EAGER and x.node is None and top is not EAGER:

@@ -1,0 +1,382 @@
+"""One run of a function on graph variables: what it computes, reads and changes.
+
+Staging (`transforms.staging`) with everything that a later run needs besides: the tensors that the
+function closes over and those it was given, their gradients, plain arrays that somebody else holds
+and may write, numbers that are drawn anew at every run, and what is to be done afterwards.
+
+Every input of the graph has a source, and every output a sink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import trace, tree
+from ..errors import UnsupportedError
+from ..graph import Graph, Var, verify
+from ..owned import own
+from ..trace import (
+    HERE,
+    Leaf,
+    Node,
+    Tensor,
+    View,
+    bind,
+    generation,
+    getrefcount,
+    lens,
+    looked,
+    make,
+    modes,
+)
+from ..transforms.jvp import inward
+from ..types import RAW, Aval
+
+__all__ = ["Capture", "Given", "Program", "Sink", "Source", "capture"]
+
+STILL = 3  # what getrefcount says in `shared` of an array that only its holder has
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an input of the graph comes from.
+
+    `kind` is "argument" (a leaf of the arguments, by `place`), "tensor" or "gradient" (of `owner`,
+    a tensor; or of an argument, by `place`), "array" (`owner`, read at every run) or "live" (the
+    `place`-th value that is drawn).
+    """
+
+    kind: str
+    place: int = -1
+    owner: Any = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """Where an output of the graph goes: "result", or a tensor, gradient or array as above."""
+
+    kind: str
+    place: int = -1
+    owner: Any = field(default=None, compare=False)
+    tensor: bool = False  # hand it out as a tensor
+
+
+@dataclass(slots=True)
+class Given:
+    """A tensor from outside, as it was before."""
+
+    tensor: Any
+    data: Any
+    var: Any
+    node: Any
+    store: Any
+    leaf: bool
+    grad: Any
+    grad_var: Any
+    traced: Any = None  # the gradient while tracing
+
+
+@dataclass(slots=True)
+class Program:
+    """A graph with where its inputs come from and where its outputs go.
+
+    `result` rebuilds what the function returned, out of the results and what is no array;
+    `recorded` says that a derivative is to be taken through the results later.
+    """
+
+    graph: Graph
+    sources: list[Source]
+    sinks: list[Sink]
+    structure: tree.Tree
+    constants: list[Any]  # of the returned leaves, those that are no variables
+    draws: list[Callable[[], Any]]
+    drawn: list[Any]  # what the draws gave in this first run
+    after: list[Callable[[], Any]]
+    recorded: bool = False
+
+
+class Capture:
+    """The tracer: `trace.HERE.trace` while the function runs."""
+
+    def __init__(self) -> None:
+        self.graph = Graph()
+        self.graph.places = True
+        self.given: dict[int, Given] = {}
+        self.arrays: dict[int, tuple[Any, Var]] = {}
+        self.written: dict[int, Any] = {}  # the newest variable of a live array
+        self.draws: list[Callable[[], Any]] = []
+        self.drawn: list[Any] = []
+        self.sources: dict[int, Source] = {}  # by the number of the variable
+        self.undo: list[Callable[[], None]] = []
+        self.after: list[Callable[[], Any]] = []
+        self.places: dict[int, int] = {}  # of tensors among the arguments
+
+    # ---- what trace.bind and the writes call
+    def touch(self, t: Any) -> None:
+        """A tensor is about to be read: its array may stand some levels below."""
+        while isinstance(t, Tensor):
+            if t.level is trace.EAGER:
+                return self.wrote(t)
+            t = t.data
+
+    def wrote(self, t: Tensor) -> None:
+        """First touch of an outside tensor: its array becomes an input of the graph."""
+        if t.level is not trace.EAGER or not isinstance(t.data, RAW) or id(t) in self.given:
+            return
+        if t.data.__class__ is not np.ndarray:
+            return  # a number that the function made itself
+        window = lens(t)
+        leaf = type(t.node) is Leaf
+        known = Given(t, t.data, None, t.node, getattr(t, "store", None), leaf, None, None)
+        self.given[id(t)] = known
+        if window is not None:
+            root = window[0]
+            self.wrote(root)
+            seen: Any = make(root.data, None, trace.EAGER)
+            for op in window[1]:
+                seen = bind(op, seen)
+            t.data = seen.data
+            return
+        place = self.places.get(id(t), -1)
+        known.var = self.input(Aval.of(t.data), Source("tensor", place, t))
+        if leaf and t.node.grad is not None:
+            g = t.node.grad
+            data = g.data if isinstance(g, Tensor) else g
+            if isinstance(data, RAW):
+                known.grad = g
+                known.grad_var = self.input(Aval.of(data), Source("gradient", place, t))
+                traced = make(known.grad_var, None, trace.EAGER)
+                t.node.grad = known.traced = traced if isinstance(g, Tensor) else known.grad_var
+        t.data = known.var
+
+    def input(self, aval: Aval, source: Source) -> Var:
+        v = self.graph.input(aval)
+        self.sources[v.n] = source
+        return v
+
+    # ---- for code of the house that knows of it
+    def live(self, draw: Callable[[], Any], undo: Callable[[], None] | None = None) -> Any:
+        """A value that is drawn again at every run: an array, or a tuple of them."""
+        if undo is not None:
+            self.undo.append(undo)
+        value = draw()
+        place = len(self.draws)
+        self.draws.append(draw)
+        self.drawn.append(value)
+        if isinstance(value, tuple):
+            return tuple(
+                self.input(strong(v), Source("live", place, i)) for i, v in enumerate(value)
+            )
+        return self.input(strong(value), Source("live", place))
+
+    def state(self, a: Any) -> Var:
+        """The newest value of an array that is read and written in place, such as a moment."""
+        if id(a) not in self.arrays:
+            self.arrays[id(a)] = a, self.input(Aval.of(a), Source("array", owner=a))
+        return self.written.get(id(a), self.arrays[id(a)][1])
+
+    def change(self, a: Any, value: Any) -> None:
+        """After the run the array `a` holds `value`."""
+        self.state(a)
+        self.written[id(a)] = value
+
+    # ---- the end
+    def restore(self) -> None:
+        """Everything outside as it was."""
+        for g in reversed(self.given.values()):
+            t = g.tensor
+            t.data, t.node = g.data, g.node
+            if g.store is None:
+                if hasattr(t, "store"):
+                    del t.store
+            else:
+                t.store = g.store
+            if g.leaf:
+                g.node.grad = g.grad
+
+    def rewind(self) -> None:
+        """What was drawn is put back: the function runs again, uncompiled."""
+        for undo in reversed(self.undo):
+            undo()
+
+
+def strong(v: Any) -> Aval:
+    a = Aval.of(v)
+    return Aval(a.shape, a.dtype, a.weak)
+
+
+def capture(f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixed: Any) -> Program:
+    """Run f(*args, **kwargs) on variables.
+
+    Args:
+        f: the function.
+        leaves, structure: of (args, kwargs), taken apart.
+        fixed: for each leaf whether it is no array, and goes in as it is.
+    """
+    tracer = Capture()
+    old = getattr(HERE, "trace", None)
+    HERE.trace = tracer
+    modes(1)
+    try:
+        given: list[Any] = []
+        outer: list[tuple[Any, Leaf]] = []
+        for i, (x, still) in enumerate(zip(leaves, fixed)):
+            if still:
+                given.append(x)
+            elif isinstance(x, Tensor) and direct(x):
+                tracer.places[id(x)] = i
+                tracer.touch(x)
+                given.append(x)
+            else:
+                v = tracer.input(Aval.of(inward(x)), Source("argument", i))
+                t = make(v, None, trace.EAGER)
+                if isinstance(x, Tensor) and x.recorded():
+                    t.node = Leaf(trace.EAGER)
+                    outer.append((x, t.node))
+                given.append(t)
+        args, kwargs = tree.unflatten(structure, given)
+        out = f(*args, **kwargs)
+        if any(node.grad is not None for _, node in outer):
+            raise UnsupportedError(
+                "a compiled function that calls backward",
+                "it reaches a value that was recorded outside",
+                fix="call backward on what the function returns, outside",
+            )
+        return finished(tracer, out, leaves)
+    except BaseException:
+        tracer.restore()
+        tracer.rewind()
+        raise
+    finally:
+        HERE.trace = old
+        modes(-1)
+
+
+def direct(x: Tensor) -> bool:
+    """A tensor of the eager tape that is no result of recorded operations."""
+    return x.level is trace.EAGER and type(x.node) is not Node and isinstance(x.data, RAW)
+
+
+def alive(node: Any) -> bool:
+    """Whether a node leads to leaves still: no sweep has used it up."""
+    return node.__class__ is Leaf or (node is not None and isinstance(node.parents, tuple))
+
+
+def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
+    """The program, once the function has returned; everything outside is put back."""
+    graph, sinks, outputs, constants = tracer.graph, [], [], []
+    returned, structure = tree.flatten(out)
+    own_given = {id(g.tensor): g for g in tracer.given.values()}
+    recorded = False
+    for y in returned:
+        same = own_given.get(id(y))
+        if same is not None and type(y) is not View:
+            place = tracer.places.get(id(y), -1)
+            constants.append(("given", place, y))  # the function hands back what it was given
+            continue
+        y = looked(y)
+        kind = isinstance(y, Tensor)
+        node = y.node if kind else None
+        while isinstance(y, Tensor):
+            y = y.data
+        if not isinstance(y, Var):
+            constants.append(("constant", -1, own(y) if not kind else make(own(y), None, trace.EAGER)))
+            continue
+        recorded = recorded or alive(node)
+        constants.append(("result", len(outputs), None))
+        sinks.append(Sink("result", len(outputs)))
+        outputs.append(y)
+    for g in tracer.given.values():
+        t = g.tensor
+        if lens(t) is None and t.data is not g.var:
+            if t.node is not g.node:
+                raise UnsupportedError(
+                    "a write in a compiled function",
+                    "a tensor from outside would become a recorded result",
+                    operands=[("tensor", g.data)],
+                    fix="with wg.no_grad(): around the write, or return the new value",
+                )
+            sinks.append(Sink("tensor", tracer.places.get(id(t), -1), t))
+            outputs.append(t.data)
+        if g.leaf and g.node.grad is not g.traced:
+            new = g.node.grad
+            sinks.append(
+                Sink("gradient", tracer.places.get(id(t), -1), t, isinstance(new, Tensor))
+            )
+            outputs.append(new.data if isinstance(new, Tensor) else new)
+        elif g.leaf and g.traced is not None and isinstance(g.traced, Tensor):
+            if g.traced.data is not g.grad_var:
+                sinks.append(Sink("gradient", tracer.places.get(id(t), -1), t, True))
+                outputs.append(g.traced.data)
+    for key, value in tracer.written.items():
+        sinks.append(Sink("array", owner=tracer.arrays[key][0]))
+        outputs.append(value)
+    graph.outputs = outputs
+    tracer.restore()
+    verify(graph)
+    held(tracer)
+    sources = [tracer.sources[v.n] for v in graph.inputs]
+    sinks = [s if s.kind != "result" else tensorial(s, graph, sources, leaves) for s in sinks]
+    return Program(
+        graph, sources, sinks, structure, constants, tracer.draws, tracer.drawn, tracer.after,
+        recorded,
+    )  # fmt: skip
+
+
+def held(tracer: Capture) -> None:
+    """Constants that somebody else holds, and may write, become inputs that are read again."""
+    graph = tracer.graph
+    seen: dict[int, list[Any]] = {}
+    for line in graph.lines:
+        for x in line.inputs:
+            if x.__class__ is np.ndarray:
+                seen.setdefault(id(x), [x, 0])[1] += 1
+    live: dict[int, Var] = {}
+    for key, entry in seen.items():
+        if shared(entry, 0, entry[1]):
+            live[key] = tracer.input(Aval.of(entry[0]), Source("array", owner=entry[0]))
+    if live:
+        for line in graph.lines:
+            line.inputs = tuple(
+                [live.get(id(x), x) if x.__class__ is np.ndarray else x for x in line.inputs]
+            )
+
+
+def shared(holder: Any, name: Any, more: int = 0) -> bool:
+    """Whether others hold the array holder[name], or what it is a view of: they may write it."""
+    a = holder[name]
+    if getrefcount(a) - more > STILL:
+        return True
+    base = a.base
+    if base is None:
+        return False
+    if base.__class__ is not np.ndarray:
+        return True
+    del a
+    pair = [base]
+    del base
+    return shared(pair, 0, 1)
+
+
+def tensorial(sink: Sink, graph: Graph, sources: list[Source], leaves: list[Any]) -> Sink:
+    """A result is a tensor if it depends on one, as it would be uncompiled."""
+    kinds: dict[int, bool] = {}
+    for v, s in zip(graph.inputs, sources):
+        kinds[v.n] = s.kind in ("tensor", "gradient") or (
+            s.kind == "argument" and isinstance(leaves[s.place], Tensor)
+        )
+    for line in graph.lines:
+        some = any(kinds[x.n] for x in line.inputs if isinstance(x, Var))
+        for v in line.outputs:
+            kinds[v.n] = some
+    y = graph.outputs[sink.place]
+    return Sink("result", sink.place, None, isinstance(y, Var) and kinds[y.n])
+
+
+def moved(t: Tensor) -> None:
+    """A tensor has been written: views of it look again."""
+    t.store = generation(t) + 1
