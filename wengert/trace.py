@@ -554,14 +554,16 @@ def bind(op: Any, *xs: Any) -> Any:
         raise op.refusal(xs, error) from error
 
 
-def live(draw: Callable[[], Any], undo: Callable[[], None] | None = None) -> Any:
+def live(
+    draw: Callable[[], Any], stream: Any = None, undo: Callable[[], None] | None = None
+) -> Any:
     """draw(): plain numbers that are not computed from arrays, such as random ones.
 
-    While a program is recorded, every later run of it draws again, in the same order. `undo` puts
-    back what a draw has moved.
+    While a program is recorded, every later run of it draws again, in the same order. What a draw
+    moves, the generator `stream` or what `undo` puts back, is as before if the recording fails.
     """
     if MODES and (tracer := getattr(HERE, "trace", None)) is not None and hasattr(tracer, "live"):
-        return tracer.live(draw, undo)
+        return tracer.live(draw, stream, undo)
     return draw()
 
 

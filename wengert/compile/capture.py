@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,7 @@ class Program:
     drawn: list[Any]  # what the draws gave in this first run
     after: list[Callable[[], Any]]
     recorded: bool = False
+    streams: list[Any] = field(default_factory=list)
 
 
 class Capture:
@@ -114,6 +116,8 @@ class Capture:
         self.undo: list[Callable[[], None]] = []
         self.after: list[Callable[[], Any]] = []
         self.places: dict[int, int] = {}  # of tensors among the arguments
+        self.wraps: dict[int, tuple[Any, Var, int]] = {}  # what stands for plain arguments
+        self.streams: list[Any] = []  # the generators that `live` values come from
 
     # ---- what trace.bind and the writes call
     def touch(self, t: Any) -> None:
@@ -159,10 +163,13 @@ class Capture:
         return v
 
     # ---- for code of the house that knows of it
-    def live(self, draw: Callable[[], Any], undo: Callable[[], None] | None = None) -> Any:
+    def live(self, draw: Callable[[], Any], stream: Any = None, undo: Any = None) -> Any:
         """A value that is drawn again at every run: an array, or a tuple of them."""
         if undo is not None:
             self.undo.append(undo)
+        if stream is not None:
+            self.streams.append(stream)
+            self.undo.append(partial(setattr, stream.bit_generator, "state", stream.bit_generator.state))
         value = draw()
         place = len(self.draws)
         self.draws.append(draw)
@@ -234,6 +241,7 @@ def capture(f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixe
             else:
                 v = tracer.input(Aval.of(inward(x)), Source("argument", i))
                 t = make(v, None, trace.EAGER)
+                tracer.wraps[id(t)] = t, v, i
                 if isinstance(x, Tensor) and x.recorded():
                     t.node = Leaf(trace.EAGER)
                     outer.append((x, t.node))
@@ -278,6 +286,10 @@ def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
             place = tracer.places.get(id(y), -1)
             constants.append(("given", place, y))  # the function hands back what it was given
             continue
+        wrap = tracer.wraps.get(id(y))
+        if wrap is not None:
+            constants.append(("given", wrap[2], None))
+            continue
         y = looked(y)
         kind = isinstance(y, Tensor)
         node = y.node if kind else None
@@ -312,6 +324,15 @@ def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
             if g.traced.data is not g.grad_var:
                 sinks.append(Sink("gradient", tracer.places.get(id(t), -1), t, True))
                 outputs.append(g.traced.data)
+    for t, v, place in tracer.wraps.values():
+        if t.data is not v:  # an array that the caller passed was written
+            if not isinstance(leaves[place], np.ndarray):
+                raise UnsupportedError(
+                    "a write in a compiled function", "an argument is written that cannot be",
+                    operands=[("argument", leaves[place])],
+                )  # fmt: skip
+            sinks.append(Sink("argument", place))
+            outputs.append(t.data)
     for key, value in tracer.written.items():
         sinks.append(Sink("array", owner=tracer.arrays[key][0]))
         outputs.append(value)
@@ -323,7 +344,7 @@ def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
     sinks = [s if s.kind != "result" else tensorial(s, graph, sources, leaves) for s in sinks]
     return Program(
         graph, sources, sinks, structure, constants, tracer.draws, tracer.drawn, tracer.after,
-        recorded,
+        recorded, tracer.streams,
     )  # fmt: skip
 
 

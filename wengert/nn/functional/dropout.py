@@ -10,7 +10,7 @@ import numpy as np
 from wengert import random
 from wengert.errors import OptionError, ShapeError
 from wengert.ops.dropout import Dropout
-from wengert.trace import Tensor, bind, looked, make
+from wengert.trace import Tensor, bind, live, looked, make
 from wengert.transforms.vmap import VMap
 from wengert.types import shape_of
 
@@ -47,7 +47,7 @@ def kept(x: Any, p: float, rng: Rng, axes: tuple[int, ...] = ()) -> Any:
 
     def draw(shape: tuple[int, ...]) -> Any:
         sizes = tuple(1 if i - len(shape) in axes else n for i, n in enumerate(shape))
-        return generator.random(sizes, np.float32) >= np.float32(p)
+        return live(lambda: generator.random(sizes, np.float32) >= np.float32(p), generator)
 
     return drawn(x, draw)
 

@@ -1,0 +1,353 @@
+"""`wg.compile`: a function that is recorded once for each kind of arguments, and then run.
+
+A call looks for a *variant*: a program that was recorded for arguments of these types and shapes,
+and whose guards hold (nothing that the function read from outside has changed). There is none the
+first time: the function runs once on graph variables, its program is rewritten, planned and
+compiled. Where that is impossible (a branch on a value, say), the call runs uncompiled and one
+message says why.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import update_wrapper
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from .. import trace, tree
+from ..errors import ArgumentError, CompileWarning, OptionError, describe, warn
+from ..source import place
+from ..trace import HERE, SOLE, Leaf, Tensor, getrefcount, make, ndarray, recording
+from ..transforms.jvp import inward
+from ..types import dtype_of, shape_of
+from . import backends
+from .apply import recorded_call
+from .capture import Program, capture, direct, moved
+from .guards import World, Watch
+from .report import explained
+
+__all__ = ["Compiled", "compile"]
+
+MOST = 16  # variants of one kind of arguments before a function is run uncompiled
+INTS = 4  # values of an int that are compiled for each, before it becomes a number like others
+Leaves = list[Any]
+
+
+def compile(
+    f: Callable[..., Any] | None = None,
+    *,
+    backend: str = "auto",
+    budget: int | str | None = None,
+    wait: bool = False,
+) -> Any:
+    """f as a program that is recorded, optimised, planned in memory and compiled.
+
+    f is a function of arrays, tensors, numbers and pytrees of them; it may call `backward`, step
+    an optimizer, write tensors in place, draw random numbers, and use any transform inside. The
+    compiled function gives the same numbers up to rounding (a few ulps of each operation), has
+    the same effects on tensors, draws the same random numbers and raises the same errors. It can
+    itself be differentiated, batched and called by another compiled function.
+
+    Args:
+        f: the function; left out, a decorator with these options.
+        backend: "numpy" (always there), "llvm" (extra `compile`), or "auto": llvm if installed.
+        budget: bytes, or text like "200MB", that what is kept between forward and backward may
+            take when the compiled function is differentiated; None keeps what saves most time.
+        wait: compile new shapes before they run. Otherwise only the first call waits; later ones
+            run on NumPy until their machine code is ready, with other last digits.
+
+    Raises:
+        ArgumentError: f is not callable.
+        OptionError: an unknown backend, or a budget that is no size.
+        MissingExtraError: backend="llvm" without llvmlite.
+
+    >>> import numpy as np, wengert as wg
+    >>> @wg.compile
+    ... def energy(x):
+    ...     return np.sum(np.tanh(x) ** 2)
+    >>> energy(np.zeros(3))
+    np.float64(0.0)
+    >>> wg.grad(energy)(np.array([0.0, 1.0])).round(6)
+    array([0.     , 0.6397])
+    """
+    if f is None:
+        return lambda g: compile(g, backend=backend, budget=budget, wait=wait)
+    if not callable(f):
+        raise ArgumentError("compile(f)", f"f is a function, not {describe(f)}")
+    return Compiled(f, backend=backend, budget=budget, wait=wait)
+
+
+class Variant:
+    """One program, ready to run, and what must hold for it."""
+
+    __slots__ = ("executable", "program", "runs", "seconds", "watch", "why")
+
+    def __init__(self, program: Program, watch: Watch, why: str) -> None:
+        self.program, self.watch, self.why = program, watch, why
+        self.executable: Any = None
+        self.runs = 0
+        self.seconds: dict[str, float] = {}
+
+
+class Compiled:
+    """A compiled function; see `compile`."""
+
+    __module__ = "wengert"
+
+    def __init__(self, f: Callable[..., Any], *, backend: str, budget: Any, wait: bool) -> None:
+        update_wrapper(self, f, updated=())
+        self.f = f
+        self.backend = backends.chosen(backend)
+        self.budget = backends.size(budget)
+        self.wait = wait
+        self.variants: dict[Any, list[Variant]] = {}
+        self.refused: dict[Any, str] = {}  # kinds of arguments that run uncompiled, and why
+        self.told: set[str] = set()
+        self.ints: dict[int, set[int]] = {}  # values that each int among the arguments has had
+        self.lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        name = getattr(self.f, "__qualname__", repr(self.f))
+        return f"<compiled {name}, {self.backend}, {sum(map(len, self.variants.values()))} variants>"
+
+    def __get__(self, owner: Any, cls: Any = None) -> Any:
+        """As a method, the object comes first."""
+        return self if owner is None else _Bound(self, owner)
+
+    def explain(self) -> str:
+        """Graph, kernels, memory plan and reasons of everything compiled so far, as a text."""
+        return explained(self)
+
+    # ---- a call
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if trace.MODES and occupied():
+            return self.f(*args, **kwargs)
+        leaves, structure = tree.flatten((args, kwargs), is_leaf=whole)
+        key, level = self.key(leaves, structure)
+        if key in self.refused:
+            return self.f(*args, **kwargs)
+        variant = None
+        for v in self.variants.get(key, ()):
+            if v.watch.holds():
+                variant = v
+                break
+        if variant is None:
+            variant, drawn = self.record(key, leaves, structure)
+            if variant is None:
+                return self.f(*args, **kwargs)
+        else:
+            drawn = [draw() for draw in variant.program.draws]
+        if level or variant.program.recorded and recording(trace.EAGER):
+            return recorded_call(self, variant, leaves, drawn)
+        return self.run(variant, leaves, drawn)
+
+    def key(self, leaves: Leaves, structure: tree.Tree) -> tuple[Any, bool]:
+        """(what a variant is found by, whether an argument is recorded or at a transform)."""
+        key: list[Any] = [structure, recording(trace.EAGER)]
+        level = False
+        tensors: dict[int, int] = {}
+        for i, x in enumerate(leaves):
+            kind = x.__class__
+            if kind is ndarray:
+                key.append((x.shape, x.dtype))
+            elif kind is float:
+                key.append(float)
+            elif kind is int:
+                values = self.ints.setdefault(i, set())
+                if len(values) < INTS:
+                    values.add(x)
+                key.append((int, x) if x in values and len(values) < INTS else int)
+            elif isinstance(x, Tensor):
+                mine = direct(x)
+                level = level or not mine
+                leaf = x.node.__class__ is Leaf
+                graded = leaf and x.node.grad is not None
+                twin = tensors.setdefault(id(x), i)
+                key.append((Tensor, x.shape, x.dtype, mine, leaf, graded, twin))
+            elif isinstance(x, np.generic) or kind is complex:
+                key.append((kind, dtype_of(x)))
+            else:
+                key.append(still(x))
+        return tuple(key), level
+
+    def fixed(self, leaves: Leaves, key: Any) -> list[bool]:
+        """Which leaves are no arrays, and go into the recording as they are."""
+        return [
+            not isinstance(x, ndarray | np.generic | float | complex | Tensor)
+            and not (x.__class__ is int and k is int)
+            for x, k in zip(leaves, key[2:])
+        ]
+
+    def record(self, key: Any, leaves: Leaves, structure: tree.Tree) -> Any:
+        """A new variant and what its first run drew; (None, None) where that is impossible."""
+        with self.lock:
+            known = self.variants.setdefault(key, [])
+            why = known[-1].watch.broken() if known else "the first call with such arguments"
+            if len(known) >= MOST:
+                self.refuse(key, f"{MOST} variants were compiled, because {why}", "")
+                return None, None
+            start = perf_counter()
+            world = World()
+            try:
+                with world:
+                    program = capture(self.f, leaves, structure, self.fixed(leaves, key))
+                watch = world.watch(program, leaves)
+            except Exception as error:
+                world.restore()
+                self.refuse(key, reason(error), line_of(error))
+                return None, None
+            variant = Variant(program, watch, why)
+            variant.seconds["record"] = perf_counter() - start
+            drawn, program.drawn = program.drawn, []
+            backends.prepare(self, variant, first=not any(map(len, self.variants.values())))
+            known.append(variant)
+            return variant, drawn
+
+    def refuse(self, key: Any, why: str, where: str) -> None:
+        """From now on such calls run uncompiled; said once."""
+        self.refused[key] = f"{why}{', ' if where else ''}{where}"
+        if why not in self.told:
+            self.told.add(why)
+            name = getattr(self.f, "__qualname__", repr(self.f))
+            message = f"{name} runs uncompiled: {why}"
+            warn(f"{message}\n  at:  {where}" if where else message, CompileWarning)
+
+    # ---- running a program on plain arrays
+    def run(self, variant: Variant, leaves: Leaves, drawn: Leaves) -> Any:
+        """One run, its effects, and what it returns."""
+        program = variant.program
+        inputs = [fetch(s, leaves, drawn) for s in program.sources]
+        into = [room(s, leaves) for s in program.sinks]
+        outputs = variant.executable(inputs, into)
+        variant.runs += 1
+        del inputs, into
+        return settle(program, outputs, leaves)
+
+
+class _Bound:
+    """A compiled function as a method of an object."""
+
+    def __init__(self, compiled: Compiled, owner: Any) -> None:
+        self.compiled, self.owner = compiled, owner
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.compiled(self.owner, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.compiled, name)
+
+
+def occupied() -> bool:
+    """Whether something here looks at every operation, or changes what operations do."""
+    h = HERE.__dict__
+    return bool(
+        h.get("trace") is not None
+        or h.get("caster") is not None
+        or h.get("watch") is not None
+        or h.get("conventions")
+        or h.get("packers")
+        or h.get("tapes")
+    )
+
+
+def whole(x: Any) -> bool:
+    """Objects with parameters of their own are taken by identity, not taken apart."""
+    return hasattr(x, "named_parameters")
+
+
+def still(x: Any) -> Any:
+    """How an argument that is no array is told from others: by value, or by identity."""
+    if isinstance(x, str | bytes | bool | type(None) | type):
+        return x.__class__, x
+    return x.__class__, id(x)
+
+
+def fetch(source: Any, leaves: Leaves, drawn: Leaves) -> Any:
+    """The array of one input of a program."""
+    kind = source.kind
+    if kind == "argument":
+        x = leaves[source.place]
+        return x.value() if isinstance(x, Tensor) else x
+    if kind == "tensor":
+        return (leaves[source.place] if source.place >= 0 else source.owner).data
+    if kind == "gradient":
+        t = leaves[source.place] if source.place >= 0 else source.owner
+        g = t.node.grad
+        return g.data if isinstance(g, Tensor) else g
+    if kind == "array":
+        return source.owner
+    value = drawn[source.place]
+    return value[source.owner] if value.__class__ is tuple else value
+
+
+def room(sink: Any, leaves: Leaves) -> Any:
+    """Memory for one output: that of the tensor which it updates, if nobody else holds it."""
+    if sink.kind == "array":
+        return sink.owner
+    if sink.kind == "argument":
+        return leaves[sink.place]
+    if sink.kind != "tensor":
+        return None
+    d = (leaves[sink.place] if sink.place >= 0 else sink.owner).data
+    # held by the tensor, by the list of inputs and by this name
+    if getrefcount(d) <= SOLE + 2 and d.base is None and d.flags.writeable:
+        return d
+    return None
+
+
+def settle(program: Program, outputs: Leaves, leaves: Leaves) -> Any:
+    """Put every output where it goes, and rebuild what the function returns."""
+    results = []
+    for sink, y in zip(program.sinks, outputs):
+        kind = sink.kind
+        if kind == "result":
+            if sink.tensor:
+                results.append(make(y, None, trace.EAGER))
+            else:
+                results.append(y if y.ndim else y[()])
+        elif kind == "tensor":
+            t = leaves[sink.place] if sink.place >= 0 else sink.owner
+            t.data = y
+            moved(t)
+        elif kind == "gradient":
+            t = leaves[sink.place] if sink.place >= 0 else sink.owner
+            t.node.grad = make(y, None, trace.EAGER) if sink.tensor and y is not None else y
+        else:
+            to = leaves[sink.place] if kind == "argument" else sink.owner
+            if y is not to:
+                to[...] = y
+    for act in program.after:
+        act()
+    return rebuilt(program, results, leaves)
+
+
+def rebuilt(program: Program, results: Leaves, leaves: Leaves) -> Any:
+    out = []
+    for kind, at, value in program.constants:
+        if kind == "result":
+            out.append(results[at])
+        elif kind == "given":
+            out.append(leaves[at] if at >= 0 else value)
+        else:
+            out.append(value.copy() if value.__class__ is ndarray else value)
+    return tree.unflatten(program.structure, out)
+
+
+def reason(error: BaseException) -> str:
+    """Why a function could not be recorded, in one line."""
+    text = str(error).split("\n")[0]
+    return text.partition("] ")[2] or text or type(error).__name__
+
+
+def line_of(error: BaseException) -> str:
+    """The innermost line of the user's that an error came through."""
+    where, tb = "", error.__traceback__
+    while tb is not None:
+        frame = tb.tb_frame
+        if trace.user_frame(frame) is frame:
+            where = place(frame.f_code, tb.tb_lasti)
+        tb = tb.tb_next
+    return where
