@@ -1,0 +1,412 @@
+"""A graph as a list of steps: fused kernels, matrix products, and operations of the host.
+
+Steps are in an order in which each finds its operands ready; each says what storage it reads and
+writes. Nothing is decided here about machines: the steps are data, and `run` is their slow meaning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..graph import Graph, Line, Var, verify
+from ..ops.contract import MatMul
+from ..ops.linear import Cast, Reshape
+from ..types import DType
+from .fusion import REDUCE, Group, Misfit, Supported, fusible, joined, kernel_of
+from .kernel import Kernel, evaluate
+from .views import View, is_window, settled, views
+
+__all__ = ["Call", "Loops", "Product", "Step", "Steps", "lower", "run"]
+
+
+@dataclass(slots=True)
+class Loops:
+    """A fused kernel; `args` are the storages that its operands name."""
+
+    kernel: Kernel
+    args: list[Any]
+    lines: list[Line]
+    writes: list[Any]
+
+    def reads(self) -> list[Any]:
+        taken = {s.operand.arg for s in self.kernel.body if s.operand is not None}
+        return [a for i, a in enumerate(self.args) if i in taken]
+
+
+@dataclass(slots=True)
+class Product:
+    """out = a @ b, matrices in the last two axes of the windows, batches before them."""
+
+    a: View
+    b: View
+    out: Any
+    dtype: DType
+    lines: list[Line]
+
+    @property
+    def args(self) -> list[Any]:
+        return [self.a.base, self.b.base, self.out]
+
+    @property
+    def writes(self) -> list[Any]:
+        return [self.out]
+
+    def reads(self) -> list[Any]:
+        return [self.a.base, self.b.base]
+
+
+@dataclass(slots=True)
+class Call:
+    """An operation that Python evaluates, on windows of storage."""
+
+    op: Any
+    inputs: list[Any]  # View, or a Python number
+    outputs: list[Any]
+    lines: list[Line]
+
+    @property
+    def args(self) -> list[Any]:
+        return [*self.reads(), *self.outputs]
+
+    @property
+    def writes(self) -> list[Any]:
+        return self.outputs
+
+    def reads(self) -> list[Any]:
+        return [x.base for x in self.inputs if isinstance(x, View)]
+
+
+Step = Loops | Product | Call
+
+
+@dataclass(slots=True)
+class Steps:
+    """The steps of a graph, with the variables that are its inputs and outputs."""
+
+    graph: Graph
+    steps: list[Step]
+    inputs: list[Var]
+    outputs: list[Any]
+    seen: dict[int, View] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        out = []
+        for i, s in enumerate(self.steps):
+            names = ", ".join(told(a) for a in s.args)
+            if isinstance(s, Loops):
+                out.append(f"[{i}] loops({names})\n{s.kernel}")
+            elif isinstance(s, Product):
+                out.append(f"[{i}] {told(s.out)} = {list(s.a.shape)} @ {list(s.b.shape)} ({names})")
+            else:
+                out.append(f"[{i}] call {s.op!r}({names})")
+        return "\n".join(out)
+
+
+def told(base: Any) -> str:
+    return f"%{base.n}" if isinstance(base, Var) else f"const {base.dtype}{list(base.shape)}"
+
+
+# ------------------------------------------------------------------ before the steps
+
+
+def matrices(graph: Graph) -> Graph:
+    """Products of one dtype and of at least two axes; a batch times one matrix is one product."""
+    new = Graph()
+    known: dict[int, Any] = {}
+    for v in graph.inputs:
+        known[v.n] = new.input(v.aval)
+    for line in graph.lines:
+        xs = [known[x.n] if isinstance(x, Var) else x for x in line.inputs]
+        start = len(new.lines)
+        if isinstance(line.op, MatMul):
+            y = product(new, xs, line.outputs[0])
+        else:
+            y = new.emit(line.op, xs)
+        for added in new.lines[start:]:
+            added.where = line.where
+        for v, w in zip(line.outputs, y if isinstance(y, tuple) else (y,)):
+            known[v.n] = w
+    new.outputs = [known[y.n] if isinstance(y, Var) else y for y in graph.outputs]
+    return new
+
+
+def product(new: Graph, xs: list[Any], out: Var) -> Any:
+    pair = []
+    for x in xs:
+        if not isinstance(x, Var):
+            x = np.asarray(x)
+        if x.dtype != out.dtype:
+            x = new.emit(Cast(out.dtype), [x]) if isinstance(x, Var) else x.astype(out.dtype)
+        pair.append(x)
+    a, b = pair
+    emit = new.emit
+
+    def shaped(x: Any, shape: tuple[int, ...]) -> Any:
+        return emit(Reshape(shape), [x]) if isinstance(x, Var) else x.reshape(shape)
+
+    if a.ndim == 1:
+        a = shaped(a, (1, *a.shape))
+    if b.ndim == 1:
+        b = shaped(b, (*b.shape, 1))
+    if b.ndim == 2 and a.ndim > 2:
+        a = shaped(a, (math.prod(a.shape[:-1]), a.shape[-1]))
+    y = emit(MatMul(), [a, b])
+    return y if y.shape == out.shape else shaped(y, out.shape)
+
+
+# ------------------------------------------------------------------ the steps
+
+
+def lower(graph: Graph, supported: Supported, products: Sequence[str] = ("f",)) -> Steps:
+    """The steps of a graph.
+
+    Args:
+        graph: what to compute.
+        supported: (name of an elementwise operation, the dtypes it computes in) -> whether fused
+            kernels can have it.
+        products: letters of the dtypes of matrix products, `f` and `d`; others call NumPy.
+    """
+    graph = settled(matrices(graph))
+    verify(graph)
+    plain: set[int] = set()
+    alone: set[int] = set()
+    while True:
+        try:
+            return attempt(graph, supported, products, plain, alone)
+        except Retry as error:
+            plain |= error.plain
+            alone |= error.alone
+
+
+class Retry(Exception):
+    """A group became no kernel: its reductions are folded, or its lines stand alone."""
+
+    def __init__(self, plain: set[int], alone: set[int]) -> None:
+        self.plain, self.alone = plain, alone
+
+
+class Maker:
+    """One attempt: the groups, and what depends on what."""
+
+    def __init__(self, graph: Graph, supported: Supported) -> None:
+        self.graph, self.supported = graph, supported
+        self.seen = views(graph)
+        self.home: dict[int, int] = {}  # the step that computes a variable
+        self.above: dict[int, tuple[Line, Any]] = {}  # window lines, by their variable
+        self.needs: list[set[int]] = []  # of each step, the steps directly before it
+        self.made: list[Any] = []
+        for line in graph.lines:
+            if is_window(line.op) and isinstance(line.inputs[0], Var):
+                self.above[line.outputs[0].n] = line, line.inputs[0]
+
+    def source(self, x: Var) -> tuple[int | None, list[Any]]:
+        """(the variable that was computed, the window operations from it to x)."""
+        ops: list[Any] = []
+        n = x.n
+        while n in self.above:
+            line, up = self.above[n]
+            ops.append(line.op)
+            n = up.n
+        return n, ops[::-1]
+
+    def before(self, line: Line) -> set[int]:
+        """The steps that compute a line's operands."""
+        out = set()
+        for x in line.inputs:
+            if isinstance(x, Var):
+                root, _ = self.source(x)
+                if root in self.home:
+                    out.add(self.home[root])
+        return out
+
+    def reaches(self, start: Iterable[int], goal: int) -> bool:
+        """Whether the step `goal` has to come before one of the steps `start`."""
+        todo, done = list(start), set()
+        while todo:
+            s = todo.pop()
+            if s == goal:
+                return True
+            if s not in done and s > -1:
+                done.add(s)
+                todo += self.needs[s]
+        return False
+
+    def place(self, line: Line, plain: bool, alone: bool) -> None:
+        """Put a fusible line into the group of an operand, or into one of its own."""
+        before = self.before(line)
+        if not alone:
+            for g in sorted(before, reverse=True):
+                group = self.made[g]
+                if not isinstance(group, Group):
+                    continue
+                gone = {v.n for v, *_ in group.folds}
+                roots = {self.source(x)[0] for x in line.inputs if isinstance(x, Var)}
+                if roots & gone or self.reaches(before - {g}, g):
+                    continue
+                twin = joined(group, line, self.source, self.seen, plain)
+                if twin is not None and fits(twin):
+                    self.made[g] = twin
+                    self.home[line.outputs[0].n] = g
+                    self.needs[g] |= before - {g}
+                    return
+        empty = Group(len(self.made))
+        group = joined(empty, line, lambda x: (None, []), self.seen, plain or alone)
+        assert group is not None, line
+        self.home[line.outputs[0].n] = len(self.made)
+        self.made.append(group)
+        self.needs.append(before)
+
+    def single(self, step: Step, line: Line) -> None:
+        for v in line.outputs:
+            self.home[v.n] = len(self.made)
+        self.needs.append(self.before(line))
+        self.made.append(step)
+
+
+def fits(group: Group) -> bool:
+    """Whether all that may be stored of a group can be."""
+    return len(group.body) <= 160
+
+
+def attempt(
+    graph: Graph, supported: Supported, products: Sequence[str], plain: set[int], alone: set[int]
+) -> Steps:
+    maker = Maker(graph, supported)
+    for i, line in enumerate(graph.lines):
+        op = line.op
+        if is_window(op):
+            continue
+        if fusible(line, supported):
+            maker.place(line, i in plain, i in alone)
+        elif isinstance(op, MatMul) and line.outputs[0].dtype.char in products:
+            a, b = (window_of(maker.seen, x) for x in line.inputs)
+            out = line.outputs[0]
+            if out.size and a.shape[-1]:
+                maker.single(Product(a, b, out, out.dtype, [line]), line)
+                continue
+            maker.single(call(maker.seen, line), line)
+        else:
+            maker.single(call(maker.seen, line), line)
+    needed = uses(maker)
+    steps: list[Step] = []
+    index = {id(line): i for i, line in enumerate(graph.lines)}
+    for at in ordered(maker.needs):
+        made = maker.made[at]
+        if not isinstance(made, Group):
+            steps.append(made)
+            continue
+        stored = [line.outputs[0] for line in made.lines if line.outputs[0].n in needed]
+        try:
+            kernel, args = kernel_of(made, stored)
+        except Misfit as error:
+            mine = {index[id(line)] for line in made.lines}
+            sums = {i for i in mine if type(graph.lines[i].op) in REDUCE} - plain
+            if not sums and mine <= alone:
+                raise AssertionError(f"a line that is no kernel: {made.lines[0]!r}") from error
+            raise Retry(sums, set() if sums else mine) from None
+        steps.append(Loops(kernel, args, made.lines, stored))
+    return Steps(graph, steps, graph.inputs, graph.outputs, maker.seen)
+
+
+def window_of(seen: dict[int, View], x: Any) -> View:
+    if isinstance(x, Var):
+        return seen[x.n]
+    x = np.ascontiguousarray(x)
+    return View(x, 0, tuple([s // x.itemsize for s in x.strides]), x.shape)
+
+
+def call(seen: dict[int, View], line: Line) -> Call:
+    inputs = [
+        window_of(seen, x) if isinstance(x, Var | np.ndarray) else x for x in line.inputs
+    ]
+    return Call(line.op, inputs, list(line.outputs), [line])
+
+
+def uses(maker: Maker) -> set[int]:
+    """The variables that are read outside of the group that computes them."""
+    out = {y.n for y in maker.graph.outputs if isinstance(y, Var)}
+    for line in maker.graph.lines:
+        if is_window(line.op):
+            continue
+        mine = maker.home[line.outputs[0].n]
+        for x in line.inputs:
+            if isinstance(x, Var):
+                root, _ = maker.source(x)
+                group = maker.made[mine]
+                inside = isinstance(group, Group) and root in group.values
+                if root is not None and (maker.home.get(root) != mine or not inside):
+                    out.add(root)
+    return out
+
+
+def ordered(needs: list[set[int]]) -> list[int]:
+    """The steps in an order that respects `needs`, as near as can be to the given one."""
+    done: list[int] = []
+    state = [0] * len(needs)
+
+    def visit(s: int) -> None:
+        stack = [(s, iter(sorted(needs[s])))]
+        state[s] = 1
+        while stack:
+            at, rest = stack[-1]
+            for t in rest:
+                if state[t] == 0:
+                    state[t] = 1
+                    stack.append((t, iter(sorted(needs[t]))))
+                    break
+                assert state[t] == 2, "steps in a circle"
+            else:
+                state[at] = 2
+                done.append(at)
+                stack.pop()
+
+    for s in range(len(needs)):
+        if state[s] == 0:
+            visit(s)
+    return done
+
+
+# ------------------------------------------------------------------ their meaning
+
+
+def run(steps: Steps, inputs: Sequence[Any]) -> list[Any]:
+    """The slow, obvious meaning of the steps: storages are one-dimensional arrays."""
+    store: dict[int, Any] = {}
+    for v, x in zip(steps.inputs, inputs, strict=True):
+        store[id(v)] = np.ascontiguousarray(x, dtype=v.dtype).reshape(-1).copy()
+
+    def storage(base: Any) -> Any:
+        if not isinstance(base, Var):
+            return np.ascontiguousarray(base).reshape(-1)
+        if id(base) not in store:
+            store[id(base)] = np.zeros(base.size, base.dtype)
+        return store[id(base)]
+
+    with np.errstate(all="ignore"):
+        for s in steps.steps:
+            if isinstance(s, Loops):
+                evaluate(s.kernel, [storage(a) for a in s.args])
+            elif isinstance(s, Product):
+                y = np.matmul(seen_array(storage, s.a), seen_array(storage, s.b))
+                storage(s.out)[...] = y.reshape(-1)
+            else:
+                xs = [seen_array(storage, x) if isinstance(x, View) else x for x in s.inputs]
+                y = s.op.impl(*xs)
+                for v, part in zip(s.outputs, y if isinstance(y, tuple) else (y,)):
+                    storage(v)[...] = np.asarray(part).reshape(-1)
+    return [
+        storage(y).reshape(y.shape) if isinstance(y, Var) else y for y in steps.outputs
+    ]
+
+
+def seen_array(storage: Callable[[Any], Any], view: View) -> Any:
+    a = storage(view.base)
+    item = a.itemsize
+    return np.lib.stride_tricks.as_strided(
+        a[view.offset :] if view.offset else a, view.shape, [s * item for s in view.strides]
+    )
