@@ -103,16 +103,19 @@ class Fold:
     """`value` is combined over every axis along which `to` does not move.
 
     `partial`: where the first axis is folded, each piece has a result of its own, that many
-    elements after the one before. The place is overwritten, not added to.
+    elements after the one before. The place is overwritten, not added to; no load may read it.
+    `rows`: the value is one number for a row and counts once for it, not once for each point.
     """
 
     value: int
     combine: str
     to: Operand
     partial: int = 0
+    rows: bool = False
 
     def __str__(self) -> str:
-        return f"fold {self.combine} %{self.value} -> {self.to}"
+        word = "fold_rows" if self.rows else "fold"
+        return f"{word} {self.combine} %{self.value} -> {self.to}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,8 @@ def verify(kernel: Kernel) -> None:
             raise ValueError(f"{out}: several points store to one place")
         if isinstance(out, Fold) and out.combine not in COMBINE:
             raise ValueError(f"{out}: unknown combination")
+        if isinstance(out, Fold) and out.rows and not (flat[out.value] and out.to.strides[-1] == 0):
+            raise ValueError(f"{out}: not one number for a row")
 
 
 def check_operand(kernel: Kernel, operand: Operand | None, before: int, flat: list[bool]) -> None:
@@ -234,6 +239,6 @@ def evaluate(
             args[out.to.arg][to] = np.broadcast_to(values[out.value], to.shape)
             continue
         still = tuple([k for k, n in enumerate(out.to.strides) if n == 0])
-        full = np.broadcast_to(values[out.value], space)
+        full = np.broadcast_to(values[out.value], (*space[:-1], 1) if out.rows else space)
         total = COMBINE[out.combine].reduce(full, axis=still, keepdims=True)  # type: ignore[attr-defined]
         args[out.to.arg][to + piece * out.partial] = total

@@ -334,6 +334,12 @@ class Function:
         self.raw(f"store {initial!r}, ptr {name}")
         return p
 
+    def room(self, kind: str, count: int = 1) -> Value:
+        """Memory for `count` elements in the function's frame, on a boundary of 64 bytes."""
+        name = self.fresh()
+        self.slots.append(f"  {name} = alloca {kind}, i64 {count}, align 64")
+        return Value(self, name, "ptr")
+
     def get(self, p: Value, kind: str) -> Value:
         return self.emit(f"load {kind}, ptr {p.name}", kind)
 

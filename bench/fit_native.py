@@ -1,0 +1,168 @@
+"""Regenerate `wengert/compile/backends/llvm/coefficients.py`:  python bench/fit_native.py
+
+Needs mpmath. Every fit is a weighted least-squares fit in 50 digits over Chebyshev nodes, which is
+within a small factor of the best uniform one. The coefficients are rounded from the lowest power
+up, each time with a new fit of those above it, so that the rounding of one is made good by the
+next. Over each stand its interval and its largest error, relative to the value that it serves.
+
+Three goals: `float`, float32 arithmetic; `short`, float64 arithmetic for a result of 24 bits;
+`double`, float64 arithmetic for a result of 53 bits.
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import mpmath
+from mpmath import cos, erf, erfc, exp, log, log1p, lu_solve, matrix, mp, mpf, nstr, pi, sinh, sqrt
+
+mp.dps = 50
+Real = Any
+F = Callable[[Real], Real]
+GOALS = ("float", "short", "double")
+
+
+def rounded(x: Real, goal: str) -> Real:
+    return mpf(float(np.float32(float(x)))) if goal == "float" else mpf(float(x))
+
+
+def nodes(a: Real, b: Real, n: int) -> list[Real]:
+    return [(a + b) / 2 + (b - a) / 2 * cos(pi * (2 * k + 1) / (2 * n)) for k in range(n)]
+
+
+def horner(c: list[Real], x: Real) -> Real:
+    """c, the lowest power first."""
+    y = mpf(0)
+    for k in c[::-1]:
+        y = y * x + k
+    return y
+
+
+def fit(f: F, a: Real, b: Real, degree: int, share: F, goal: str) -> tuple[list[Real], Real]:
+    """The lowest power first, and the largest |p - f| share."""
+    xs = nodes(a, b, 3 * degree + 12)
+    values, weights = [f(x) for x in xs], [share(x) for x in xs]
+    done: list[Real] = []
+    while len(done) <= degree:
+        m = degree + 1 - len(done)
+        system = matrix(len(xs), m)
+        known = matrix(len(xs), 1)
+        for i, x in enumerate(xs):
+            known[i] = (values[i] - horner(done, x)) * weights[i]
+            for j in range(m):
+                system[i, j] = weights[i] * x ** (len(done) + j)
+        solved = lu_solve(system.T * system, system.T * known)
+        done.append(rounded(solved[0], goal))
+    grid = nodes(a, b, 301)
+    return done, max(abs(horner(done, x) - f(x)) * share(x) for x in grid)
+
+
+LINES: list[str] = []
+
+
+def show(name: str, note: str, table: dict[str, tuple[list[Real], Real]]) -> None:
+    errors = ", ".join(f"2^{nstr(log(v[1], 2), 4)} {g}" for g, v in table.items())
+    LINES.append(f"# {note}\n# error {errors}\n{name}: Table = {{")
+    for goal, (c, _) in table.items():
+        told = ", ".join(repr(float(x)) for x in c[::-1])
+        LINES.append(f'    "{goal}": (')
+        LINES.extend(
+            textwrap.wrap(told + ",", 96, initial_indent=" " * 8, subsequent_indent=" " * 8)
+        )
+        LINES.append("    ),")
+    LINES.append("}")
+    print(name, errors, file=sys.stderr, flush=True)
+
+
+def polynomials(
+    name: str, note: str, f: F, a: Any, b: Any, share: F, degrees: dict[str, int]
+) -> None:
+    a, b = mpf(a), mpf(b)
+    show(name, note, {g: fit(f, a, b, n, share, g) for g, n in degrees.items()})
+
+
+TINY = mpf(10) ** -12
+
+
+def small(f: F, c: list[Real]) -> F:
+    """f, and near 0 its series, the lowest power first."""
+    return lambda x: horner(c, x) if abs(x) < mpf("0.01") else f(x)
+
+
+def factorials(start: int, step: int, sign: int) -> list[Real]:
+    return [mpf(sign) ** k / mpmath.factorial(start + step * k) for k in range(14)]
+
+
+def exponential() -> None:
+    half = log(mpf(2)) / 2 * mpf("1.002")
+    polynomials(
+        "EXP", "(e^r - 1 - r) / r^2, |r| <= log(2) / 2",
+        small(lambda r: (exp(r) - 1 - r) / r**2, factorials(2, 1, 1)), -half, half,
+        lambda r: r**2 / exp(r), {"float": 4, "short": 5, "double": 9},
+    )  # fmt: skip
+    polynomials(
+        "EXPM1", "(e^r - 1 - r) / r^2, relative to (e^r - 1) / r^2, |r| <= log(2) / 2",
+        small(lambda r: (exp(r) - 1 - r) / r**2, factorials(2, 1, 1)), -half, half,
+        lambda r: r**2 / (exp(r) - 1) if abs(r) > TINY else mpf(0),
+        {"float": 5, "short": 6, "double": 10},
+    )  # fmt: skip
+    low, high = sqrt(mpf(1) / 2) - 1, sqrt(mpf(2)) - 1
+    polynomials(
+        "LOG", "(log(1 + f) - f + f^2 / 2) / f^3, sqrt(1/2) <= 1 + f <= sqrt 2",
+        small(lambda f: (log(1 + f) - f + f**2 / 2) / f**3,
+              [mpf(-1) ** k / (k + 3) for k in range(25)]),
+        low, high, lambda f: abs(f**3 / log(1 + f)) if abs(f) > TINY else mpf(0),
+        {"float": 8, "short": 10},
+    )  # fmt: skip
+    z = (high / (2 + high)) ** 2
+    polynomials(
+        "LOG_ODD", "(2 artanh(s) - 2 s) / s^3 in s^2, |s| <= 3 - sqrt 8",
+        small(lambda z: (log((1 + sqrt(z)) / (1 - sqrt(z))) / sqrt(z) - 2) / z,
+              [mpf(2) / (2 * k + 3) for k in range(20)]),
+        0, z, lambda z: z / 2, {"double": 6},
+    )  # fmt: skip
+    polynomials(
+        "LOG_TAIL", "((2 artanh(s) - 2 s) / s^3 - 2/3) / s^2 in s^2, for a pair",
+        small(lambda z: ((log((1 + sqrt(z)) / (1 - sqrt(z))) / sqrt(z) - 2) / z - mpf(2) / 3) / z,
+              [mpf(2) / (2 * k + 5) for k in range(20)]),
+        0, z, lambda z: z**2 / 2, {"double": 8},
+    )  # fmt: skip
+    polynomials(
+        "LOG1P", "(log(1 + u) - u) / u^2, 0 <= u <= 1",
+        small(lambda u: (log1p(u) - u) / u**2, [mpf(-1) ** (k + 1) / (k + 2) for k in range(25)]),
+        0, 1, lambda u: u**2 / log1p(u) if abs(u) > TINY else mpf(0),
+        {"float": 9, "short": 11, "double": 19},
+    )  # fmt: skip
+    polynomials(
+        "SINH", "(sinh(x) / x - 1) / x^2 in x^2, |x| <= 1",
+        small(lambda z: (sinh(sqrt(z)) / sqrt(z) - 1) / z, factorials(3, 2, 1)),
+        0, 1, lambda z: z, {"short": 3, "double": 7},
+    )  # fmt: skip
+
+
+def gaussian() -> None:
+    root = sqrt(pi)
+    bend = [2 / root * mpf(-1) ** k / (mpmath.factorial(k) * (2 * k + 1)) for k in range(20)]
+    polynomials(
+        "ERF", "erf(x) / x - 1 in x^2, |x| <= 1 in float, 3/4 in double",
+        small(lambda z: erf(sqrt(z)) / sqrt(z) - 1, [bend[0] - 1, *bend[1:]]),
+        0, 1, lambda z: mpf(1), {"float": 6},
+    )  # fmt: skip
+    polynomials(
+        "ERF_FAR", "-log(erfc a) / a, 1 <= a <= 4, relative to erf a",
+        lambda a: -log(erfc(a)) / a, 1, 4, lambda a: a * erfc(a), {"float": 8},
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    exponential()
+    gaussian()
+    print('"""Coefficients of the native functions, the highest power first.')
+    print('\n`bench/fit_native.py` prints this file.\n"""')
+    print("\nfrom __future__ import annotations\n\nTable = dict[str, tuple[float, ...]]\n")
+    print("# fmt: off")
+    print("\n".join(LINES))

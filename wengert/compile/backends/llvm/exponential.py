@@ -1,0 +1,228 @@
+"""Native exponentials, logarithms, powers and hyperbolic functions.
+
+e^x is 2^n e^r with |r| <= log(2) / 2, in which r is x - n log 2 in two steps and e^r a polynomial.
+log x is n log 2 + log m with sqrt(1/2) <= m <= sqrt 2; in float64 log m = 2 artanh s with
+s = (m - 1) / (m + 1).
+
+References: W. J. Cody and W. Waite, Software Manual for the Elementary Functions, 1980; P. T. P.
+Tang, "Table-driven implementation of the exponential function", ACM TOMS 15, 1989; the FDLIBM
+notes of K. C. Ng.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .coefficients import EXP, EXPM1, LOG, LOG_ODD
+from .ir import Function, Value
+from .lanes import (
+    BIAS,
+    INF,
+    MAGIC,
+    MAGIC_BITS,
+    MANTISSA,
+    NAN,
+    Pair,
+    exact,
+    fast_two_sum,
+    kind_of,
+    native,
+    to_float,
+    two_sum,
+)
+
+LOG2E = 1.4426950408889634
+# log 2 as a head, whose products with an exponent are exact, and the rest
+LN2 = {
+    "float": (0.693359375, -2.12194440e-4),
+    "double": (6.93147180369123816490e-01, 1.90821492927058770002e-10),
+}
+RANGE = {"float": (-140.0, 120.0), "short": (-690.0, 690.0), "double": (-1400.0, 1400.0)}
+
+
+@dataclass
+class Power:
+    """(high + low) times the scales, a power of two in parts that are all normal numbers."""
+
+    f: Function
+    high: Value
+    low: Value | None
+    scales: tuple[Value, ...]
+
+    def value(self, *factors: Value) -> Value:
+        """The power times the factors; the scales last, so that only they underflow."""
+        f, y = self.f, self.high
+        if self.low is not None:
+            y = exact(f, "add", y, self.low)
+        for x in (*factors, *self.scales):
+            y = y * x
+        return y
+
+
+def reduction(f: Function, goal: str, x: Value) -> tuple[Value, Value, Value, Value]:
+    """x = n log 2 + r: the integer n + MAGIC_BITS, n, and r before and after its second step."""
+    kind = kind_of(goal)
+    t = f.fma(x, LOG2E, MAGIC[kind])
+    n = t - MAGIC[kind]
+    high, low = LN2[kind]
+    r = f.fma(n, -high, x)
+    return f.bits(t), n, r, f.fma(n, -low, r)
+
+
+def exponent_scales(f: Function, goal: str, i: Value, extra: int) -> tuple[Value, ...]:
+    """2^(n + extra) in two factors (one if short), of i = n + MAGIC_BITS."""
+    kind = kind_of(goal)
+    bias, shift = BIAS[kind], MANTISSA[kind]
+    if goal == "short":
+        return (f.unbits((i + (bias + extra - MAGIC_BITS[kind])) << shift),)
+    u = i + (2 * bias + extra - MAGIC_BITS[kind])
+    half = f.binary("lshr", u, 1)
+    return f.unbits(half << shift), f.unbits((u - half) << shift)
+
+
+def power(
+    f: Function,
+    goal: str,
+    x: Value,
+    low: Value | None = None,
+    *,
+    careful: bool = False,
+    extra: int = 0,
+) -> Power:
+    """e^(x + low) 2^extra; `careful` leaves only the final rounding, for a third more."""
+    kind = kind_of(goal)
+    bottom, top = RANGE[goal]
+    x = f.larger(f.smaller(x, top), bottom)
+    i, n, first, r = reduction(f, goal, x)
+    rest: Value | None = low
+    if careful:
+        left = f.fma(n, -LN2[kind][1], exact(f, "sub", first, r))
+        rest = left if low is None else left + low
+    p = f.polynomial(r, EXP[goal])
+    scales = exponent_scales(f, goal, i, extra)
+    if not careful:
+        if rest is not None:
+            r = r + rest
+        return Power(f, f.fma(r * r, p, r) + 1.0, None, scales)
+    p = f.fma(r * r, p, rest)
+    high, left = fast_two_sum(f, f.const(1.0, r.kind), r)
+    return Power(f, high, exact(f, "add", left, p), scales)
+
+
+@native()
+def exp(f: Function, goal: str, x: Value) -> Value:
+    return power(f, goal, x).value()
+
+
+@native()
+def exp2(f: Function, goal: str, x: Value) -> Value:
+    kind = kind_of(goal)
+    bottom, top = RANGE[goal]
+    x = f.larger(f.smaller(x, top * 1.44), bottom * 1.44)
+    t = exact(f, "add", x, MAGIC[kind])
+    r = (x - (t - MAGIC[kind])) * 0.6931471805599453
+    p = f.fma(r * r, f.polynomial(r, EXP[goal]), r) + 1.0
+    return Power(f, p, None, exponent_scales(f, goal, f.bits(t), 0)).value()
+
+
+def half_expm1(f: Function, goal: str, x: Value) -> Value:
+    """(e^x - 1) / 2, which overflows no earlier than e^x / 2."""
+    kind = kind_of(goal)
+    x = f.larger(f.smaller(x, 88.9 if kind == "float" else 709.9), -50.0)
+    i, _, _, r = reduction(f, goal, x)
+    p = f.fma(r * r, f.polynomial(r, EXPM1[goal]), r)
+    s = f.unbits((i + (BIAS[kind] - 1 - MAGIC_BITS[kind])) << MANTISSA[kind])
+    return f.fma(s, p, s - 0.5)
+
+
+@native()
+def expm1(f: Function, goal: str, x: Value) -> Value:
+    y = half_expm1(f, goal, x)
+    return f.copysign(y + y, x)
+
+
+@native()
+def tanh(f: Function, goal: str, x: Value) -> Value:
+    """q / (q + 2) with q = e^(2|x|) - 1."""
+    a = f.smaller(f.fabs(x), 10.0 if goal == "float" else 20.0)
+    h = half_expm1(f, goal, a + a)
+    return f.copysign(h / (h + 1.0), x)
+
+
+# ------------------------------------------------------------------ logarithms
+
+ROOT_HALF_BITS = {"float": 0x3F3504F3, "double": 0x3FE6A09E667F3BCD}
+ONE_BITS = {"float": 0x3F800000, "double": 0x3FF0000000000000}
+
+
+def split(f: Function, goal: str, x: Value) -> tuple[Value, Value, Value | None]:
+    """x = 2^n m: the float n, m, and the integer n + bias."""
+    kind = kind_of(goal)
+    shift, off = MANTISSA[kind], ROOT_HALF_BITS[kind]
+    scale = None
+    if goal != "short":
+        scale = f.compare("olt", x, 2.0 ** (2 - BIAS[kind]))
+        x = f.select(scale, x * 2.0 ** (shift + 2), x)
+    i = f.bits(x) + (ONE_BITS[kind] - off)
+    m = f.unbits((i & ((1 << shift) - 1)) + off)
+    biased = f.binary("lshr", i, shift)
+    n = to_float(f, biased)
+    away = f.const(float(BIAS[kind]), x.kind)
+    if scale is not None:
+        away = f.select(scale, float(BIAS[kind] + shift + 2), away)
+    return n - away, m, biased
+
+
+def log_near(f: Function, goal: str, t: Value) -> Pair:
+    """log(1 + t) = t - the pair's sum: t^2 / 2 and what is left of it."""
+    square = exact(f, "mul", t, t)
+    half = exact(f, "mul", square, 0.5)
+    if goal == "double":
+        s = t / (t + 2.0)
+        z = s * s
+        return half, s * f.fma(z, f.polynomial(z, LOG_ODD[goal]), half)
+    return half, square * t * f.polynomial(t, LOG[goal])
+
+
+def log_sum(f: Function, goal: str, n: Value, t: Value) -> Value:
+    """n log 2 + log(1 + t)."""
+    high, low = LN2[kind_of(goal)]
+    half, rest = log_near(f, goal, t)
+    y = f.fma(n, low, rest)
+    return f.fma(n, high, exact(f, "add", exact(f, "sub", y, half), t))
+
+
+def log_limits(f: Function, x: Value, y: Value) -> Value:
+    """y, but for inf, 0, and what has no logarithm."""
+    y = f.select(f.compare("oeq", x, INF), x, y)
+    y = f.select(f.compare("ult", x, 0.0), NAN, y)
+    return f.select(f.compare("oeq", x, 0.0), -INF, y)
+
+
+@native()
+def log(f: Function, goal: str, x: Value) -> Value:
+    n, m, _ = split(f, goal, x)
+    return log_limits(f, x, log_sum(f, goal, n, m - 1.0))
+
+
+def log_of_pair(f: Function, goal: str, u: Value, low: Value, extra: float | Value = 0.0) -> Value:
+    """log(u + low) + extra log 2, for u well above the subnormal numbers."""
+    kind = kind_of(goal)
+    shift, off = MANTISSA[kind], ROOT_HALF_BITS[kind]
+    i = f.bits(u) + (ONE_BITS[kind] - off)
+    m = f.unbits((i & ((1 << shift) - 1)) + off)
+    biased = f.binary("lshr", i, shift)
+    # 2^-n, of a u below 2^(bias - 1)
+    scale = f.unbits((f.const(2 * BIAS[kind], biased.kind) - biased) << shift)
+    t = exact(f, "add", exact(f, "sub", m, 1.0), exact(f, "mul", low, scale))
+    return log_sum(f, goal, to_float(f, biased) - float(BIAS[kind]) + extra, t)
+
+
+@native()
+def log1p(f: Function, goal: str, x: Value) -> Value:
+    u, low = two_sum(f, f.const(1.0, x.kind), f.smaller(x, 2.0 ** (BIAS[kind_of(goal)] - 2)))
+    y = log_of_pair(f, goal, u, low)
+    y = f.select(f.compare("ogt", x, 2.0**60), f.math("log", x) if goal != "short" else y, y)
+    y = f.select(f.compare("ult", x, -1.0), NAN, y)
+    y = f.select(f.compare("oeq", x, -1.0), -INF, y)
+    return f.copysign(y, x)
