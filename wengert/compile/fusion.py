@@ -214,8 +214,31 @@ def through(group: Group, ops: list[Any], value: Value) -> Value:
             shape = shape_of(axes)
             axes = reshape(group, axes, shape[: op.lanes] + op.shape)
         else:
-            raise Misfit("an index of a value that is not stored")
+            axes = picked(op.index, axes)
     return Value(value.at, axes)
+
+
+def picked(index: tuple[Any, ...], axes: Axes) -> Axes:
+    """A basic index that drops and adds axes of length 1 and keeps the others whole."""
+    shape, out, at = shape_of(axes), [], 0
+    rest = len(axes) - sum(1 for i in index if i is not None and i is not Ellipsis)
+    items = [*index] if Ellipsis in index else [*index, Ellipsis]
+    for i in items:
+        if i is None:
+            out.append(())
+        elif i is Ellipsis:
+            out += axes[at : at + rest]
+            at += rest
+        elif isinstance(i, slice):
+            if i.indices(shape[at]) != (0, shape[at], 1):
+                raise Misfit("a slice of a value that is not stored")
+            out.append(axes[at])
+            at += 1
+        else:
+            if shape[at] != 1:
+                raise Misfit("an index of a value that is not stored")
+            at += 1
+    return tuple(out)
 
 
 def shape_of(axes: Axes) -> tuple[int, ...]:

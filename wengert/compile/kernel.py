@@ -212,11 +212,12 @@ def evaluate(
     hi = kernel.space[0] if hi is None else hi
     space = (hi - lo, *kernel.space[1:])
     values: list[Any] = []
-    for s in kernel.body:
+    for s, flat in zip(kernel.body, kernel.by_row()):
         xs = [values[a] for a in s.args]
         if s.op == "load":
             assert s.operand is not None
             y = np.asarray(args[s.operand.arg])[places(kernel, s.operand, values, lo, hi)]
+            y = y[..., :1] if flat else y
         elif s.op == "const":
             y = np.full((1,) * len(space), s.number, s.dtype)
         elif s.op == "place":
