@@ -147,7 +147,7 @@ class Library:
             name: of the function.
             result, args: its types, from ctypes; None for no result.
         """
-        made = ctypes.CFUNCTYPE(result, *args)(self.address(name))
+        made: Any = ctypes.CFUNCTYPE(result, *args)(self.address(name))
         made.library = self
         return made
 
