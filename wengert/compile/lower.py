@@ -162,7 +162,12 @@ def product(new: Graph, xs: list[Any], out: Var) -> Any:
 # ------------------------------------------------------------------ the steps
 
 
-def lower(graph: Graph, supported: Supported, products: Sequence[str] = ("f",)) -> Steps:
+def lower(
+    graph: Graph,
+    supported: Supported,
+    products: Sequence[str] = ("f",),
+    alias: dict[int, int] | None = None,
+) -> Steps:
     """The steps of a graph.
 
     Args:
@@ -170,6 +175,8 @@ def lower(graph: Graph, supported: Supported, products: Sequence[str] = ("f",)) 
         supported: (name of an elementwise operation, the dtypes it computes in) -> whether fused
             kernels can have it.
         products: letters of the dtypes of matrix products, `f` and `d`; others call NumPy.
+        alias: outputs that will stand where an input stands: output -> input. They are written
+            after the input has been read, where that is possible.
     """
     graph = settled(matrices(graph))
     verify(graph)
@@ -177,7 +184,7 @@ def lower(graph: Graph, supported: Supported, products: Sequence[str] = ("f",)) 
     alone: set[int] = set()
     while True:
         try:
-            return attempt(graph, supported, products, plain, alone)
+            return attempt(graph, supported, products, alias or {}, plain, alone)
         except Retry as error:
             plain |= error.plain
             alone |= error.alone
@@ -261,6 +268,19 @@ class Maker:
         self.made.append(group)
         self.needs.append(before)
 
+    def postpone(self, out: Any, given: Var) -> None:
+        """The step that computes `out` comes after all that read `given`, if it can."""
+        if not isinstance(out, Var) or out.n not in self.home:
+            return
+        writer = self.home[out.n]
+        for line in self.graph.lines:
+            if is_window(line.op):
+                continue
+            roots = {self.source(x)[0] for x in line.inputs if isinstance(x, Var)}
+            reader = self.home[line.outputs[0].n]
+            if given.n in roots and reader != writer and not self.reaches({reader}, writer):
+                self.needs[writer].add(reader)
+
     def single(self, step: Step, line: Line) -> None:
         for v in line.outputs:
             self.home[v.n] = len(self.made)
@@ -274,7 +294,12 @@ def fits(group: Group) -> bool:
 
 
 def attempt(
-    graph: Graph, supported: Supported, products: Sequence[str], plain: set[int], alone: set[int]
+    graph: Graph,
+    supported: Supported,
+    products: Sequence[str],
+    alias: dict[int, int],
+    plain: set[int],
+    alone: set[int],
 ) -> Steps:
     maker = Maker(graph, supported)
     for i, line in enumerate(graph.lines):
@@ -292,6 +317,8 @@ def attempt(
             maker.single(call(maker.seen, line), line)
         else:
             maker.single(call(maker.seen, line), line)
+    for j, i in alias.items():
+        maker.postpone(graph.outputs[j], graph.inputs[i])
     needed = uses(maker)
     steps: list[Step] = []
     index = {id(line): i for i, line in enumerate(graph.lines)}

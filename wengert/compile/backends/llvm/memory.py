@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...kernel import Operand
-from ...types import DType
+from ....types import DType
 from .ir import BYTES, SUFFIX, Function, Value, lanes, vector
 from .scalars import KIND
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...types import DType
+from ....types import DType
 from . import ir
 from .ir import INT, REORDER, Function, Value, element, lanes, vector
 

@@ -1,0 +1,341 @@
+"""A list of steps as machine code: one function for the whole of it where nothing needs Python.
+
+    void segment_0(ptr table)
+
+`table` holds a pointer for the arena, one for each input, each output and each large constant; all
+else are offsets into the arena, which is planned ahead. An operation that has no native code is
+called in Python between two segments, on windows of the same memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ....graph import Graph, Var
+from ....trace import getrefcount
+from ...kernel import Fold, Operand
+from ...lower import Call, Loops, Product, Step, Steps, lower
+from ...memory import Block, Plan, check, plan
+from ...views import View
+from . import blas, loops, mathematics
+from .engine import compile_ir, load
+from .ir import Function, Module, Value
+from .target import Target, target
+
+__all__ = ["Native", "build"]
+
+ALIGN = 64
+KEPT = 2  # arrays handed out for an output that are kept to be handed out again
+IDLE = 3  # what getrefcount says of such an array that nobody else holds
+
+
+def build(
+    graph: Graph, alias: dict[int, int] | None = None, level: str | None = None
+) -> Native:
+    """Machine code for a graph.
+
+    Args:
+        graph: what to compute.
+        alias: outputs that may be given the memory of an input: output -> input.
+        level: of the processor; the highest it has, if left out.
+    """
+    made = target(level)
+    found = blas.prepare()
+    steps = lower(graph, loops.supported, ("f", "d") if found is not None else (), alias or {})
+    return Native(steps, made, alias or {})
+
+
+class Native:
+    """Steps as machine code: `native(inputs, into) -> outputs`."""
+
+    def __init__(self, steps: Steps, made: Target, alias: dict[int, int]) -> None:
+        start = perf_counter()
+        self.steps, self.target = steps, made
+        self.alias = {j: i for j, i in alias.items() if safe(steps, j, i)}
+        self.slots: dict[int, int] = {}  # of the table, by the identity of a storage
+        self.constants: list[Any] = []
+        self.layout()
+        self.text = self.source()
+        written = perf_counter()
+        code = compile_ir(self.text, made)
+        self.library = load(code)
+        self.segments: list[Any] = [
+            self.library.function(s, None, ctypes.c_void_p) if isinstance(s, str) else s
+            for s in self.segments
+        ]
+        self.seconds = {"write": written - start, "compile": perf_counter() - written}
+        self.table = np.zeros(1 + len(self.outside), np.int64)
+        self.address = self.table.ctypes.data
+        raw = np.empty(self.plan.size + 4096, np.uint8)
+        self.arena = raw[-raw.ctypes.data % 4096 :][: self.plan.size]
+        self.table[0] = self.arena.ctypes.data
+        for k, a in enumerate(self.constants):
+            self.table[1 + self.first_constant + k] = a.ctypes.data
+        self.spare: list[list[Any]] = [[] for _ in steps.outputs]
+        self.calls = [self.prepared(s) if isinstance(s, Call) else s for s in self.segments]
+
+    # ---- memory
+    def layout(self) -> None:
+        """Slots of the table for what stands outside, offsets in the arena for the rest."""
+        s = self.steps
+        inputs = {id(v): k for k, v in enumerate(s.inputs)}
+        outputs = {id(v): k for k, v in enumerate(s.outputs) if isinstance(v, Var)}
+        self.outside: list[Any] = [*s.inputs, *s.outputs]
+        self.slots = {key: 1 + k for key, k in inputs.items()}
+        self.slots.update({key: 1 + len(inputs) + k for key, k in outputs.items()})
+        self.first_constant = len(self.outside)
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        bases: dict[int, Any] = {}
+        for k, step in enumerate(s.steps):
+            for base in step.args:
+                if id(base) in self.slots:
+                    continue
+                if not isinstance(base, Var):
+                    a = np.ascontiguousarray(base)
+                    self.slots[id(base)] = 1 + len(self.outside)
+                    self.outside.append(base)
+                    self.constants.append(a)
+                    continue
+                bases[id(base)] = base
+                first.setdefault(id(base), k)
+                last[id(base)] = k
+        keys = list(first)
+        self.plan: Plan = plan([
+            Block(bases[k].size * bases[k].dtype.itemsize, first[k], last[k]) for k in keys
+        ])  # fmt: skip
+        check(self.plan)
+        self.offsets = dict(zip(keys, self.plan.offsets))
+        self.bases = bases
+
+    def pointer(self, f: Function, base: Any) -> Value:
+        slot = self.slots.get(id(base))
+        table = f["table"]
+        if slot is not None:
+            return f.load(table, "ptr", slot)
+        return f.at(f.load(table, "ptr", 0), self.offsets[id(base)], "i8")
+
+    # ---- code
+    def source(self) -> str:
+        module = Module(mathematics.add, self.target.fma)
+        found = blas.find()
+        self.segments: list[Any] = []
+        f: Function | None = None
+        products = False
+        for k, step in enumerate(self.steps.steps):
+            if isinstance(step, Call):
+                if f is not None:
+                    f.ret()
+                    f = None
+                self.segments.append(step)
+                continue
+            if f is None:
+                name = f"segment_{len(self.segments)}"
+                f = Function(module, name, [("table", "ptr")])
+                self.segments.append(name)
+            if isinstance(step, Loops):
+                self.loops(module, f, k, step)
+            else:
+                products = True
+                self.product(f, step)
+        if f is not None:
+            f.ret()
+        text = str(module)
+        if products and found is not None:
+            text = blas.wrappers(found) + text
+        return text
+
+    def loops(self, module: Module, f: Function, k: int, step: Loops) -> None:
+        name = f"loops_{k}"
+        args = step.args
+        loops.emit(
+            module, name, step.kernel,
+            width=loops.width(step.kernel, self.target.native_bytes),
+            pointer=lambda g, arg: self.argument(g, args[arg]),
+        )  # fmt: skip
+        made = module.functions[-1]
+        made.linkage = "internal"
+        hi = step.kernel.space[0]
+        f.raw(f"call void @{name}(ptr %table, i64 0, i64 {hi}, i64 0)")
+
+    def argument(self, g: Function, base: Any) -> Value:
+        slot = self.slots.get(id(base))
+        if slot is not None:
+            return g.load(g["args"], "ptr", slot)
+        return g.at(g.load(g["args"], "ptr", 0), self.offsets[id(base)], "i8")
+
+    def product(self, f: Function, step: Product) -> None:
+        """One call of the library for each matrix of the batch."""
+        kind, size, name = {
+            "f": ("float", 4, "gemm_f32"), "d": ("double", 8, "gemm_f64")
+        }[step.dtype.char]  # fmt: skip
+        a, b = step.a, step.b
+        m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+        lead = step.out.shape[:-2]
+        ta, lda = transposed(a)
+        tb, ldb = transposed(b)
+        pa, pb, pc = (self.pointer(f, base) for base in (a.base, b.base, step.out))
+        pa, pb = f.at(pa, a.offset, kind), f.at(pb, b.offset, kind)
+        steps_a, steps_b = batch_strides(a, lead), batch_strides(b, lead)
+        one, zero = "0x3FF0000000000000", "0x0000000000000000"
+
+        def call(pa: Value, pb: Value, pc: Value) -> None:
+            f.raw(
+                f"call void @{name}(i32 {ta}, i32 {tb}, i64 {m}, i64 {n}, i64 {k}, {kind} {one}, "
+                f"ptr {pa.name}, i64 {lda}, ptr {pb.name}, i64 {ldb}, {kind} {zero}, "
+                f"ptr {pc.name}, i64 {n})"
+            )
+
+        def nest(axis: int, pa: Value, pb: Value, pc: Value) -> None:
+            if axis == len(lead):
+                return call(pa, pb, pc)
+            step_c = int(np.prod(lead[axis + 1 :], dtype=np.int64)) * m * n
+            with f.loop(0, lead[axis]) as i:
+                nest(
+                    axis + 1,
+                    f.at(pa, i * steps_a[axis], kind) if steps_a[axis] else pa,
+                    f.at(pb, i * steps_b[axis], kind) if steps_b[axis] else pb,
+                    f.at(pc, i * step_c, kind),
+                )
+            return None
+
+        nest(0, pa, pb, pc)
+
+    # ---- Python's part
+    def prepared(self, step: Call) -> Any:
+        """A function that evaluates one operation on windows of the arena."""
+        impl = step.op.impl
+
+        def evaluate() -> None:
+            xs = [self.array(x) if isinstance(x, View) else x for x in step.inputs]
+            ys = impl(*xs)
+            for v, y in zip(step.outputs, ys if isinstance(ys, tuple) else (ys,)):
+                self.storage(v).reshape(v.shape)[...] = y
+
+        return evaluate
+
+    def storage(self, base: Any) -> Any:
+        slot = self.slots.get(id(base))
+        if slot is None:
+            size = base.size * base.dtype.itemsize
+            at = self.offsets[id(base)]
+            return self.arena[at : at + size].view(base.dtype)
+        if isinstance(base, Var):
+            return self.now[slot - 1].reshape(-1)
+        return self.constants[slot - 1 - self.first_constant].reshape(-1)
+
+    def array(self, view: View) -> Any:
+        a = self.storage(view.base)
+        item = a.itemsize
+        return np.lib.stride_tricks.as_strided(
+            a[view.offset :] if view.offset else a, view.shape, [s * item for s in view.strides]
+        )
+
+    # ---- a run
+    def __call__(self, inputs: Sequence[Any], into: Sequence[Any]) -> list[Any]:
+        """One run. into[j]: memory for output j, or None for new memory."""
+        table = self.table
+        held = []
+        for k, (v, x) in enumerate(zip(self.steps.inputs, inputs)):
+            if x.__class__ is not np.ndarray or x.dtype != v.dtype or not x.flags.c_contiguous:
+                x = np.ascontiguousarray(x, v.dtype)
+            held.append(x)
+            table[1 + k] = x.ctypes.data
+        n = len(held)
+        outputs: list[Any] = []
+        for j, (v, given) in enumerate(zip(self.steps.outputs, into)):
+            if not isinstance(v, Var):
+                outputs.append(np.array(v) if v is not None else None)
+                continue
+            if given is not None and not self.takes(given, v, j, inputs):
+                given = None
+            y = given if given is not None else self.fresh(j, v)
+            outputs.append(y)
+            table[1 + n + j] = y.ctypes.data
+        self.now = held + outputs
+        with np.errstate(all="ignore"):
+            for s in self.calls:
+                s(self.address) if not callable_of_python(s) else s()
+        self.now = []
+        return outputs
+
+    def takes(self, given: Any, v: Var, j: int, inputs: Sequence[Any]) -> bool:
+        """Whether an output can go right there."""
+        if given.dtype != v.dtype or given.shape != v.shape or not given.flags.c_contiguous:
+            return False
+        i = self.alias.get(j)
+        return all(x is not given or k == i for k, x in enumerate(inputs))
+
+    def fresh(self, j: int, v: Var) -> Any:
+        """New memory, or that of an earlier output which nobody holds any more."""
+        kept = self.spare[j]
+        for a in kept:
+            if getrefcount(a) <= IDLE:
+                return a
+        a = np.empty(v.shape, v.dtype)
+        if len(kept) < KEPT and a.nbytes >= 4096:
+            kept.append(a)
+        return a
+
+
+def callable_of_python(s: Any) -> bool:
+    return not hasattr(s, "library")
+
+
+def transposed(x: View) -> tuple[int, int]:
+    """(whether BLAS must transpose, the leading dimension) of the last two axes."""
+    (rows, cols), (s, t) = x.shape[-2:], x.strides[-2:]
+    if (t == 1 or cols == 1) and (s >= max(1, cols) or rows == 1):
+        return 0, max(s if rows > 1 else cols, cols, 1)
+    if (s == 1 or rows == 1) and (t >= max(1, rows) or cols == 1):
+        return 1, max(t if cols > 1 else rows, rows, 1)
+    raise AssertionError(f"{x} is no operand of a product")
+
+
+def batch_strides(x: View, lead: tuple[int, ...]) -> list[int]:
+    shape, strides = x.shape[:-2], x.strides[:-2]
+    more = len(lead) - len(shape)
+    return [0] * more + [0 if n == 1 else s for n, s in zip(shape, strides)]
+
+
+def safe(steps: Steps, j: int, i: int) -> bool:
+    """Whether output j may be written over input i: nobody reads that afterwards."""
+    out, given = steps.outputs[j], steps.inputs[i]
+    if not isinstance(out, Var) or out.aval.shape != given.aval.shape or out.dtype != given.dtype:
+        return False
+    writer = next((k for k, s in enumerate(steps.steps) if any(v is out for v in s.writes)), None)
+    if writer is None:
+        return False
+    for k, s in enumerate(steps.steps):
+        if not any(b is given for b in s.reads()):
+            continue
+        if k > writer or (k == writer and not same_places(s, given, out)):
+            return False
+    return True
+
+
+def same_places(step: Step, given: Any, out: Any) -> bool:
+    """Whether a kernel reads the one only where it writes the other."""
+    if not isinstance(step, Loops):
+        return False
+    at = [k for k, a in enumerate(step.args) if a is given]
+    to = [k for k, a in enumerate(step.args) if a is out]
+    kernel = step.kernel
+    if any(isinstance(o, Fold) and o.to.arg in to for o in kernel.outputs):
+        return False
+    written = {(o.to.offset, live(kernel.space, o.to)) for o in kernel.outputs if o.to.arg in to}
+    read = {
+        (s.operand.offset, live(kernel.space, s.operand))
+        for s in kernel.body
+        if s.operand is not None and s.operand.arg in at
+    }
+    return written == read and len(written) == 1
+
+
+def live(space: tuple[int, ...], o: Operand) -> tuple[int, ...]:
+    return tuple([s if n != 1 else 0 for n, s in zip(space, o.strides)])
