@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,9 @@ import numpy as np
 from ...errors import OptionError
 from ...graph import Graph, evaluate
 
-__all__ = ["chosen", "prepare", "size"]
+__all__ = ["aliases", "chosen", "prepare", "size"]
 
-UNITS = {"B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2,
+UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2,
          "GIB": 1024**3}  # fmt: skip
 
 
@@ -19,12 +21,25 @@ def chosen(name: str) -> str:
     """The backend that a name means here."""
     if name not in ("auto", "numpy", "llvm"):
         raise OptionError(f"compile(backend={name!r})", "no such backend", fix="'numpy' or 'llvm'")
-    return "numpy" if name == "auto" else name
+    if name == "auto":
+        return "llvm" if find_spec("llvmlite") is not None else "numpy"
+    if name == "llvm":
+        from .llvm.target import llvm  # needs the extra
+
+        llvm()
+    return name
 
 
 def size(budget: Any) -> int | None:
     """A number of bytes, from a number or text like "200MB"."""
-    return None if budget is None else int(budget)
+    if budget is None:
+        return None
+    found = re.fullmatch(r"\s*([0-9.]+)\s*([KMG]?I?B?)\s*", str(budget).upper())
+    if found is None or found[2] not in UNITS:
+        raise OptionError(
+            f"compile(budget={budget!r})", "a budget is a number of bytes", fix='budget="200MB"'
+        )
+    return int(float(found[1]) * UNITS[found[2]])
 
 
 class Reference:
@@ -39,6 +54,25 @@ class Reference:
         return [np.array(y) if y is not None else None for y in ys]
 
 
+def aliases(program: Any) -> dict[int, int]:
+    """The outputs that are the new values of inputs: output -> input."""
+    at = {}
+    for i, s in enumerate(program.sources):
+        if s.kind in ("tensor", "array", "argument"):
+            at[s.kind, s.place, id(s.owner) if s.owner is not None else None] = i
+    out = {}
+    for j, s in enumerate(program.sinks):
+        key = s.kind, s.place, id(s.owner) if s.owner is not None else None
+        if key in at:
+            out[j] = at[key]
+    return out
+
+
 def prepare(compiled: Any, variant: Any, first: bool) -> None:
     """Give a variant what runs it."""
-    variant.executable = Reference(variant.program.graph)
+    if compiled.backend == "llvm":
+        from .llvm.program import build
+
+        variant.executable = build(variant.program.graph, aliases(variant.program))
+    else:
+        variant.executable = Reference(variant.program.graph)
