@@ -1,0 +1,266 @@
+"""The backend that is always there: a graph as a straight line of NumPy calls into one arena.
+
+`build` resolves everything ahead: which values are views, which may be written over, where the rest
+lie, and what is called with which arrays. What is left is one Python function of prepared calls,
+
+    add(x0, v1, v2)
+    matmul(v2, v3, v4)
+    add_reduce(v4, axes, dtype, r0, False)
+
+so that a line costs little more than NumPy's own work. Operations that NumPy cannot do into given
+memory call `impl` and copy; `Program.allocating` names them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+from ...errors import GENERATED, ShapeError
+from ...graph import Graph, Var
+from ...ops.elementwise import Flat
+from ...ops.index import AddAt, Write
+from ...ops.linear import Broadcast, Cast, CastConstant
+from ...primitive import Elementwise
+from ...trace import OPS
+from ...types import Aval
+from ..memory import ALIGN, Homes, Plan, blocks, plan
+from .calls import CALLS, Value, Writer, call_impl, call_ufunc
+from .layout import Layouts, compact
+
+__all__ = ["Program", "build"]
+
+REFUSALS = (ValueError, TypeError, IndexError)
+
+
+class Program:
+    """A compiled graph: `program(*arrays)` gives its outputs, in new arrays.
+
+    Not two calls at once: they share the arena, and the second waits.
+
+    Attributes:
+        graph: what it computes.
+        plan: where every intermediate value lies.
+        allocating: the names of operations that make their result elsewhere and copy it.
+        source: the calls, as Python.
+
+    >>> import numpy as np
+    >>> from wengert.transforms.staging import stage
+    >>> program = build(stage(lambda x: np.sum(np.tanh(x) * x), np.ones(3)).graph)
+    >>> print(program.source)
+    def run(x0, r0):
+        f0(x0, v1)
+        f1(v1, x0, v2)
+        f2(v2, a0, d0, r0, False)
+    >>> program(np.array([1.0, 0.0, -1.0]))
+    [array(1.52318831)]
+    """
+
+    def __init__(
+        self, graph: Graph, writer: Writer, arena: Any, made: Plan, templates: list[Any]
+    ) -> None:
+        self.graph, self.arena, self.plan = graph, arena, made
+        self.allocating = tuple(writer.allocating)
+        self.source = writer.source(len(graph.inputs), len(templates))
+        self._lines = writer.line_of
+        self._operands = writer.operands
+        exec(compile(self.source, GENERATED, "exec"), writer.scope)
+        self._scope = writer.scope
+        self._run = writer.scope["run"]
+        self._fresh = [new_like(t) for t in templates]
+        self._types = [(v.aval.shape, v.aval.dtype) for v in graph.inputs]
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        lines = len(self.graph.lines)
+        return f"Program({lines} lines, arena of {self.plan.size} bytes)"
+
+    def __call__(self, *arrays: Any, out: Sequence[Any] | None = None) -> list[Any]:
+        """The outputs, in `out` if given: arrays of the right types that overlap no input."""
+        xs = [
+            x
+            if x.__class__ is np.ndarray
+            and x.shape == shape
+            and x.dtype is dtype
+            and x.flags.c_contiguous
+            else admitted(i, x, shape, dtype)
+            for i, (x, (shape, dtype)) in enumerate(zip(arrays, self._types, strict=True))
+        ]
+        results = [new() for new in self._fresh] if out is None else list(out)
+        with self._lock, np.errstate(all="ignore"):
+            try:
+                self._run(*xs, *results)
+            except REFUSALS as error:
+                raise self._refusal(error) from error
+        return results
+
+    def _refusal(self, error: Exception) -> Exception:
+        """The house's own error, for the line of the graph whose call failed."""
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code is not self._run.__code__:
+            trace = trace.tb_next
+        if trace is None or trace.tb_lineno not in self._lines:
+            return error
+        k, frame = self._lines[trace.tb_lineno], trace.tb_frame
+        xs = [self._seen(text, frame) for text in self._operands[k]]
+        return self.graph.lines[k].op.refusal(tuple(xs), error)
+
+    def _seen(self, text: str, frame: FrameType) -> Any:
+        return frame.f_locals[text] if text in frame.f_locals else self._scope[text]
+
+
+def new_like(template: Any) -> Any:
+    """A function that makes an array of the layout of a model."""
+    if template.flags.c_contiguous:
+        return partial(np.empty, template.shape, template.dtype)
+    perm = sorted(range(template.ndim), key=lambda i: -abs(template.strides[i]))
+    shape = tuple(template.shape[p] for p in perm)
+    back = tuple(perm.index(i) for i in range(template.ndim))
+    return lambda: np.empty(shape, template.dtype).transpose(back)
+
+
+def admitted(i: int, x: Any, shape: Any, dtype: Any) -> Any:
+    """An input as an array in row-major order."""
+    a = np.asarray(x)
+    if a.shape != shape or a.dtype != dtype:
+        raise ShapeError(
+            f"input {i} of a compiled program",
+            f"it was compiled for {Aval(shape, dtype)}",
+            operands=[("x", a, "")],
+        )
+    return np.ascontiguousarray(a) if a.ndim else a
+
+
+# ------------------------------------------------------------------ building
+
+
+def build(graph: Graph) -> Program:
+    """A program of NumPy calls for a graph; the same numbers as `graph.evaluate`, to the bit.
+
+    For inputs in row-major order: others are copied, and NumPy may then add up in another order.
+    """
+    layouts = Layouts(graph)
+    spread = spread_views(graph)
+    views = layouts.views | spread
+    homes = blocks(graph, views, {k: over(graph, k, layouts) for k in range(len(graph.lines))})
+    made = plan(homes.blocks)
+    raw = np.zeros(made.size + ALIGN, np.uint8)
+    shift = -raw.ctypes.data % ALIGN
+    arena = raw[shift : shift + made.size]
+    w = Writer()
+    values: dict[int, Value] = {
+        v.n: Value(f"x{i}", layouts.of[v.n], False) for i, v in enumerate(graph.inputs)
+    }
+    windows = {graph.lines[k].outputs[0].n for k in views}
+    results: dict[int, int] = {}
+    templates: list[Any] = []
+    for i, v in enumerate(graph.outputs):
+        inside = isinstance(v, Var) and (v.n in values or v.n in homes.of or v.n in results)
+        if isinstance(v, Var) and not inside and v.n not in windows:
+            results[v.n] = i
+            templates.append(layouts.of[v.n])
+        else:
+            aval = v.aval if isinstance(v, Var) else Aval.of(v)
+            templates.append(layouts.rows(aval.shape, aval.dtype))
+    for k, line in enumerate(graph.lines):
+        w.begin(k)
+        xs = [operand(w, values, x) for x in line.inputs]
+        w.operands[k] = [x.text for x in xs]
+        if k in views:
+            values[line.outputs[0].n] = window(w, line, xs[0], k in spread)
+            continue
+        outs = []
+        for v in line.outputs:
+            outs.append(place(w, v, layouts, homes, made, arena, results))
+            values[v.n] = outs[-1]
+        emit(w, line, xs, outs)
+    w.begin(None)
+    for i, v in enumerate(graph.outputs):
+        if not (isinstance(v, Var) and results.get(v.n) == i):
+            w.add(f"copyto(r{i}, {operand(w, values, v).text})")
+    return Program(graph, w, arena, made, templates)
+
+
+def is_pointwise(op: Any) -> bool:
+    return isinstance(op, Elementwise | Flat)
+
+
+def spread_views(graph: Graph) -> set[int]:
+    """The broadcasts that need no copy: those that only elementwise lines read.
+
+    Sums and products would add up in another order, and run more slowly.
+    """
+    plain: dict[int, int] = {}
+    for k, line in enumerate(graph.lines):
+        for x in line.inputs:
+            if isinstance(x, Var) and x.n in plain and not is_pointwise(line.op):
+                del plain[x.n]
+        if type(line.op) is Broadcast:
+            plain[line.outputs[0].n] = k
+    for v in graph.outputs:
+        if isinstance(v, Var):
+            plain.pop(v.n, None)
+    return set(plain.values())
+
+
+def over(graph: Graph, k: int, layouts: Layouts) -> tuple[int, ...]:
+    """The operands that line k may write over: of its own type and layout, read point by point."""
+    line = graph.lines[k]
+    op, out = line.op, line.outputs[0]
+    if op is OPS["where"]:
+        allowed: tuple[int, ...] = (2,)
+    elif isinstance(getattr(op, "f", None), np.ufunc):
+        allowed = tuple(range(len(line.inputs)))
+    elif type(op) in (AddAt, Write) or type(op) in (Cast, CastConstant) or op is OPS["copy"]:
+        allowed = (0,)
+    else:
+        return ()
+    model = layouts.of[out.n]
+    return tuple(
+        i
+        for i in allowed
+        if isinstance(x := line.inputs[i], Var)
+        and x.aval == out.aval
+        and layouts.of[x.n].strides == model.strides
+    )
+
+
+def operand(w: Writer, values: dict[int, Value], x: Any) -> Value:
+    if isinstance(x, Var):
+        return values[x.n]
+    return Value(w.name(x, "c"), x, True)
+
+
+def place(
+    w: Writer, v: Var, layouts: Layouts, homes: Homes, made: Plan, arena: Any, results: Any
+) -> Value:
+    """Where a value is written: in the arena, or in an array that the caller gets."""
+    model = layouts.of[v.n]
+    if v.n in results:
+        return Value(f"r{results[v.n]}", model, False)
+    offset = made.offsets[homes.of[v.n]]
+    array = compact(model.shape, model.dtype, model.strides, arena.data, offset)
+    return Value(w.name(array, f"v{v.n}", exact=True), array, True)
+
+
+def window(w: Writer, line: Any, x: Value, spread: bool) -> Value:
+    shape = line.outputs[0].aval.shape
+    if spread:
+        if x.static:
+            return w.made(np.broadcast_to(x.array, shape), "b")
+        text = w.local(f"broadcast_to({x.text}, {shape})")
+        return Value(text, np.broadcast_to(x.array, shape), False)
+    return w.window(line, x)
+
+
+def emit(w: Writer, line: Any, xs: list[Value], outs: list[Value]) -> None:
+    call = CALLS.get(type(line.op)) or CALLS.get(line.op)
+    if call is None and isinstance(getattr(line.op, "f", None), np.ufunc):
+        call = call_ufunc
+    if call is None or not call(w, line, xs, outs):
+        call_impl(w, line, xs, outs)

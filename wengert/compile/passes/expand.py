@@ -1,0 +1,289 @@
+"""Composite operations written in smaller ones, which a backend can fuse.
+
+`COMPOSITE` is the table: class of operations -> the same value as a composition, a function of the
+operation and its operands, or None where the line had better stay. Each computes what the
+operation's `impl` computes, by the same steps in the same order, so that the values are the same to
+the bit over operands in row-major order, but for
+
+    Normalize over the last axis alone, whose mean square is a sum in place of a dot product, and
+    Norm and SquaredNorm of all axes (`whole`), for the same reason:
+
+there a sum of n terms is rounded in another order, a few ulps of the result.
+`POINTWISE` does the same for elementwise operations that are a few calls of NumPy; bit-exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ...graph import Graph, Line, Var
+from ...ops import elementwise as e
+from ...ops.contract import Affine, matmul
+from ...ops.dropout import Dropout
+from ...ops.fused import (
+    CrossEntropy,
+    LogSoftmax,
+    LogSumExp,
+    MeanCrossEntropy,
+    Norm,
+    Softmax,
+    SquaredNorm,
+)
+from ...ops.linear import Reshape, Sum, Transpose, drop
+from ...ops.losses import SoftCrossEntropy
+from ...ops.norm import Normalize
+from ...ops.order import Max
+from ...types import Array, shape_of
+from .rewriting import Rewriter, rewrite
+
+__all__ = ["COMPOSITE", "POINTWISE", "expand", "label_checks"]
+
+Table = Mapping[Any, Callable[..., Any]]
+
+
+def expand(graph: Graph, table: Table | None = None) -> Graph:
+    """Lines of composite operations written as compositions, by `table` (default: COMPOSITE).
+
+    A cross-entropy no longer refuses a label that names no class: the caller asks `label_checks`
+    first, and holds those inputs to their ranges. One whose labels are computed by the graph stays.
+
+    >>> import numpy as np
+    >>> from wengert.ops.fused import Softmax
+    >>> from wengert.transforms.staging import stage
+    >>> print(expand(stage(lambda x: Softmax(0)(x), np.ones(3)).graph))
+    in   %0: float64[3]
+    %1: float64[1] = Max(axes=(0,), keepdims=True)(%0)
+    %2: bool[1] = isfinite(%1)
+    %3: float64[1] = where(%2, %1, 0.0)
+    %4: float64[3] = sub(%0, %3)
+    %5: float64[3] = exp(%4)
+    %6: float64[1] = Sum(axes=(0,), keepdims=True)(%5)
+    %7: float64[3] = div(%5, %6)
+    out  %7
+    """
+    entries = COMPOSITE if table is None else table
+    labels = label_sources(graph)
+
+    def expanded(r: Rewriter, line: Line, xs: tuple[Any, ...]) -> Any:
+        entry = entries.get(line.op) or entries.get(type(line.op))
+        if entry is None or not any(isinstance(x, Var) for x in xs):
+            return None
+        if type(line.op) in LABELLED and not known_labels(line, labels):
+            return None
+        return entry(line.op, *xs)
+
+    return rewrite(graph, expanded)
+
+
+# ------------------------------------------------------------------ labels
+
+
+LABELLED = (CrossEntropy, MeanCrossEntropy)
+
+
+def label_sources(graph: Graph) -> dict[int, int]:
+    """For variables that are inputs, rearranged or not: which input."""
+    source = {v.n: i for i, v in enumerate(graph.inputs)}
+    for line in graph.lines:
+        if type(line.op) in (Reshape, Transpose) and isinstance(line.inputs[0], Var):
+            i = source.get(line.inputs[0].n)
+            if i is not None:
+                source[line.outputs[0].n] = i
+    return source
+
+
+def known_labels(line: Line, source: dict[int, int]) -> bool:
+    """Whether the labels can be held to their range outside the graph, or are right already."""
+    logits, labels = line.inputs
+    shape = shape_of(logits)
+    if not shape or shape_of(labels) != shape[:-1] or labels.dtype.kind not in "iu":
+        return False
+    if isinstance(labels, Var):
+        return labels.n in source
+    return bool(np.all((labels >= 0) & (labels < shape[-1])))
+
+
+def label_checks(graph: Graph) -> list[tuple[int, int, Line]]:
+    """(input, number of classes, line) of every cross-entropy whose refusal `expand` takes away."""
+    source = label_sources(graph)
+    return [
+        (source[line.inputs[1].n], shape_of(line.inputs[0])[-1], line)
+        for line in graph.lines
+        if type(line.op) in LABELLED
+        and isinstance(line.inputs[1], Var)
+        and known_labels(line, source)
+    ]
+
+
+# ------------------------------------------------------------------ compositions
+
+
+def floating(x: Array) -> bool:
+    return x.dtype.kind == "f" and 0 not in shape_of(x)
+
+
+def shifted(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array]:
+    """(m, e^(x - m), their sum) with m = max x, or 0 where that is not finite."""
+    m = Max(axes, True)(x)
+    m = e.where(e.isfinite(m), m, 0.0)
+    y = e.exp(e.sub(x, m))
+    return m, y, Sum(axes, True)(y)
+
+
+def without(y: Array, axes: tuple[int, ...]) -> Array:
+    """y without its axes of length 1 there."""
+    return Reshape(drop(shape_of(y), axes))(y)
+
+
+def affine(op: Affine, a: Array, b: Array, c: Array) -> Any:
+    return e.add(matmul(a, b), c)
+
+
+def softmax(op: Softmax, x: Array) -> Any:
+    if not floating(x):
+        return None
+    _, y, s = shifted(x, (op.axis,))
+    return e.div(y, s)
+
+
+def log_softmax(op: LogSoftmax, x: Array) -> Any:
+    if not floating(x):
+        return None
+    m, _, s = shifted(x, (op.axis,))
+    return e.sub(e.sub(x, m), e.log(s))
+
+
+def log_sum_exp(op: LogSumExp, x: Array) -> Any:
+    if not floating(x):
+        return None
+    m, _, s = shifted(x, op.axes)
+    y = e.add(m, e.log(s))
+    return y if op.keepdims else without(y, op.axes)
+
+
+def cross_entropy(op: Any, a: Array, b: Array) -> Any:
+    if not floating(a):
+        return None
+    last = len(shape_of(a)) - 1
+    m, _, s = shifted(a, (last,))
+    chosen = e.eq(Reshape((*shape_of(b), 1))(b), np.arange(shape_of(a)[-1]))
+    picked = Sum((last,), True)(e.where(chosen, a, 0.0))
+    return without(e.add(e.log(s), e.sub(m, picked)), (last,))
+
+
+def mean_cross_entropy(op: MeanCrossEntropy, a: Array, b: Array) -> Any:
+    if a.dtype.itemsize < 4:  # NumPy takes the mean of half precision in single
+        return None
+    rows = cross_entropy(op, a, b)
+    if rows is None:
+        return None
+    axes = tuple(range(len(shape_of(b))))
+    return e.div(Sum(axes, False)(rows), float(math.prod(shape_of(b))))
+
+
+def soft_cross_entropy(op: SoftCrossEntropy, a: Array, b: Array) -> Any:
+    if not floating(a) or b.dtype.kind != "f":
+        return None
+    last = len(shape_of(a)) - 1
+    m, _, s = shifted(a, (last,))
+    away = e.add(e.sub(m, a), e.log(s))
+    return Sum((last,), False)(e.mul(e.where(e.ne(b, 0), away, 0.0), b))
+
+
+def average(x: Array, axes: tuple[int, ...]) -> Array:
+    """The mean over axes, which stay as axes of length 1."""
+    n = math.prod([shape_of(x)[a] for a in axes])
+    for a in axes:
+        x = Sum((a,), True)(x)
+    return e.mul(x, 1.0 / max(n, 1))
+
+
+def normalize(op: Normalize, x: Array) -> Any:
+    if x.dtype.kind != "f":
+        return None
+    c = e.sub(x, average(x, op.axes)) if op.center else x
+    root = e.sqrt(e.add(average(e.mul(c, c), op.axes), op.eps))
+    return e.mul(c, e.div(1.0, root))
+
+
+def dropout(op: Dropout, a: Array, b: Array) -> Any:
+    if a.dtype.kind != "f" or b.dtype != bool:
+        return None
+    return e.where(b, e.mul(a, op.scale), 0.0)
+
+
+def norm(op: Any, x: Array) -> Any:
+    """The root of the sum of squares, and the scaled one where squares over- or underflow."""
+    if not floating(x):
+        return None
+    y = e.sqrt(Sum(op.axes, True)(e.mul(x, x)))
+    info = np.finfo(y.dtype)
+    tiny = float(np.sqrt(info.tiny) / info.eps)
+    size = e.abs(x)
+    top = Max(op.axes, True)(size)
+    unit = e.where(e.logical_and(e.gt(top, 0.0), e.isfinite(top)), top, 1.0)
+    scaled = e.mul(unit, e.sqrt(Sum(op.axes, True)(e.square(e.div(size, unit)))))
+    y = e.where(e.logical_and(e.gt(y, tiny), e.lt(y, math.inf)), y, scaled)
+    return y if op.keepdims else without(y, op.axes)
+
+
+def squared_norm(op: SquaredNorm, x: Array) -> Any:
+    y = norm(op, x)
+    return None if y is None else e.square(y)
+
+
+COMPOSITE: Table = {
+    Affine: affine,
+    Softmax: softmax,
+    LogSoftmax: log_softmax,
+    LogSumExp: log_sum_exp,
+    CrossEntropy: cross_entropy,
+    MeanCrossEntropy: mean_cross_entropy,
+    SoftCrossEntropy: soft_cross_entropy,
+    Normalize: normalize,
+    Dropout: dropout,
+    Norm: norm,
+    SquaredNorm: squared_norm,
+}
+
+
+# ------------------------------------------------------------------ point by point
+
+
+def by_cosh2(op: Any, a: Array, b: Array) -> Any:
+    c = e.cosh(b)
+    return e.div(e.div(a, c), c)
+
+
+def abs2(op: Any, x: Array) -> Any:
+    return e.square(e.abs(x))
+
+
+def relu(op: Any, x: Array) -> Any:
+    return e.maximum(x, 0)
+
+
+def elu(op: Any, x: Array) -> Any:
+    return e.where(e.gt(x, 0), x, e.expm1(e.minimum(x, 0))) if x.dtype.kind == "f" else None
+
+
+def log_sigmoid(op: Any, x: Array) -> Any:
+    return e.neg(e.softplus(e.neg(x))) if x.dtype.kind == "f" else None
+
+
+def turn(op: Any, a: Array, b: Array) -> Any:
+    return e.div(e.cosine(b, a), e.hypot(a, b))
+
+
+POINTWISE: Table = {
+    e.by_cosh2: by_cosh2,
+    e.abs2: abs2,
+    e.relu: relu,
+    e.elu: elu,
+    e.log_sigmoid: log_sigmoid,
+    e.turn: turn,
+}
