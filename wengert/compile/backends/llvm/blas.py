@@ -351,7 +351,7 @@ end:
   ret void
 }
 
-define void @wg_blas_enter() {
+define void @enter() {
 entry:
   call void @take()
   %n = load i32, ptr @inside
@@ -372,7 +372,7 @@ end:
   ret void
 }
 
-define void @wg_blas_leave() {
+define void @leave() {
 entry:
   call void @take()
   %n = load i32, ptr @inside
@@ -407,10 +407,10 @@ end:
 }
 """
 NO_CONTROL = """
-define void @wg_blas_enter() {
+define void @enter() {
   ret void
 }
-define void @wg_blas_leave() {
+define void @leave() {
   ret void
 }
 define void @reset() {
@@ -432,11 +432,11 @@ class Control:
             add_symbol("wg_blas_get_threads", blas.get_threads)
         text = CONTROL if controlled(blas) else NO_CONTROL
         self.library = load(compile_ir(text, target())).forever()
-        self.enter = self.library.function("wg_blas_enter")
-        self.leave = self.library.function("wg_blas_leave")
+        self.enter = self.library.function("enter")
+        self.leave = self.library.function("leave")
         self.reset = self.library.function("reset")
-        for name in ("wg_blas_enter", "wg_blas_leave"):
-            add_symbol(name, self.library.address(name))
+        add_symbol("wg_blas_enter", self.library.address("enter"))
+        add_symbol("wg_blas_leave", self.library.address("leave"))
 
 
 @lru_cache(1)

@@ -95,7 +95,10 @@ _numbers = itertools.count()
 
 
 def add_symbol(name: str, address: int) -> None:
-    """Where a name that object code asks for is in this process; for libraries loaded later."""
+    """Where a name that object code asks for is in this process; for libraries loaded later.
+
+    An object that asks for the name must not define it as well.
+    """
     SYMBOLS[name] = address
 
 
@@ -120,7 +123,8 @@ class Library:
         self._name = f"wengert-{next(_numbers)}"
         builder = llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
         for name, address in SYMBOLS.items():
-            builder.import_symbol(name, address)
+            if name.encode() in code:
+                builder.import_symbol(name, address)
         self._held = builder.link(linker(), self._name)
         self._addresses: dict[str, int] = {}
 

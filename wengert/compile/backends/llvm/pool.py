@@ -41,10 +41,10 @@ class Pool:
     def __init__(self, waiting: str) -> None:
         self.waiting, self.threads = waiting, 1
         self.library: Library = load(code(waiting)).forever()
-        self.address = self.library.address("wg_parallel")
+        self.address = self.library.address("parallel")
         call = self.library.function
         pointers = ctypes.c_void_p, ctypes.c_void_p
-        self.run = call("wg_parallel", None, *pointers, ctypes.c_int32)
+        self.run = call("parallel", None, *pointers, ctypes.c_int32)
         if waiting == "none":
             return
         self.resize = call("resize", ctypes.c_int32, ctypes.c_int32)

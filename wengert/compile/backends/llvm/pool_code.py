@@ -56,7 +56,7 @@ end:
 }
 """
 ONLY_ALONE = """
-define void @wg_parallel(ptr %fn, ptr %ctx, i32 %n) {
+define void @parallel(ptr %fn, ptr %ctx, i32 %n) {
 entry:
   call void @alone(ptr %fn, ptr %ctx, i32 %n)
   ret void
@@ -224,7 +224,7 @@ end:
   ret void
 }
 
-define void @wg_parallel(ptr %fn, ptr %ctx, i32 %n) {
+define void @parallel(ptr %fn, ptr %ctx, i32 %n) {
 entry:
   %several = icmp sgt i32 %n, 1
   br i1 %several, label %ask, label %by_itself
