@@ -174,10 +174,17 @@ def cost(step: Step) -> float:
 # ------------------------------------------------------------------ regions
 
 
-def schedule(steps: Steps) -> list[Region]:
-    """Regions in the order in which they run; folds of several pieces get a step that adds up."""
+def schedule(steps: Steps, alias: dict[int, int] | None = None) -> list[Region]:
+    """Regions in the order in which they run; folds of several pieces get a step that adds up.
+
+    alias: outputs that stand where an input stands: output -> input.
+    """
     todo = list(steps.steps)
-    marks = [touches(s) for s in todo]
+    stands = {id(steps.outputs[j]): steps.inputs[i] for j, i in (alias or {}).items()}
+    marks = [
+        [Touch(stands.get(id(t.base), t.base), t.writes, t.local) for t in touches(s)]
+        for s in todo
+    ]
     before = predecessors(todo, marks)
     done: set[int] = set()
     regions: list[Region] = []

@@ -10,6 +10,11 @@ import numpy as np
 
 from ...errors import OptionError
 from ...graph import Graph, evaluate
+from ..passes.algebra import algebra
+from ..passes.cse import cse
+from ..passes.dce import dce
+from ..passes.expand import expand
+from ..passes.fold import fold
 
 __all__ = ["aliases", "chosen", "prepare", "size"]
 
@@ -70,9 +75,16 @@ def aliases(program: Any) -> dict[int, int]:
 
 def prepare(compiled: Any, variant: Any, first: bool) -> None:
     """Give a variant what runs it."""
+    graph = optimized(variant.program.graph)
     if compiled.backend == "llvm":
         from .llvm.program import build
 
-        variant.executable = build(variant.program.graph, aliases(variant.program))
+        variant.executable = build(graph, aliases(variant.program))
     else:
-        variant.executable = Reference(variant.program.graph)
+        variant.executable = Reference(graph)
+
+
+def optimized(graph: Graph) -> Graph:
+    for step in (dce, cse, expand, fold, algebra, cse, dce):
+        graph = step(graph)
+    return graph

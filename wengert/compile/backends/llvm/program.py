@@ -10,6 +10,7 @@ called in Python between two segments, on windows of the same memory.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
@@ -21,8 +22,9 @@ from ....trace import getrefcount
 from ...kernel import Fold, Operand
 from ...lower import Call, Loops, Product, Step, Steps, lower
 from ...memory import Block, Plan, check, plan
+from ...schedule import SERIAL, Chain, Partial, Region, rows_of, schedule
 from ...views import View
-from . import blas, loops, mathematics
+from . import blas, loops, mathematics, pool
 from .engine import compile_ir, load
 from .ir import Function, Module, Value
 from .target import Target, target
@@ -46,6 +48,7 @@ def build(
     """
     made = target(level)
     found = blas.prepare()
+    pool.prepare()
     steps = lower(graph, loops.supported, ("f", "d") if found is not None else (), alias or {})
     return Native(steps, made, alias or {})
 
@@ -57,6 +60,7 @@ class Native:
         start = perf_counter()
         self.steps, self.target = steps, made
         self.alias = {j: i for j, i in alias.items() if safe(steps, j, i)}
+        self.regions = schedule(steps, self.alias)
         self.slots: dict[int, int] = {}  # of the table, by the identity of a storage
         self.constants: list[Any] = []
         self.layout()
@@ -89,23 +93,23 @@ class Native:
         self.slots = {key: 1 + k for key, k in inputs.items()}
         self.slots.update({key: 1 + len(inputs) + k for key, k in outputs.items()})
         self.first_constant = len(self.outside)
+        bases: dict[int, Any] = {}
         first: dict[int, int] = {}
         last: dict[int, int] = {}
-        bases: dict[int, Any] = {}
-        for k, step in enumerate(s.steps):
-            for base in step.args:
-                if id(base) in self.slots:
-                    continue
-                if not isinstance(base, Var):
-                    a = np.ascontiguousarray(base)
-                    self.slots[id(base)] = 1 + len(self.outside)
-                    self.outside.append(base)
-                    self.constants.append(a)
-                    continue
-                bases[id(base)] = base
-                first.setdefault(id(base), k)
-                last[id(base)] = k
-        keys = list(first)
+        for k, region in enumerate(self.regions):
+            for step in region.steps:
+                for base in step.args:
+                    if id(base) in self.slots:
+                        continue
+                    if not isinstance(base, Var | Partial):
+                        self.slots[id(base)] = 1 + len(self.outside)
+                        self.outside.append(base)
+                        self.constants.append(np.ascontiguousarray(base))
+                        continue
+                    bases[id(base)] = base
+                    first.setdefault(id(base), k)
+                    last[id(base)] = k
+        keys = list(bases)
         self.plan: Plan = plan([
             Block(bases[k].size * bases[k].dtype.itemsize, first[k], last[k]) for k in keys
         ])  # fmt: skip
@@ -113,9 +117,9 @@ class Native:
         self.offsets = dict(zip(keys, self.plan.offsets))
         self.bases = bases
 
-    def pointer(self, f: Function, base: Any) -> Value:
+    def pointer(self, f: Function, table: Value, base: Any) -> Value:
+        """The address of a storage."""
         slot = self.slots.get(id(base))
-        table = f["table"]
         if slot is not None:
             return f.load(table, "ptr", slot)
         return f.at(f.load(table, "ptr", 0), self.offsets[id(base)], "i8")
@@ -123,79 +127,129 @@ class Native:
     # ---- code
     def source(self) -> str:
         module = Module(mathematics.add, self.target.fma)
+        self.module = module
         found = blas.find()
         self.segments: list[Any] = []
         f: Function | None = None
-        products = False
-        for k, step in enumerate(self.steps.steps):
-            if isinstance(step, Call):
-                if f is not None:
-                    f.ret()
-                    f = None
-                self.segments.append(step)
+        self.products = any(isinstance(s, Product) for s in self.steps.steps)
+
+        def close() -> None:
+            if f is not None:
+                if self.products:
+                    f.raw("call void @wg_blas_leave()")
+                f.ret()
+
+        for k, region in enumerate(self.regions):
+            if region.call is not None:
+                close()
+                f = None
+                self.segments.append(region.call)
                 continue
             if f is None:
                 name = f"segment_{len(self.segments)}"
                 f = Function(module, name, [("table", "ptr")])
                 self.segments.append(name)
-            if isinstance(step, Loops):
-                self.loops(module, f, k, step)
-            else:
-                products = True
-                self.product(f, step)
-        if f is not None:
-            f.ret()
+                if self.products:
+                    f.raw("call void @wg_blas_enter()")
+            self.region(f, k, region)
+        close()
+        if self.products:
+            module.declare("declare void @wg_blas_enter()")
+            module.declare("declare void @wg_blas_leave()")
         text = str(module)
-        if products and found is not None:
+        if self.products and found is not None:
             text = blas.wrappers(found) + text
         return text
 
-    def loops(self, module: Module, f: Function, k: int, step: Loops) -> None:
-        name = f"loops_{k}"
+    def region(self, f: Function, k: int, region: Region) -> None:
+        """One piece after the other, or all of them on the pool."""
+        units = region.units()
+        name = f"region_{k}"
+        g = Function(self.module, name, [("table", "ptr"), ("unit", "i32")], linkage="internal")
+        for c, chain in enumerate(region.chains):
+            self.chain(k, c, chain)
+        first = 0
+        for c, chain in enumerate(region.chains):
+            g.raw(f"%in{c} = icmp ult i32 %unit, {first + chain.pieces}")
+            g.raw(f"br i1 %in{c}, label %chain{c}, label %after{c}")
+            g.label(f"chain{c}")
+            g.raw(f"%piece{c} = sub i32 %unit, {first}")
+            g.raw(f"%wide{c} = zext i32 %piece{c} to i64")
+            g.raw(f"call void @chain_{k}_{c}(ptr %table, i64 %wide{c})")
+            g.raw("ret void")
+            g.label(f"after{c}")
+            first += chain.pieces
+        g.ret()
+        if len(units) > 1 and region.work > SERIAL:
+            self.module.declare("declare void @wg_parallel(ptr, ptr, i32)")
+            f.raw(f"call void @wg_parallel(ptr @{name}, ptr %table, i32 {len(units)})")
+        elif len(units) == 1:
+            f.raw(f"call void @{name}(ptr %table, i32 0)")
+        else:
+            with f.loop(0, len(units)) as i:
+                unit = f.cast("trunc", i, "i32")
+                f.raw(f"call void @{name}(ptr %table, {unit!r})")
+
+    def chain(self, k: int, c: int, chain: Chain) -> None:
+        """A function of one piece of a chain."""
+        f = Function(
+            self.module, f"chain_{k}_{c}", [("table", "ptr"), ("piece", "i64")], linkage="internal"
+        )
+        piece = f["piece"]
+        for n, step in enumerate(chain.steps):
+            rows = rows_of(step)
+            each = rows // chain.rows * chain.block
+            if chain.pieces == 1:
+                lo, hi = f.const(0, "i64"), f.const(rows, "i64")
+            else:
+                lo = piece * each
+                hi = lo + each
+                if rows % each:
+                    hi = f.smaller(hi, rows)
+            if isinstance(step, Loops):
+                self.loops(f, f"loops_{k}_{c}_{n}", step, lo, hi, piece)
+            else:
+                assert isinstance(step, Product)
+                self.product(f, step, lo, hi)
+        f.ret()
+
+    def loops(
+        self, f: Function, name: str, step: Loops, lo: Value, hi: Value, piece: Value
+    ) -> None:
         args = step.args
         loops.emit(
-            module, name, step.kernel,
+            self.module, name, step.kernel,
             width=loops.width(step.kernel, self.target.native_bytes),
-            pointer=lambda g, arg: self.argument(g, args[arg]),
+            pointer=lambda g, arg: self.pointer(g, g["args"], args[arg]),
         )  # fmt: skip
-        made = module.functions[-1]
-        made.linkage = "internal"
-        hi = step.kernel.space[0]
-        f.raw(f"call void @{name}(ptr %table, i64 0, i64 {hi}, i64 0)")
+        self.module.functions[-1].linkage = "internal"
+        f.raw(f"call void @{name}(ptr %table, {lo!r}, {hi!r}, {piece!r})")
 
-    def argument(self, g: Function, base: Any) -> Value:
-        slot = self.slots.get(id(base))
-        if slot is not None:
-            return g.load(g["args"], "ptr", slot)
-        return g.at(g.load(g["args"], "ptr", 0), self.offsets[id(base)], "i8")
-
-    def product(self, f: Function, step: Product) -> None:
-        """One call of the library for each matrix of the batch."""
-        kind, size, name = {
-            "f": ("float", 4, "gemm_f32"), "d": ("double", 8, "gemm_f64")
-        }[step.dtype.char]  # fmt: skip
+    def product(self, f: Function, step: Product, lo: Value, hi: Value) -> None:
+        """Rows lo to hi of a product, or matrices lo to hi of a batch: a call of the library each."""
+        kind, name = {"f": ("float", "gemm_f32"), "d": ("double", "gemm_f64")}[step.dtype.char]
         a, b = step.a, step.b
         m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
         lead = step.out.shape[:-2]
-        ta, lda = transposed(a)
-        tb, ldb = transposed(b)
-        pa, pb, pc = (self.pointer(f, base) for base in (a.base, b.base, step.out))
+        (ta, lda), (tb, ldb) = transposed(a), transposed(b)
+        pa, pb, pc = (self.pointer(f, f["table"], x) for x in (a.base, b.base, step.out))
         pa, pb = f.at(pa, a.offset, kind), f.at(pb, b.offset, kind)
         steps_a, steps_b = batch_strides(a, lead), batch_strides(b, lead)
         one, zero = "0x3FF0000000000000", "0x0000000000000000"
 
-        def call(pa: Value, pb: Value, pc: Value) -> None:
+        def call(rows: Value, pa: Value, pb: Value, pc: Value) -> None:
             f.raw(
-                f"call void @{name}(i32 {ta}, i32 {tb}, i64 {m}, i64 {n}, i64 {k}, {kind} {one}, "
+                f"call void @{name}(i32 {ta}, i32 {tb}, {rows!r}, i64 {n}, i64 {k}, {kind} {one}, "
                 f"ptr {pa.name}, i64 {lda}, ptr {pb.name}, i64 {ldb}, {kind} {zero}, "
                 f"ptr {pc.name}, i64 {n})"
             )
 
         def nest(axis: int, pa: Value, pb: Value, pc: Value) -> None:
             if axis == len(lead):
-                return call(pa, pb, pc)
-            step_c = int(np.prod(lead[axis + 1 :], dtype=np.int64)) * m * n
-            with f.loop(0, lead[axis]) as i:
+                return call(f.const(m, "i64"), pa, pb, pc)
+            step_c = math.prod(lead[axis + 1 :]) * m * n
+            ends = (lo, hi) if axis == 0 and lead[0] > 1 else (0, lead[axis])
+            with f.loop(*ends) as i:
                 nest(
                     axis + 1,
                     f.at(pa, i * steps_a[axis], kind) if steps_a[axis] else pa,
@@ -204,7 +258,13 @@ class Native:
                 )
             return None
 
-        nest(0, pa, pb, pc)
+        if math.prod(lead) > 1:
+            nest(0, pa, pb, pc)
+        else:
+            rows = hi - lo
+            call(
+                rows, f.at(pa, lo * a.strides[-2], kind), pb, f.at(pc, lo * n, kind)
+            )
 
     # ---- Python's part
     def prepared(self, step: Call) -> Any:
