@@ -74,6 +74,7 @@ __all__ = [
 _LATER = (
     "amp",
     "autograd",
+    "compile",
     "data",
     "nn",
     "numeric",

@@ -1,1 +1,27 @@
-"""Floor 5: programs recorded once, rewritten, planned and compiled."""
+"""Floor 5: programs recorded once, rewritten, planned and compiled.
+
+`wg.compile` is this package, called: `wg.compile(f)` is `wengert.compile.jit.compile(f)`.
+
+    jit         variants, guards, calls           passes/     rewrites of a graph
+    capture     a run on graph variables          lower       fused kernels, products, calls
+    guards      what a program depends on         schedule    chains, regions
+    apply       compiled functions differentiated  memory      one arena
+    report      what `.explain()` says            backends/   NumPy; LLVM
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+
+class Room(ModuleType):
+    """A package that is a function too."""
+
+    def __call__(self, f: Any = None, **options: Any) -> Any:
+        return import_module("wengert.compile.jit").compile(f, **options)
+
+
+sys.modules[__name__].__class__ = Room

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 from ...errors import OptionError
+from ...extras import need
 from ...graph import Graph, evaluate
 from ..passes.algebra import algebra
 from ..passes.cse import cse
@@ -29,9 +31,7 @@ def chosen(name: str) -> str:
     if name == "auto":
         return "llvm" if find_spec("llvmlite") is not None else "numpy"
     if name == "llvm":
-        from .llvm.target import llvm  # needs the extra
-
-        llvm()
+        need("wengert.compile.backends.llvm.target", extra="compile").llvm()
     return name
 
 
@@ -77,9 +77,8 @@ def prepare(compiled: Any, variant: Any, first: bool) -> None:
     """Give a variant what runs it."""
     graph = optimized(variant.program.graph)
     if compiled.backend == "llvm":
-        from .llvm.program import build
-
-        variant.executable = build(graph, aliases(variant.program))
+        native = import_module("wengert.compile.backends.llvm.program")
+        variant.executable = native.build(graph, aliases(variant.program))
     else:
         variant.executable = Reference(graph)
 
