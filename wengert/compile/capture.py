@@ -99,6 +99,13 @@ class Program:
     after: list[Callable[[], Any]]
     recorded: bool = False
     streams: list[Any] = field(default_factory=list)
+    undo: list[Callable[[], None]] = field(default_factory=list)
+    checks: list[tuple[Source, int]] = field(default_factory=list)  # labels, number of classes
+
+    def rewind(self) -> None:
+        """What the first run has drawn is put back: it runs again, uncompiled."""
+        for undo in reversed(self.undo):
+            undo()
 
 
 class Capture:
@@ -344,7 +351,7 @@ def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
     sinks = [s if s.kind != "result" else tensorial(s, graph, sources, leaves) for s in sinks]
     return Program(
         graph, sources, sinks, structure, constants, tracer.draws, tracer.drawn, tracer.after,
-        recorded, tracer.streams,
+        recorded, tracer.streams, tracer.undo,
     )  # fmt: skip
 
 
