@@ -16,8 +16,8 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import mpmath
+import numpy as np
 from mpmath import cos, erf, erfc, exp, log, log1p, lu_solve, matrix, mp, mpf, nstr, pi, sinh, sqrt
 
 mp.dps = 50
@@ -158,9 +158,95 @@ def gaussian() -> None:
     )  # fmt: skip
 
 
+def trigonometric() -> None:
+    z = (pi / 4 * mpf("1.001")) ** 2
+    polynomials(
+        "SIN", "(sin(r) / r - 1) / r^2 in r^2, |r| <= pi / 4",
+        small(lambda z: (mpmath.sin(sqrt(z)) / sqrt(z) - 1) / z,
+              [-c for c in factorials(3, 2, -1)]),
+        0, z, lambda z: z, {"short": 3, "double": 5},
+    )  # fmt: skip
+    polynomials(
+        "COS", "(cos r - 1 + r^2 / 2) / r^4 in r^2, |r| <= pi / 4",
+        small(lambda z: (cos(sqrt(z)) - 1 + z / 2) / z**2, factorials(4, 2, -1)),
+        0, z, lambda z: z**2 * sqrt(mpf(2)), {"short": 2, "double": 5},
+    )  # fmt: skip
+    polynomials(
+        "ASIN", "(arcsin(s) / s - 1) / s^2 in s^2, s <= 1/2",
+        small(lambda z: (mpmath.asin(sqrt(z)) / sqrt(z) - 1) / z, arcsine_series()[1:]),
+        0, mpf(1) / 4, lambda z: z, {"short": 5, "double": 11},
+    )  # fmt: skip
+    polynomials(
+        "ATAN", "(arctan(t) / t - 1) / t^2 in t^2, t <= tan(pi / 8)",
+        small(lambda z: (mpmath.atan(sqrt(z)) / sqrt(z) - 1) / z,
+              [mpf(-1) ** (k + 1) / (2 * k + 3) for k in range(25)]),
+        0, mpmath.tan(pi / 8) ** 2 * mpf("1.001"), lambda z: z, {"short": 5, "double": 10},
+    )  # fmt: skip
+
+
+def arcsine_series() -> list[Real]:
+    return [mpmath.binomial(2 * k, k) / (mpf(4) ** k * (2 * k + 1)) for k in range(25)]
+
+
+def roots() -> None:
+    polynomials(
+        "CBRT", "u^(-1/3), 1 <= u <= 8, to start from",
+        lambda u: u ** (-mpf(1) / 3), 1, 8, lambda u: u ** (mpf(1) / 3), {"double": 8},
+    )  # fmt: skip
+    polynomials(
+        "TANHSHRINK", "(1 - tanh(x) / x) / x^2 in x^2, |x| <= 1",
+        small(lambda z: (1 - mpmath.tanh(sqrt(z)) / sqrt(z)) / z,
+              [-c for c in mpmath.taylor(mpmath.tanh, 0, 41)[3::2]]),
+        0, 1, lambda z: 3, {"short": 8, "double": 18},
+    )  # fmt: skip
+    for name, f, start in SLOPES:
+        root = mpmath.findroot(f, mpf(start))
+        print(name, nstr(root, 20), file=sys.stderr)
+        high = mpf(float(root))
+        LINES.append(f"{name}_ZERO = {float(high)!r}, {float(root - high)!r}")
+        c = mpmath.taylor(f, root, 30)[1:]
+        polynomials(
+            name, f"the function over x - root, |x - root| <= {NEAR}, relative to itself",
+            lambda d, c=c: horner(c, d), -NEAR, NEAR, lambda d, c=c: 1 / abs(horner(c, d)),
+            {"short": 8, "double": 15},
+        )  # fmt: skip
+
+
+NEAR = 0.3
+
+
+def gelu_slope(x: Real) -> Real:
+    return mpmath.ncdf(x) + x * mpmath.npdf(x)
+
+
+def silu_slope(x: Real) -> Real:
+    s = 1 / (1 + exp(-x))
+    return s + x * s * (1 - s)
+
+
+def mish_slope(x: Real) -> Real:
+    t = mpmath.tanh(log1p(exp(x)))
+    return t + x * (1 - t * t) / (1 + exp(-x))
+
+
+def gelu_tanh_slope(x: Real) -> Real:
+    a = 2 * sqrt(2 / pi)
+    b = a * mpf("0.044715")
+    s = 1 / (1 + exp(-(a * x + b * x**3)))
+    return s + x * s * (1 - s) * (a + 3 * b * x * x)
+
+
+SLOPES: list[tuple[str, F, str]] = [
+    ("DGELU", gelu_slope, "-0.75"), ("DSILU", silu_slope, "-1.28"),
+    ("DMISH", mish_slope, "-1.19"), ("DGELU_TANH", gelu_tanh_slope, "-0.75"),
+]  # fmt: skip
+
+
 if __name__ == "__main__":
     exponential()
     gaussian()
+    trigonometric()
+    roots()
     print('"""Coefficients of the native functions, the highest power first.')
     print('\n`bench/fit_native.py` prints this file.\n"""')
     print("\nfrom __future__ import annotations\n\nTable = dict[str, tuple[float, ...]]\n")

@@ -11,6 +11,7 @@ notes of K. C. Ng.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .coefficients import EXP, EXPM1, LOG, LOG_ODD
@@ -25,6 +26,7 @@ from .lanes import (
     Pair,
     exact,
     fast_two_sum,
+    head,
     kind_of,
     native,
     to_float,
@@ -57,6 +59,9 @@ class Power:
         for x in (*factors, *self.scales):
             y = y * x
         return y
+
+    def over(self, d: Value) -> Power:
+        return Power(self.f, Power(self.f, self.high, self.low, ()).value() / d, None, self.scales)
 
 
 def reduction(f: Function, goal: str, x: Value) -> tuple[Value, Value, Value, Value]:
@@ -94,17 +99,15 @@ def power(
     bottom, top = RANGE[goal]
     x = f.larger(f.smaller(x, top), bottom)
     i, n, first, r = reduction(f, goal, x)
-    rest: Value | None = low
-    if careful:
-        left = f.fma(n, -LN2[kind][1], exact(f, "sub", first, r))
-        rest = left if low is None else left + low
-    p = f.polynomial(r, EXP[goal])
     scales = exponent_scales(f, goal, i, extra)
     if not careful:
-        if rest is not None:
-            r = r + rest
-        return Power(f, f.fma(r * r, p, r) + 1.0, None, scales)
-    p = f.fma(r * r, p, rest)
+        if low is not None:
+            r = exact(f, "add", r, low)
+        return Power(f, f.fma(r * r, f.polynomial(r, EXP[goal]), r) + 1.0, None, scales)
+    rest = f.fma(n, -LN2[kind][1], exact(f, "sub", first, r))
+    if low is not None:
+        r, rest = fast_two_sum(f, r, rest + low)
+    p = f.fma(r * r, f.polynomial(r, EXP[goal]), rest)
     high, left = fast_two_sum(f, f.const(1.0, r.kind), r)
     return Power(f, high, exact(f, "add", left, p), scales)
 
@@ -205,24 +208,66 @@ def log(f: Function, goal: str, x: Value) -> Value:
     return log_limits(f, x, log_sum(f, goal, n, m - 1.0))
 
 
-def log_of_pair(f: Function, goal: str, u: Value, low: Value, extra: float | Value = 0.0) -> Value:
-    """log(u + low) + extra log 2, for u well above the subnormal numbers."""
+def log_of_pair(f: Function, goal: str, u: Value, low: Value, extra: Value | None = None) -> Value:
+    """log(u + low) + extra log 2, for a normal u > 0; inf and nan pass."""
     kind = kind_of(goal)
     shift, off = MANTISSA[kind], ROOT_HALF_BITS[kind]
     i = f.bits(u) + (ONE_BITS[kind] - off)
     m = f.unbits((i & ((1 << shift) - 1)) + off)
     biased = f.binary("lshr", i, shift)
-    # 2^-n, of a u below 2^(bias - 1)
-    scale = f.unbits((f.const(2 * BIAS[kind], biased.kind) - biased) << shift)
-    t = exact(f, "add", exact(f, "sub", m, 1.0), exact(f, "mul", low, scale))
-    return log_sum(f, goal, to_float(f, biased) - float(BIAS[kind]) + extra, t)
+    scale = f.unbits((f.const(2 * BIAS[kind] + 1, biased.kind) - biased) << shift)  # 2^(1 - n)
+    t = exact(f, "add", exact(f, "sub", m, 1.0), exact(f, "mul", low * 0.5, scale))
+    n = to_float(f, biased) - float(BIAS[kind])
+    y = log_sum(f, goal, n if extra is None else n + extra, t)
+    return f.select(f.compare("uge", u, INF), u, y)
 
 
 @native()
 def log1p(f: Function, goal: str, x: Value) -> Value:
-    u, low = two_sum(f, f.const(1.0, x.kind), f.smaller(x, 2.0 ** (BIAS[kind_of(goal)] - 2)))
-    y = log_of_pair(f, goal, u, low)
-    y = f.select(f.compare("ogt", x, 2.0**60), f.math("log", x) if goal != "short" else y, y)
+    y = log_of_pair(f, goal, *two_sum(f, f.const(1.0, x.kind), x))
     y = f.select(f.compare("ult", x, -1.0), NAN, y)
     y = f.select(f.compare("oeq", x, -1.0), -INF, y)
     return f.copysign(y, x)
+
+
+# 1 / log b and log 2 / log b, each as two doubles
+BASE = {
+    2: ((1.4426950408889634, 2.0355273740931033e-17), (1.0, 0.0)),
+    10: ((0.4342944819032518, 1.098319650216765e-17),
+         (0.3010299956639812, -2.8037281277851704e-18)),
+}  # fmt: skip
+
+
+def heads(number: tuple[float, float], kind: str, bits: dict[str, int]) -> tuple[float, float]:
+    """The leading bits of a number, and the rest."""
+    fraction, exponent = math.frexp(number[0])
+    top = math.ldexp(math.floor(math.ldexp(fraction, bits[kind])), exponent - bits[kind])
+    return top, (number[0] - top) + number[1]
+
+
+def log_base(f: Function, goal: str, x: Value, base: int) -> Value:
+    """n M + K log m, in which both large products are exact."""
+    kind = kind_of(goal)
+    (kh, kl), (mh, ml) = (
+        heads(BASE[base][0], kind, {"float": 12, "double": 26}),
+        heads(BASE[base][1], kind, {"float": 16, "double": 42}),
+    )
+    n, m, _ = split(f, goal, x)
+    t = m - 1.0
+    half, rest = log_near(f, goal, t)
+    high = head(f, exact(f, "sub", t, half))
+    low = exact(f, "add", exact(f, "sub", exact(f, "sub", t, high), half), rest)
+    top = exact(f, "mul", high, kh)
+    y, left = fast_two_sum(f, exact(f, "mul", n, mh), top)
+    tail = f.fma(low + high, kl, f.fma(low, kh, n * ml))
+    return log_limits(f, x, y + (left + tail))
+
+
+@native()
+def log2(f: Function, goal: str, x: Value) -> Value:
+    return log_base(f, goal, x, 2)
+
+
+@native()
+def log10(f: Function, goal: str, x: Value) -> Value:
+    return log_base(f, goal, x, 10)

@@ -10,10 +10,10 @@ import math
 from typing import Any
 
 from ....ops import accurate
-from .coefficients import ERF, ERF_FAR
+from .coefficients import DGELU, DGELU_ZERO, ERF, ERF_FAR, Table
 from .exponential import Power, power
 from .ir import Function, Value
-from .lanes import native, two_product
+from .lanes import exact, native, two_product
 
 
 def numbers(*arrays: Any) -> tuple[float, ...]:
@@ -27,7 +27,6 @@ FAR = {
 }
 NEAR = numbers(*accurate.NEAR_P[::-1])
 ROOT_PI = math.sqrt(math.pi)
-ERF_LINEAR = (2 / ROOT_PI - 1, 3.4893679729544577e-18)
 
 
 def square_power(f: Function, goal: str, a: Value, half: float) -> Power:
@@ -70,13 +69,100 @@ def erf(f: Function, goal: str, x: Value) -> Value:
     return f.select(f.compare("olt", a, 0.75), near, far)
 
 
+def minus_where(f: Function, below: Value, y: Value, whole: float) -> Value:
+    """whole - y there, y elsewhere."""
+    return f.select(below, whole - y, y)
+
+
 @native(wide=True)
 def erfc(f: Function, goal: str, x: Value) -> Value:
     a = f.smaller(f.fabs(x), 30.0)
     top, bottom = tail(f, goal, a)
     y = square_power(f, goal, a, 1.0).value(top / bottom)
-    y = f.select(f.compare("olt", x, 0.0), 2.0 - y, y)
+    y = minus_where(f, f.compare("olt", x, 0.0), y, 2.0)
     if goal == "short":
         return y
     near = f.fma(-x, erf_near(f, x), 1.0 - x)
     return f.select(f.compare("olt", a, 0.75), near, y)
+
+
+# ------------------------------------------------------------------ the normal distribution
+
+ROOT_HALF = math.sqrt(0.5)
+ROOT_TWO_PI = math.sqrt(2 * math.pi)
+DENSITY = 0.3989422804014327, -2.49232720227773e-17  # 1 / sqrt(2 pi)
+CDF_NEAR = 1.06
+
+
+def normal_tail(f: Function, goal: str, a: Value) -> tuple[Value, Value]:
+    """normal_cdf(-a) = e^(-a^2/2) times the quotient of the pair; a is not divided by sqrt 2."""
+    p, q, middle = FAR[goal]
+    z = a * ROOT_HALF
+    top = f.polynomial(z, q)
+    slope = f.fma(a, ROOT_TWO_PI, 2 * middle) if middle else a * ROOT_TWO_PI
+    bottom = f.fma(top, slope, f.polynomial(z, tuple(2 * c for c in p)))
+    return top, bottom
+
+
+def cdf_near(f: Function, x: Value) -> Value:
+    """normal_cdf for |x| <= 1.06 in float64."""
+    z = x * x * 0.5
+    k, low = DENSITY
+    return f.fma(x, k, 0.5) + x * f.fma(z * k, f.polynomial(z, NEAR), low)
+
+
+@native(wide=True)
+def normal_cdf(f: Function, goal: str, x: Value) -> Value:
+    a = f.smaller(f.fabs(x), 45.0)
+    top, bottom = normal_tail(f, goal, a)
+    y = square_power(f, goal, a, 0.5).value(top / bottom)
+    y = minus_where(f, f.compare("ogt", x, 0.0), y, 1.0)
+    if goal == "short":
+        return y
+    return f.select(f.compare("olt", a, CDF_NEAR), cdf_near(f, x), y)
+
+
+@native(wide=True)
+def gelu(f: Function, goal: str, x: Value) -> Value:
+    """x normal_cdf(x)."""
+    a = f.smaller(f.fabs(x), 45.0)
+    top, bottom = normal_tail(f, goal, a)
+    y = square_power(f, goal, a, 0.5).value(a * top / bottom)
+    y = f.larger(x, 0.0) - y
+    if goal == "short":
+        return f.select(f.compare("oeq", x, 0.0), x, y)
+    return f.copysign(f.select(f.compare("olt", a, CDF_NEAR), x * cdf_near(f, x), y), x)
+
+
+@native(wide=True)
+def normal_pdf(f: Function, goal: str, x: Value) -> Value:
+    a = f.smaller(f.fabs(x), 45.0)
+    return square_power(f, goal, a, 0.5).value(f.const(DENSITY[0], x.kind))
+
+
+@native(wide=True)
+def gauss(f: Function, goal: str, x: Value) -> Value:
+    return square_power(f, goal, f.smaller(f.fabs(x), 30.0), 1.0).value()
+
+
+def around_zero(
+    f: Function, goal: str, x: Value, zero: tuple[float, float], table: Table, y: Value
+) -> Value:
+    """y, but near a root of the function a polynomial in the distance from it."""
+    d = exact(f, "sub", exact(f, "sub", x, zero[0]), zero[1])
+    near = d * f.polynomial(d, table[goal])
+    return f.select(f.compare("olt", f.fabs(d), 0.3), near, y)
+
+
+@native(wide=True)
+def dgelu(f: Function, goal: str, x: Value) -> Value:
+    """normal_cdf(x) + x normal_pdf(x) = e^(-a^2/2) (1/D - a/sqrt(2 pi)) at -a, 1 less it at a."""
+    a = f.smaller(f.fabs(x), 45.0)
+    top, bottom = normal_tail(f, goal, a)
+    e = square_power(f, goal, a, 0.5)
+    y = e.value(f.fma(a, -DENSITY[0], top / bottom))
+    y = minus_where(f, f.compare("ogt", x, 0.0), y, 1.0)
+    if goal != "short":
+        near = f.fma(x, e.value(f.const(DENSITY[0], x.kind)), cdf_near(f, x))
+        y = f.select(f.compare("olt", a, CDF_NEAR), near, y)
+    return around_zero(f, goal, x, DGELU_ZERO, DGELU, y)

@@ -9,13 +9,13 @@ and nan as NumPy has them. `tests/compile/test_native_mathematics.py` measures i
 
 from __future__ import annotations
 
-from . import activations, exponential, gaussian
+from . import activations, exponential, gaussian, powers, quotients, trigonometry
 from .ir import Function, Module, vector
 from .lanes import FUNCTIONS
 
 __all__ = ["ARITY", "add"]
 
-MODULES = activations, exponential, gaussian  # they fill the table
+MODULES = activations, exponential, gaussian, powers, quotients, trigonometry  # fill the table
 #: the functions there are, and the number of arguments of each
 ARITY = {name: entry[1] for name, entry in FUNCTIONS.items()}
 
