@@ -46,7 +46,8 @@ def checkpoint(f: Any = None, *, policy: Policy | None = None) -> Any:
         policy: (operation that computed a value or None, name, `Aval`) -> True to keep the value,
             False to compute it again, or a function that packs the array elsewhere. The name is
             what the rule that needs it calls it ("x", "y", ..), or that of `checkpoint_name`. See
-            `wg.checkpoint.policies`.
+            `wg.checkpoint.policies`. Parts within parts ask it again in the second run: it answers
+            the same question alike.
 
     Raises:
         ReplayError: in the backward pass, if f does not compute the same again: it read a plain
