@@ -184,3 +184,49 @@ def test_the_tape_of_tensors(program):
     plain = second(program(once, once))
     for outside, outer, inner in itertools.product([once, wg.checkpoint], repeat=3):
         assert np.array_equal(second(outside(program(outer, inner))), plain)
+
+
+def test_gradients_within_a_part_run_it_once_more_in_all():
+    """What a transform within records is swept within: it is not dropped only to come again."""
+    A = np.random.default_rng(0).normal(size=(5, 3))
+    evaluations = 0
+
+    def cost(x, t):
+        nonlocal evaluations
+        evaluations += 1
+        return np.sum((A @ x - np.sin(t)) ** 2) + 0.1 * np.sum(x**4)
+
+    def f(t):
+        return np.sum(wg.argmin(cost, np.zeros(3), t) ** 2)
+
+    def work(f):
+        nonlocal evaluations
+        evaluations = 0
+        g = wg.grad(f)(np.linspace(0.0, 1.0, 5))
+        return g, evaluations
+
+    want, plain = work(f)
+    got, twice = work(wg.checkpoint(f))
+    assert np.array_equal(got, want)
+    assert twice <= 2 * plain
+
+
+@pytest.mark.parametrize("take", [wg.grad, wg.hessian])
+def test_work_is_linear_in_the_parts_within(take):
+    def evaluations(n):
+        calls = 0
+
+        def cost(z, x):
+            nonlocal calls
+            calls += 1
+            return np.sum(np.sin(z * x) ** 2)
+
+        def f(x):
+            for _ in range(n):
+                x = x + 0.01 * wg.grad(wg.checkpoint(cost))(x, x)
+            return np.sum(x**2)
+
+        take(wg.checkpoint(f))(X)
+        return calls
+
+    assert evaluations(8) == 2 * evaluations(4) == 8 * evaluations(1)

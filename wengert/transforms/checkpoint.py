@@ -38,7 +38,8 @@ def checkpoint(f: Any = None, *, policy: Policy | None = None) -> Any:
 
     The value and every derivative, of any order and in any mode, are those of f, bit for bit.
     Random numbers are drawn again, in-place writes to tensors from outside happen once, and hooks
-    fire once: the graph is that of the first run. Arguments are remembered, so later writes to
+    fire once: the graph is that of the first run. What a transform inside of f records, such as
+    `grad`, is kept until that transform has swept it. Arguments are remembered, so later writes to
     them, or to parameters that f reads, change nothing.
 
     Args:

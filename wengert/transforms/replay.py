@@ -29,6 +29,7 @@ from ..trace import (
     getframe,
     modes,
     ndarray,
+    number,
 )
 from ..types import Aval
 from .around import Surroundings
@@ -83,15 +84,20 @@ def spaced(a: np.ndarray[Any, Any]) -> Any:
 class Kept(Packed):
     """Where an array was that comes again."""
 
-    __slots__ = ("fixed", "frame", "value")
+    __slots__ = ("fixed", "frame", "near", "value")
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
         self.value: Any = None
         self.fixed = False
+        self.near: Any = None  # of the input of a part within: (the array, weakly; its code)
 
     def unpack(self) -> Any:
         with self.frame.lock:
+            if self.value is None and self.near is not None:
+                a = self.near[0]()
+                if a is not None and fingerprint(a) == self.near[1]:
+                    return a
             if self.value is None:
                 self.frame.again()
             value = self.value
@@ -151,6 +157,8 @@ class Frame(packing):
     def __init__(self, f: Callable[..., Any], args: Any, kwargs: Any, policy: Any) -> None:
         self.f, self.policy = f, policy
         self.lock = threading.RLock()
+        # what a transform within records, it sweeps within: dropped, it would come again at once
+        self.depth = 2 * number()
         self.slots: list[Slot | None] = []
         self.last: Any = None  # (the latest array, its fingerprint)
         self.computed = None if policy is None else self._computed
@@ -238,6 +246,8 @@ class Frame(packing):
             self.bytes += a.nbytes
         handle = Kept(self)
         self.slots.append(Slot(ref(handle), op, name, a, code, ref(a)))
+        if name == "input":
+            handle.near = ref(a), code
         return handle
 
     def _computed(self, op: Any, xs: Any, values: Any, y: Any) -> None:
@@ -373,7 +383,7 @@ class Catcher(packing):
     """Takes the arrays of a second run, in the order of the first."""
 
     def __init__(self, frame: Frame, end: int) -> None:
-        self.frame, self.end, self.n = frame, end, 0
+        self.frame, self.end, self.n, self.depth = frame, end, 0, frame.depth
         self.last: Any = (None, 0)
         self.evaluations = 0
         self.supplied = self._supplied if frame.supply else None
