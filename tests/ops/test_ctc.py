@@ -115,31 +115,28 @@ def test_nan_is_neither_infinite_nor_forgiven(forgive):
     assert np.isfinite(g[1]).all()
 
 
-def test_gradients_are_those_of_pytorch_but_where_a_class_is_excluded(torch):
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("forgive", [False, True])
+def test_gradients_are_those_of_pytorch_but_where_a_class_is_excluded(torch, forgive, reduction):
     """PyTorch has nan at a log-probability of -inf, where no path goes and the slope is 0."""
     x = rng.normal(size=(4, 6, 4))
     x[3, 2, 3] = -np.inf
     labels, lengths = np.array([[1, 2], [3, 3], [1, 1], [3, 3]]), np.array([6, 5, 2, 6])
-    sizes = np.array([2, 2, 0, 2])
-    for forgive in (False, True):
-        for reduction in ("mean", "sum"):
-            theirs = torch.tensor(x, requires_grad=True)
-            y = torch.nn.functional.ctc_loss(
-                torch.log_softmax(theirs, -1).transpose(0, 1), torch.tensor(labels),
-                torch.tensor(lengths), torch.tensor(sizes), reduction=reduction,
-                zero_infinity=forgive,
-            )  # fmt: skip
-            y.backward()
-            f = lambda x: F.ctc_loss(
-                wg.log_softmax(x), labels, lengths, sizes, reduction=reduction,
-                zero_infinity=forgive,
-            )  # fmt: skip
-            value, g = wg.value_and_grad(f)(x)
-            assert value == pytest.approx(y.item(), rel=1e-12)
-            want = theirs.grad.numpy()
-            assert np.isnan(want[3, 2]).all()
-            want[3, 2] = by_differences(f, x, 3, 2)
-            np.testing.assert_allclose(g, want, rtol=1e-6, atol=1e-8)
+    sizes, how = np.array([2, 2, 0, 2]), {"reduction": reduction, "zero_infinity": forgive}
+    theirs = torch.tensor(x, requires_grad=True)
+    y = torch.nn.functional.ctc_loss(
+        torch.log_softmax(theirs, -1).transpose(0, 1),
+        *[torch.tensor(a) for a in (labels, lengths, sizes)],
+        **how,
+    )
+    y.backward()
+    f = lambda x: F.ctc_loss(wg.log_softmax(x), labels, lengths, sizes, **how)
+    value, g = wg.value_and_grad(f)(x)
+    assert value == pytest.approx(y.item(), rel=1e-12)
+    want = theirs.grad.numpy()
+    assert np.isnan(want[3, 2]).all()
+    want[3, 2] = by_differences(f, x, 3, 2)
+    np.testing.assert_allclose(g, want, rtol=1e-6, atol=1e-8)
 
 
 def by_differences(f, x, n, t, h=1e-6):

@@ -31,8 +31,8 @@ class CTC(General):
         ga[t, k] = -gy sum_{s: l_s = k} e^(alpha_t(s) + beta_t(s) + y)
 
     without s-2 where it is a blank or the same label. y is inf, and ga nan, where no path is short
-    enough or all of them are excluded; with `forgive` both are 0. A class that is excluded at a step
-    has a = -inf and ga = 0 there: no path goes through it. nan stays nan.
+    enough or all of them are excluded; with `forgive` both are 0. A class that is excluded at a
+    step has a = -inf and ga = 0 there: no path goes through it. nan stays nan.
 
     Shapes: a `[N, T, C]`, b `[N, S]`, c and d `[N]`: the lengths of a and b; y `[N]`.
 
