@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from wengert import trace
 from wengert.primitive import Elementwise
-from wengert.trace import HERE, Tensor, bind, looked, modes
+from wengert.trace import HERE, Tensor, bind, looked, make, modes
 from wengert.types import dtype_of, shape_of
 
 from .half import Halves, Rounded, bottom, check_format, is_half, share, tag
@@ -151,4 +152,7 @@ class Caster:
     def halved(self, x: Any) -> Any:
         if dtype_of(x) != np.float32 or shape_of(x) == () or is_half(x, self.form):
             return x
-        return self.to_half(x if isinstance(x, Tensor) else bottom(x))
+        if isinstance(x, Tensor):
+            return tag(self.to_half(x), self.form)
+        y = tag(self.to_half(bottom(x)), self.form)
+        return make(y, None, trace.EAGER)  # nobody's but ours: the tape need not copy it
