@@ -10,7 +10,7 @@ FLOORS = [
     # errors may be read by everybody; on each floor a file may import those before it
     ["version", "source", "errors", "extras", "types", "tree", "random"],
     ["nest", "owned", "region", "trace"],
-    ["structural", "primitive", "graph"],
+    ["structural", "primitive", "graph", "hollow"],
     [
         "ops.accurate", "ops.slopes", "ops.linear", "ops.index", "ops.elementwise", "ops.contract",
         "ops.order", "ops.scan", "ops.matrix", "ops.linalg", "ops.spectral", "ops.singular",
@@ -23,7 +23,8 @@ FLOORS = [
     [
         "transforms.severed", "transforms.store", "transforms.conventions", "transforms.wrapped",
         "transforms.tape", "transforms.mutate", "transforms.jvp", "transforms.vmap",
-        "transforms.vjp", "transforms.jacobian", "transforms.staging", "create",
+        "transforms.vjp", "transforms.jacobian", "transforms.staging", "transforms.weighing",
+        "create",
         "transforms.between", "transforms.residuals", "transforms.disk", "transforms.hooks",
         "transforms.modes", "transforms.law", "transforms.closure", "transforms.custom",
         "transforms.external", "transforms.linearize", "transforms.function",
