@@ -130,6 +130,7 @@ class Native:
         self.module = module
         found = blas.find()
         self.segments: list[Any] = []
+        self.kernels: dict[Any, str] = {}  # the functions of kernels
         f: Function | None = None
         self.products = any(isinstance(s, Product) for s in self.steps.steps)
 
@@ -196,7 +197,7 @@ class Native:
             self.module, f"chain_{k}_{c}", [("table", "ptr"), ("piece", "i64")], linkage="internal"
         )
         piece = f["piece"]
-        for n, step in enumerate(chain.steps):
+        for step in chain.steps:
             rows = rows_of(step)
             each = rows // chain.rows * chain.block
             if chain.pieces == 1:
@@ -207,23 +208,28 @@ class Native:
                 if rows % each:
                     hi = f.smaller(hi, rows)
             if isinstance(step, Loops):
-                self.loops(f, f"loops_{k}_{c}_{n}", step, lo, hi, piece)
+                self.loops(f, step, lo, hi, piece)
             else:
                 assert isinstance(step, Product)
                 self.product(f, step, lo, hi)
         f.ret()
 
-    def loops(
-        self, f: Function, name: str, step: Loops, lo: Value, hi: Value, piece: Value
-    ) -> None:
-        args = step.args
-        loops.emit(
-            self.module, name, step.kernel,
-            width=loops.width(step.kernel, self.target.native_bytes),
-            pointer=lambda g, arg: self.pointer(g, g["args"], args[arg]),
-        )  # fmt: skip
-        self.module.functions[-1].linkage = "internal"
-        f.raw(f"call void @{name}(ptr %table, {lo!r}, {hi!r}, {piece!r})")
+    def loops(self, f: Function, step: Loops, lo: Value, hi: Value, piece: Value) -> None:
+        """A call of the kernel's function, which equal kernels share, with its pointers."""
+        name = self.kernels.get(step.kernel)
+        if name is None:
+            name = self.kernels[step.kernel] = f"loops_{len(self.kernels)}"
+            loops.emit(
+                self.module, name, step.kernel,
+                width=loops.width(step.kernel, self.target.native_bytes),
+            )  # fmt: skip
+            made = self.module.functions[-1]
+            made.linkage, made.attributes = "internal", "noinline nounwind"
+        args = f.fresh()
+        f.slots.append(f"  {args} = alloca [{max(1, len(step.args))} x ptr]")
+        for n, base in enumerate(step.args):
+            f.store(self.pointer(f, f["table"], base), Value(f, args, "ptr"), n)
+        f.raw(f"call void @{name}(ptr {args}, {lo!r}, {hi!r}, {piece!r})")
 
     def product(self, f: Function, step: Product, lo: Value, hi: Value) -> None:
         """Rows lo to hi of a product, or matrices lo to hi of a batch: a call of the library each."""
