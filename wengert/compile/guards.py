@@ -163,11 +163,15 @@ class World:
     def __enter__(self) -> World:
         self.global_states = states()
         self.old = sys.getprofile()
+        if hasattr(self.old, "disable"):  # cProfile's: it looks again when we are done
+            self.old.disable()
         sys.setprofile(self.event)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        sys.setprofile(self.old)
+        sys.setprofile(None if hasattr(self.old, "enable") else self.old)
+        if hasattr(self.old, "enable"):
+            self.old.enable()
 
     # ---- while the function runs
     def event(self, frame: Any, event: str, arg: Any) -> None:

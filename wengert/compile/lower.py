@@ -268,18 +268,30 @@ class Maker:
         self.made.append(group)
         self.needs.append(before)
 
-    def postpone(self, out: Any, given: Var) -> None:
-        """The step that computes `out` comes after all that read `given`, if it can."""
-        if not isinstance(out, Var) or out.n not in self.home:
-            return
-        writer = self.home[out.n]
+    def readers(self) -> dict[int, set[int]]:
+        """For each variable with storage the steps that read it."""
+        out: dict[int, set[int]] = {}
         for line in self.graph.lines:
             if is_window(line.op):
                 continue
-            roots = {self.source(x)[0] for x in line.inputs if isinstance(x, Var)}
-            reader = self.home[line.outputs[0].n]
-            if given.n in roots and reader != writer and not self.reaches({reader}, writer):
-                self.needs[writer].add(reader)
+            for x in line.inputs:
+                if isinstance(x, Var):
+                    root, _ = self.source(x)
+                    if root is not None:
+                        out.setdefault(root, set()).add(self.home[line.outputs[0].n])
+        return out
+
+    def postpone(self, alias: dict[int, int]) -> None:
+        """The step that computes an output comes after all that read its input, if it can."""
+        readers = self.readers() if alias else {}
+        for j, i in alias.items():
+            out, given = self.graph.outputs[j], self.graph.inputs[i]
+            if not isinstance(out, Var) or out.n not in self.home:
+                continue
+            writer = self.home[out.n]
+            for reader in readers.get(given.n, ()):
+                if reader != writer and not self.reaches({reader}, writer):
+                    self.needs[writer].add(reader)
 
     def single(self, step: Step, line: Line) -> None:
         for v in line.outputs:
@@ -317,8 +329,7 @@ def attempt(
             maker.single(call(maker.seen, line), line)
         else:
             maker.single(call(maker.seen, line), line)
-    for j, i in alias.items():
-        maker.postpone(graph.outputs[j], graph.inputs[i])
+    maker.postpone(alias)
     needed = uses(maker)
     steps: list[Step] = []
     index = {id(line): i for i, line in enumerate(graph.lines)}

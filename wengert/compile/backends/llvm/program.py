@@ -59,7 +59,7 @@ class Native:
     def __init__(self, steps: Steps, made: Target, alias: dict[int, int]) -> None:
         start = perf_counter()
         self.steps, self.target = steps, made
-        self.alias = {j: i for j, i in alias.items() if safe(steps, j, i)}
+        self.alias = safe(steps, alias)
         self.regions = schedule(steps, self.alias)
         self.slots: dict[int, int] = {}  # of the table, by the identity of a storage
         self.constants: list[Any] = []
@@ -369,20 +369,27 @@ def batch_strides(x: View, lead: tuple[int, ...]) -> list[int]:
     return [0] * more + [0 if n == 1 else s for n, s in zip(shape, strides)]
 
 
-def safe(steps: Steps, j: int, i: int) -> bool:
-    """Whether output j may be written over input i: nobody reads that afterwards."""
-    out, given = steps.outputs[j], steps.inputs[i]
-    if not isinstance(out, Var) or out.aval.shape != given.aval.shape or out.dtype != given.dtype:
-        return False
-    writer = next((k for k, s in enumerate(steps.steps) if any(v is out for v in s.writes)), None)
-    if writer is None:
-        return False
+def safe(steps: Steps, alias: dict[int, int]) -> dict[int, int]:
+    """The outputs that may be written over their inputs: nobody reads those afterwards."""
+    writers: dict[int, list[int]] = {}
+    readers: dict[int, list[int]] = {}
     for k, s in enumerate(steps.steps):
-        if not any(b is given for b in s.reads()):
+        for v in s.writes:
+            writers.setdefault(id(v), []).append(k)
+        for v in s.reads():
+            readers.setdefault(id(v), []).append(k)
+    found = {}
+    for j, i in alias.items():
+        out, given = steps.outputs[j], steps.inputs[i]
+        if not isinstance(out, Var) or (out.shape, out.dtype) != (given.shape, given.dtype):
             continue
-        if k > writer or (k == writer and not same_places(s, given, out)):
-            return False
-    return True
+        first = min(writers.get(id(out), [-1]))
+        late = [k for k in readers.get(id(given), ()) if k >= first]
+        if first >= 0 and all(
+            k == first and same_places(steps.steps[k], given, out) for k in late
+        ):
+            found[j] = i
+    return found
 
 
 def same_places(step: Step, given: Any, out: Any) -> bool:
