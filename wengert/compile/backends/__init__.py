@@ -12,6 +12,7 @@ import numpy as np
 from ...errors import OptionError
 from ...extras import need
 from ...graph import Graph, evaluate
+from ..assemble import row_checks
 from ..passes.algebra import algebra
 from ..passes.cse import cse
 from ..passes.dce import dce
@@ -78,6 +79,7 @@ def prepare(compiled: Any, variant: Any, first: bool) -> None:
     program = variant.program
     program.graph = dce(program.graph)
     program.checks = [(program.sources[i], k) for i, k, _ in label_checks(program.graph)]
+    program.checks += [(program.sources[i], k) for i, k in row_checks(program.graph)]
     graph = optimized(program.graph)
     if compiled.backend == "llvm":
         native = import_module("wengert.compile.backends.llvm.program")
@@ -95,6 +97,6 @@ def runner(backend: str, graph: Graph) -> Any:
 
 
 def optimized(graph: Graph) -> Graph:
-    for step in (dce, cse, expand, fold, algebra, cse, dce):
+    for step in (dce, cse, expand, expand, fold, algebra, cse, dce):
         graph = step(graph)
     return graph

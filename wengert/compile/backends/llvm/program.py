@@ -20,13 +20,13 @@ import numpy as np
 from ....graph import Graph, Var
 from ....trace import getrefcount
 from ...kernel import Fold, Operand
-from ...lower import Call, Loops, Product, Step, Steps, lower
+from ...lower import Call, Loops, Product, Scatter, Step, Steps, lower
 from ...memory import Block, Plan, check, plan
 from ...schedule import SERIAL, Chain, Partial, Region, rows_of, schedule
 from ...views import View
 from . import blas, loops, mathematics, pool
 from .engine import compile_ir, load
-from .ir import Function, Module, Value
+from .ir import Function, Module, Value, vector
 from .target import Target, target
 
 __all__ = ["Native", "build"]
@@ -209,10 +209,36 @@ class Native:
                     hi = f.smaller(hi, rows)
             if isinstance(step, Loops):
                 self.loops(f, step, lo, hi, piece)
+            elif isinstance(step, Scatter):
+                self.scatter(f, step)
             else:
                 assert isinstance(step, Product)
                 self.product(f, step, lo, hi)
         f.ret()
+
+    def scatter(self, f: Function, step: Scatter) -> None:
+        """Zeros, and then one row after the other added where it belongs."""
+        kind = {"f": "float", "d": "double"}[step.dtype.char]
+        each, size = step.each, step.dtype.itemsize
+        out, rows, at = (
+            self.pointer(f, f["table"], x) for x in (step.out, step.rows.base, step.at.base)
+        )
+        self.module.declare("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+        total = step.out.size * size
+        f.raw(f"call void @llvm.memset.p0.i64(ptr {out.name}, i8 0, i64 {total}, i1 false)")
+        width = self.target.native_bytes // size
+        with f.loop(0, step.count) as i:
+            k = f.load(at, f"i{8 * step.kind.itemsize}", i)
+            k = k if step.kind.itemsize == 8 else f.cast("sext", k, "i64")
+            to, row = f.at(out, k * each, kind), f.at(rows, i * each, kind)
+            many = each // width * width
+            if many:
+                with f.loop(0, many, width) as j:
+                    v = vector(kind, width)
+                    f.store(f.load(to, v, j) + f.load(row, v, j), to, j)
+            if each > many:
+                with f.loop(many, each) as j:
+                    f.store(f.load(to, kind, j) + f.load(row, kind, j), to, j)
 
     def loops(self, f: Function, step: Loops, lo: Value, hi: Value, piece: Value) -> None:
         """A call of the kernel's function, which equal kernels share, with its pointers."""
