@@ -47,6 +47,7 @@ class Writer:
         self.operands: dict[int, list[str]] = {}
         self.allocating: dict[str, None] = {}
         self.at: int | None = None
+        self.ends: list[str] = []
 
     def begin(self, k: int | None) -> None:
         self.at = k
@@ -55,6 +56,10 @@ class Writer:
         self.code.append(text)
         if self.at is not None:
             self.line_of[len(self.code) + 1] = self.at
+
+    def last(self, text: str) -> None:
+        """After everything else."""
+        self.ends.append(text)
 
     def fresh(self, prefix: str) -> str:
         n = self.counts.get(prefix, 0)
@@ -97,7 +102,7 @@ class Writer:
 
     def source(self, inputs: int, outputs: int) -> str:
         names = [f"x{i}" for i in range(inputs)] + [f"r{i}" for i in range(outputs)]
-        body = self.code or ["pass"]
+        body = self.code + self.ends or ["pass"]
         return "\n".join([f"def run({', '.join(names)}):", *(f"    {c}" for c in body)])
 
 
