@@ -30,7 +30,7 @@ from ...primitive import Elementwise
 from ...trace import OPS
 from ...types import Aval
 from ..memory import ALIGN, Homes, Plan, blocks, plan
-from .calls import CALLS, Value, Writer, call_impl, call_ufunc
+from .calls import CALLS, Value, Writer, call_impl, call_pointwise, call_ufunc
 from .layout import Layouts, compact
 
 __all__ = ["Program", "build"]
@@ -353,7 +353,7 @@ def window(w: Writer, line: Any, x: Value, spread: bool) -> Value:
 
 def emit(w: Writer, line: Any, xs: list[Value], outs: list[Value]) -> None:
     call = CALLS.get(type(line.op)) or CALLS.get(line.op)
-    if call is None and isinstance(getattr(line.op, "f", None), np.ufunc):
-        call = call_ufunc
+    if call is None and is_pointwise(line.op):
+        call = call_ufunc if isinstance(line.op.f, np.ufunc) else call_pointwise
     if call is None or not call(w, line, xs, outs):
         call_impl(w, line, xs, outs)
