@@ -84,12 +84,16 @@ def compile(
 class Variant:
     """One program, ready to run, and what must hold for it."""
 
-    __slots__ = ("executable", "law", "program", "runs", "seconds", "watch", "why")
+    __slots__ = (
+        "executable", "failure", "law", "passes", "program", "runs", "seconds", "watch", "why",
+    )  # fmt: skip
 
     def __init__(self, program: Program, watch: Watch, why: str) -> None:
         self.program, self.watch, self.why = program, watch, why
         self.executable: Any = None
         self.law: CompiledLaw | None = None
+        self.passes: Any = None  # what each pass did
+        self.failure: str | None = None  # why there is no machine code
         self.runs = 0
         self.seconds: dict[str, float] = {}
 

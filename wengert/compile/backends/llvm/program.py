@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -24,8 +25,7 @@ from ...lower import Call, Loops, Product, Scatter, Step, Steps, lower
 from ...memory import Block, Plan, check, plan
 from ...schedule import SERIAL, Chain, Partial, Region, rows_of, schedule
 from ...views import View
-from . import blas, loops, mathematics, pool
-from .engine import compile_ir, load
+from . import blas, cache, loops, mathematics, pool
 from .ir import Function, Module, Value, vector
 from .target import Target, target
 
@@ -66,8 +66,9 @@ class Native:
         self.layout()
         self.text = self.source()
         written = perf_counter()
-        code = compile_ir(self.text, made)
-        self.library = load(code)
+        found = blas.find()
+        interface = found.name if self.products and found is not None else ""
+        self.library = cache.compiled(self.text, made, blas=interface)
         self.segments: list[Any] = [
             self.library.function(s, None, ctypes.c_void_p) if isinstance(s, str) else s
             for s in self.segments
@@ -81,6 +82,7 @@ class Native:
         for k, a in enumerate(self.constants):
             self.table[1 + self.first_constant + k] = a.ctypes.data
         self.spare: list[list[Any]] = [[] for _ in steps.outputs]
+        self.lock = Lock()  # runs share the arena
         self.calls = [self.prepared(s) if isinstance(s, Call) else s for s in self.segments]
 
     # ---- memory
@@ -331,6 +333,10 @@ class Native:
     # ---- a run
     def __call__(self, inputs: Sequence[Any], into: Sequence[Any]) -> list[Any]:
         """One run. into[j]: memory for output j, or None for new memory."""
+        with self.lock:
+            return self.run(inputs, into)
+
+    def run(self, inputs: Sequence[Any], into: Sequence[Any]) -> list[Any]:
         table = self.table
         held = []
         for k, (v, x) in enumerate(zip(self.steps.inputs, inputs)):
