@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from .. import trace, tree
 from ..errors import UnsupportedError
 from ..graph import Graph, Var, verify
+from ..owned import HERE as NOTES
 from ..owned import own
 from ..trace import (
     HERE,
@@ -36,6 +38,7 @@ from ..trace import (
 )
 from ..transforms.jvp import inward
 from ..types import RAW, Aval
+from .guards import PLAIN, equal
 from .live import Num, Numbers, weak
 
 __all__ = ["Capture", "Given", "Program", "Sink", "Source", "capture"]
@@ -105,6 +108,17 @@ class Program:
     checks: list[tuple[Source, int]] = field(default_factory=list)  # labels, number of classes
     conditions: list[Callable[[], bool]] = field(default_factory=list)  # for a run to be like this
     gradients: list[tuple[Any, int, bool]] = field(default_factory=list)  # (leaf, place, had one)
+    tensors: list[tuple[Any, Any, Any, Any]] = field(default_factory=list)  # see `guards.Watch`
+    numbers: Callable[[Any], Any] | None = None  # leaves -> the plain numbers, drawn last
+    holds: Callable[[Any], bool] | None = None  # leaves -> whether branches on numbers go alike
+    wrapped: bool = False  # whether tensors stood for plain arrays
+
+    def draw(self, leaves: list[Any]) -> list[Any]:
+        """The numbers of one run."""
+        if self.numbers is None:
+            return [draw() for draw in self.draws]
+        numbers = self.numbers(leaves)
+        return [*[draw() for draw in self.draws], numbers]
 
     def rewind(self) -> None:
         """What the first run has drawn is put back: it runs again, uncompiled."""
@@ -129,8 +143,12 @@ class Capture:
         self.places: dict[int, int] = {}  # of tensors among the arguments
         self.wraps: dict[int, tuple[Any, Var, int]] = {}  # what stands for plain arguments
         self.streams: list[Any] = []  # the generators that `live` values come from
-        self.numbers = Numbers()
+        self.numbers = Numbers(self)
+        self.constants: dict[int, tuple[Any, Any, Var]] = {}  # arrays: (array, copy, variable)
+        self.kept: dict[int, tuple[Any, Any]] = {}  # copies that the tape keeps: (copy, array)
         self.conditions: list[Callable[[], bool]] = []  # what must hold at a later run
+        self.values: Any = None
+        self.holds: Any = None
 
     # ---- what trace.bind and the writes call
     def touch(self, t: Any) -> None:
@@ -201,9 +219,52 @@ class Capture:
 
     def number(self, n: Num) -> Var:
         """A plain number that is computed at every run, as a variable."""
-        if n not in self.numbers.used:
-            self.numbers.used[n] = self.input(weak(n.value), Source("live", -1, n))
-        return self.numbers.used[n]
+        used = self.numbers.used
+        if n.at not in used:
+            if isinstance(n.value, int) and not -(2**63) <= n.value < 2**63:
+                n._value()
+            used[n.at] = self.input(weak(n.value), Source("live", -1, n))
+        return used[n.at]
+
+    def lift(self, xs: Any) -> Any:
+        """Operands as the graph takes them: plain numbers and arrays become variables."""
+        out = None
+        apart = not any([isinstance(x, Tensor | Var) for x in xs])
+        if apart and not any([type(x) is Num for x in xs]):
+            return xs
+        for i, x in enumerate(xs):
+            if type(x) is Num:
+                y: Any = x.variable() if apart else self.number(x)
+            elif x.__class__ is np.ndarray and x.dtype != object:
+                y = self.constant(x)
+            else:
+                continue
+            out = list(xs) if out is None else out
+            out[i] = y
+        return xs if out is None else tuple(out)
+
+    def constant(self, a: Any) -> Any:
+        """A variable for an array, which at the end is a constant or an input, see `held`."""
+        if id(a) in self.kept:
+            a = self.kept[id(a)][1]
+        if id(a) in self.arrays:
+            return self.state(a)
+        if id(a) not in self.constants:
+            self.constants[id(a)] = a, a.copy(), self.graph.input(Aval.of(a))
+        _, copy, v = self.constants[id(a)]
+        if not equal(a, copy):
+            raise UnsupportedError(
+                "a write in a compiled function",
+                "plain NumPy code writes an array that a program reads",
+                operands=[("array", a)], fix="x = x + step, or use a tensor",
+            )  # fmt: skip
+        return v
+
+    def note(self, a: Any, copy: Any) -> None:
+        """The tape keeps a copy of an array."""
+        if id(a) in self.kept:
+            a = self.kept[id(a)][1]
+        self.kept[id(copy)] = copy, a
 
     def forget(self, t: Any) -> None:
         """The gradient of a leaf is dropped: what it was before does not matter."""
@@ -238,6 +299,14 @@ class Capture:
             undo()
 
 
+class Fresh(UnsupportedError):
+    """Something is returned that no program makes."""
+
+    def __init__(self, what: str, rule: str, value: Any, **parts: Any) -> None:
+        super().__init__(what, rule, **parts)
+        self.value = value
+
+
 def strong(v: Any) -> Aval:
     a = Aval.of(v)
     return Aval(a.shape, a.dtype, a.weak)
@@ -254,6 +323,7 @@ def capture(f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixe
     tracer = Capture()
     old = getattr(HERE, "trace", None)
     HERE.trace = tracer
+    NOTES.note = tracer.note
     modes(1)
     try:
         given: list[Any] = []
@@ -261,6 +331,8 @@ def capture(f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixe
         for i, (x, still) in enumerate(zip(leaves, fixed)):
             if still:
                 given.append(x)
+            elif x.__class__ in (int, float, complex):
+                given.append(tracer.numbers.argument(i, x))
             elif isinstance(x, Tensor) and direct(x):
                 tracer.places[id(x)] = i
                 tracer.touch(x)
@@ -275,6 +347,7 @@ def capture(f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixe
                 given.append(t)
         args, kwargs = tree.unflatten(structure, given)
         out = f(*args, **kwargs)
+        unchanged((args, kwargs), given, structure)
         if any(node.grad is not None for _, node in outer):
             raise UnsupportedError(
                 "a compiled function that calls backward",
@@ -288,7 +361,18 @@ def capture(f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixe
         raise
     finally:
         HERE.trace = old
+        NOTES.note = None
         modes(-1)
+
+
+def unchanged(arguments: Any, given: list[Any], structure: tree.Tree) -> None:
+    """The containers among the arguments are as they were: a program changes arrays alone."""
+    now, shape = tree.flatten(arguments, is_leaf=lambda x: hasattr(x, "named_parameters"))
+    if shape != structure or any(a is not b for a, b in zip(now, given)):
+        raise UnsupportedError(
+            "a compiled function", "it changes a container among its arguments",
+            fix="return a new one",
+        )  # fmt: skip
 
 
 def direct(x: Tensor) -> bool:
@@ -322,8 +406,12 @@ def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
         node = y.node if kind else None
         while isinstance(y, Tensor):
             y = y.data
+        if type(y) is Num:
+            constants.append(("number", len(tracer.numbers.returned), None))
+            tracer.numbers.returned.append(y.at)
+            continue
         if not isinstance(y, Var):
-            constants.append(("constant", -1, own(y) if not kind else make(own(y), None, trace.EAGER)))
+            constants.append(("constant", -1, make(own(y), None, trace.EAGER) if kind else lasting(y, leaves)))
             continue
         recorded = recorded or alive(node)
         constants.append(("result", len(outputs), None))
@@ -369,51 +457,85 @@ def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
         for g in tracer.given.values()
         if g.leaf and not g.dropped and (g.grad is not None or g.node.grad is not None)
     ]
+    tensors = [
+        (g.tensor, g.data.shape, g.data.dtype, g.node.__class__)
+        for g in tracer.given.values()
+        if tracer.places.get(id(g.tensor), -1) < 0
+    ]
     tracer.restore()
     numbered(tracer)
-    verify(graph)
+    tracer.kept.clear()
     held(tracer)
+    verify(graph)
     sources = [tracer.sources[v.n] for v in graph.inputs]
     sinks = [s if s.kind != "result" else tensorial(s, graph, sources, leaves) for s in sinks]
     return Program(
         graph, sources, sinks, structure, constants, tracer.draws, tracer.drawn, tracer.after,
-        recorded, tracer.streams, tracer.undo, [], tracer.conditions, gradients,
+        recorded, tracer.streams, tracer.undo, [], tracer.conditions, gradients, tensors,
+        tracer.values, tracer.holds, any(leaves[i].__class__ is np.ndarray
+                                         for _, _, i in tracer.wraps.values()),
+    )  # fmt: skip
+
+
+def lasting(y: Any, leaves: list[Any]) -> Any:
+    """A returned leaf that is the same after every run; refuses what is made anew each time."""
+    if isinstance(y, np.ndarray):
+        return own(y)
+    if isinstance(y, set) and all(isinstance(v, PLAIN) for v in y):
+        return set(y)
+    if isinstance(y, PLAIN) and not (isinstance(y, FunctionType) and y.__closure__):
+        return y
+    if any(y is x for x in leaves) or isinstance(y, frozenset | np.random.Generator | ModuleType):
+        return y
+    kind = type(y).__qualname__
+    raise Fresh(
+        "a compiled function", f"it returns a {kind}, which a program does not make anew", y,
+        fix="return arrays, tensors, numbers, and pytrees of them",
     )  # fmt: skip
 
 
 def numbered(tracer: Capture) -> None:
-    """The numbers that an optimizer computes, as one draw; the branches on them, as conditions."""
+    """The numbers that are computed in Python, as one draw; the branches on them."""
     numbers = tracer.numbers
-    if numbers.used:
-        values, holds = numbers.function()
-        place = len(tracer.draws)
-        tracer.draws.append(values)
-        tracer.drawn.append(tuple([n.value for n in numbers.used]))
+    for line in tracer.graph.lines:
+        if any(type(x) is Num for x in line.inputs):
+            line.inputs = tuple([tracer.number(x) if type(x) is Num else x for x in line.inputs])
+    if not (numbers.used or numbers.returned or numbers.branches):
+        return
+    values, holds = numbers.function()
+    tracer.holds = holds if numbers.branches or len(numbers.order) else None
+    if numbers.used or numbers.returned:
+        tracer.values = values
+        places = [*numbers.used, *numbers.returned]
+        tracer.drawn.append(tuple([numbers.order[n].value for n in places]))
         for i, v in enumerate(numbers.used.values()):
-            tracer.sources[v.n] = Source("live", place, i)
-        if numbers.branches:
-            tracer.conditions.append(holds)
-    elif numbers.branches:
-        tracer.conditions.append(numbers.function()[1])
+            tracer.sources[v.n] = Source("live", len(tracer.draws), i)
 
 
 def held(tracer: Capture) -> None:
-    """Constants that somebody else holds, and may write, become inputs that are read again."""
+    """Arrays that somebody else holds, and may write, are read again at every run.
+
+    All others are constants.
+    """
     graph = tracer.graph
-    seen: dict[int, list[Any]] = {}
-    for line in graph.lines:
-        for x in line.inputs:
-            if x.__class__ is np.ndarray:
-                seen.setdefault(id(x), [x, 0])[1] += 1
-    live: dict[int, Var] = {}
-    for key, entry in seen.items():
-        if shared(entry, 0, entry[1]):
-            live[key] = tracer.input(Aval.of(entry[0]), Source("array", owner=entry[0]))
-    if live:
+    constants: dict[int, Any] = {}
+    for key in list(tracer.constants):
+        entry = list(tracer.constants.pop(key))
+        _, copy, v = entry
+        if shared(entry, 0, 0):
+            tracer.sources[v.n] = Source("array", owner=entry[0])
+        else:
+            constants[v.n] = copy
+    if constants:
+        graph.inputs = [v for v in graph.inputs if v.n not in constants]
         for line in graph.lines:
-            line.inputs = tuple(
-                [live.get(id(x), x) if x.__class__ is np.ndarray else x for x in line.inputs]
-            )
+            if any(isinstance(x, Var) and x.n in constants for x in line.inputs):
+                line.inputs = tuple(
+                    [constants.get(x.n, x) if isinstance(x, Var) else x for x in line.inputs]
+                )
+        graph.outputs = [
+            constants.get(y.n, y) if isinstance(y, Var) else y for y in graph.outputs
+        ]
 
 
 def shared(holder: Any, name: Any, more: int = 0) -> bool:
