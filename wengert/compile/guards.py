@@ -114,11 +114,17 @@ class Watch:
         for holds in self.conditions:
             if not holds():
                 return False
-        for space, key, value, _ in self.deep:
-            if not same(token(read(space, key)), value):
-                return False
+        if not self.deeply():
+            return False
         for array, copy, _ in self.contents:
             if not np.array_equal(array, copy, equal_nan=array.dtype.kind in "fc"):
+                return False
+        return True
+
+    def deeply(self) -> bool:
+        """Whether what has to be compared by its items is the same."""
+        for space, key, value, _ in self.deep:
+            if not same(token(read(space, key)), value):
                 return False
         return True
 
