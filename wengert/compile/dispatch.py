@@ -9,6 +9,7 @@ goes the long way through `jit`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 from weakref import ref
 
@@ -17,11 +18,12 @@ import numpy as np
 from .. import trace, tree
 from ..errors import GENERATED
 from ..graph import Var
-from ..trace import SOLE, Leaf, Tensor, generation, getrefcount, make, ndarray
+from ..trace import SOLE, Leaf, Tensor, getrefcount, make, ndarray
 
 __all__ = ["MISS", "Short", "short"]
 
 MISS = object()
+written = count(1 << 40).__next__  # generations of tensors, that no counting of writes reaches
 Short = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 
 
@@ -32,7 +34,7 @@ class Source:
         self.lines: list[str] = []
         self.scope: dict[str, Any] = {
             "MISS": MISS, "Tensor": Tensor, "EAGER": trace.EAGER, "Leaf": Leaf,
-            "generation": generation, "getrefcount": getrefcount, "make": make,
+            "written": written, "getrefcount": getrefcount, "make": make,
             "ndarray": ndarray, "trace": trace, "ref": ref, "empty": np.empty, "new": object.__new__,
         }  # fmt: skip
         self.n = 0
@@ -126,8 +128,24 @@ def guards(s: Source, watch: Any) -> None:
         s.miss(f"{s.name(leaf)}.node.grad is {'None' if had else 'not None'}")
     for holds in watch.conditions:
         s.miss(f"not {s.name(holds)}()")
-    if watch.deep:
-        s.miss(f"not {s.name(watch.deeply)}()")
+    for space, key, value, _ in watch.deep:
+        word = f"{s.name(space)}.cell_contents" if key is None else None
+        if word is None:
+            word = f"{s.name(space)}.get({key!r})"
+        elif value.__class__ is not tuple:
+            s.miss(f"{word} is not {s.name(value)} and {word} != {s.name(value)}")
+            continue
+        items = value[1] if value.__class__ is tuple and len(value) == 2 else None
+        if items.__class__ is not tuple or value[0] not in (list, tuple) or any(
+            v.__class__ is tuple for v in items
+        ):
+            s.miss(f"not {s.name(watch.deeply)}()")
+            return
+        s.add(f"l = {word}")
+        s.miss(f"l.__class__ is not {s.name(value[0])} or len(l) != {len(items)}")
+        for i, v in enumerate(items):
+            other = f" and l[{i}] != {s.name(v)}" if isinstance(v, float | int | str) else ""
+            s.miss(f"l[{i}] is not {s.name(v)}{other}")
 
 
 def inputs(s: Source, program: Any, native: Any, leaves: list[Any]) -> bool:
@@ -226,8 +244,7 @@ def finish(s: Source, program: Any, native: Any, entry: Any) -> None:
     s.miss("failed")
     for j, sink in enumerate(program.sinks):
         if sink.kind == "tensor":
-            s.add(f"t = {s.name(sink.owner) if sink.place < 0 else f'a{sink.place}'}")
-            s.add("t.store = generation(t) + 1")
+            s.add(f"{s.name(sink.owner) if sink.place < 0 else f'a{sink.place}'}.store = written()")
         elif sink.kind == "gradient":
             t = s.name(sink.owner) if sink.place < 0 else f"a{sink.place}"
             value = f"y{j}" if isinstance(native.steps.outputs[j], Var) else "None"
