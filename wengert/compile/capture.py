@@ -112,6 +112,13 @@ class Program:
     numbers: Callable[[Any], Any] | None = None  # leaves -> the plain numbers, drawn last
     holds: Callable[[Any], bool] | None = None  # leaves -> whether branches on numbers go alike
     wrapped: bool = False  # whether tensors stood for plain arrays
+    sample: list[Any] = field(default_factory=list)  # what draws are like
+    leaves: list[Any] = field(default_factory=list)  # of the tape, that it reads from outside
+
+    @property
+    def returned(self) -> int:
+        """How many of the numbers are returned as they are: the last ones."""
+        return sum(kind == "number" for kind, *_ in self.constants)
 
     def draw(self, leaves: list[Any]) -> list[Any]:
         """The numbers of one run."""
@@ -200,7 +207,9 @@ class Capture:
             self.undo.append(undo)
         if stream is not None:
             self.streams.append(stream)
-            self.undo.append(partial(setattr, stream.bit_generator, "state", stream.bit_generator.state))
+            self.undo.append(
+                partial(setattr, stream.bit_generator, "state", stream.bit_generator.state)
+            )
         value = draw()
         place = len(self.draws)
         self.draws.append(draw)
@@ -217,14 +226,15 @@ class Capture:
             self.arrays[id(a)] = a, self.input(Aval.of(a), Source("array", owner=a))
         return self.written.get(id(a), self.arrays[id(a)][1])
 
-    def number(self, n: Num) -> Var:
-        """A plain number that is computed at every run, as a variable."""
+    def number(self, n: Num, real: bool = False) -> Var:
+        """A plain number that is computed at every run, as a variable; `real`: as a float."""
         used = self.numbers.used
-        if n.at not in used:
+        if (n.at, real) not in used:
             if isinstance(n.value, int) and not -(2**63) <= n.value < 2**63:
-                n._value()
-            used[n.at] = self.input(weak(n.value), Source("live", -1, n))
-        return used[n.at]
+                n.plain()
+            value = float(n.value) if real else n.value
+            used[n.at, real] = self.input(weak(value), Source("live", -1, n))
+        return used[n.at, real]
 
     def lift(self, xs: Any) -> Any:
         """Operands as the graph takes them: plain numbers and arrays become variables."""
@@ -299,26 +309,26 @@ class Capture:
             undo()
 
 
-class Fresh(UnsupportedError):
-    """Something is returned that no program makes."""
-
-    def __init__(self, what: str, rule: str, value: Any, **parts: Any) -> None:
-        super().__init__(what, rule, **parts)
-        self.value = value
-
-
 def strong(v: Any) -> Aval:
     a = Aval.of(v)
     return Aval(a.shape, a.dtype, a.weak)
 
 
-def capture(f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixed: Any) -> Program:
+def sampled(drawn: list[Any]) -> list[Any]:
+    """Draws without their memory: the first number of an array stands for it."""
+    return [d[:0] if isinstance(d, np.ndarray) and d.ndim else d for d in drawn]
+
+
+def capture(
+    f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixed: Any, outer: Any = ()
+) -> Program:
     """Run f(*args, **kwargs) on variables.
 
     Args:
         f: the function.
         leaves, structure: of (args, kwargs), taken apart.
         fixed: for each leaf whether it is no array, and goes in as it is.
+        outer: the identities of things that were there before.
     """
     tracer = Capture()
     old = getattr(HERE, "trace", None)
@@ -338,7 +348,9 @@ def capture(f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixe
                 tracer.touch(x)
                 given.append(x)
             else:
-                v = tracer.input(Aval.of(inward(x)), Source("argument", i))
+                v = tracer.input(
+                    Aval.of(x if type(x) in (float, int) else inward(x)), Source("argument", i)
+                )
                 t = make(v, None, trace.EAGER)
                 tracer.wraps[id(t)] = t, v, i
                 if isinstance(x, Tensor) and x.recorded():
@@ -348,13 +360,18 @@ def capture(f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixe
         args, kwargs = tree.unflatten(structure, given)
         out = f(*args, **kwargs)
         unchanged((args, kwargs), given, structure)
+        if tracer.graph.asked or tracer.numbers.asked:
+            raise UnsupportedError(
+                "a compiled function", "it asks for a number that is not known yet, and goes on "
+                "when it is refused",
+            )  # fmt: skip
         if any(node.grad is not None for _, node in outer):
             raise UnsupportedError(
                 "a compiled function that calls backward",
                 "it reaches a value that was recorded outside",
                 fix="call backward on what the function returns, outside",
             )
-        return finished(tracer, out, leaves)
+        return finished(tracer, out, leaves, outer)
     except BaseException:
         tracer.restore()
         tracer.rewind()
@@ -385,7 +402,7 @@ def alive(node: Any) -> bool:
     return node.__class__ is Leaf or (node is not None and isinstance(node.parents, tuple))
 
 
-def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
+def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Program:
     """The program, once the function has returned; everything outside is put back."""
     graph, sinks, outputs, constants = tracer.graph, [], [], []
     returned, structure = tree.flatten(out)
@@ -411,7 +428,9 @@ def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
             tracer.numbers.returned.append(y.at)
             continue
         if not isinstance(y, Var):
-            constants.append(("constant", -1, make(own(y), None, trace.EAGER) if kind else lasting(y, leaves)))
+            constants.append(
+                ("constant", -1, make(own(y), None, trace.EAGER) if kind else lasting(y, outer))
+            )
             continue
         recorded = recorded or alive(node)
         constants.append(("result", len(outputs), None))
@@ -431,9 +450,7 @@ def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
             outputs.append(t.data)
         if g.leaf and g.node.grad is not g.traced:
             new = g.node.grad
-            sinks.append(
-                Sink("gradient", tracer.places.get(id(t), -1), t, isinstance(new, Tensor))
-            )
+            sinks.append(Sink("gradient", tracer.places.get(id(t), -1), t, isinstance(new, Tensor)))
             outputs.append(new.data if isinstance(new, Tensor) else new)
         elif g.leaf and g.traced is not None and isinstance(g.traced, Tensor):
             if g.traced.data is not g.grad_var:
@@ -474,10 +491,11 @@ def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
         recorded, tracer.streams, tracer.undo, [], tracer.conditions, gradients, tensors,
         tracer.values, tracer.holds, any(leaves[i].__class__ is np.ndarray
                                          for _, _, i in tracer.wraps.values()),
+        sampled(tracer.drawn), [g.node for g in tracer.given.values() if g.leaf],
     )  # fmt: skip
 
 
-def lasting(y: Any, leaves: list[Any]) -> Any:
+def lasting(y: Any, outer: Any) -> Any:
     """A returned leaf that is the same after every run; refuses what is made anew each time."""
     if isinstance(y, np.ndarray):
         return own(y)
@@ -485,11 +503,11 @@ def lasting(y: Any, leaves: list[Any]) -> Any:
         return set(y)
     if isinstance(y, PLAIN) and not (isinstance(y, FunctionType) and y.__closure__):
         return y
-    if any(y is x for x in leaves) or isinstance(y, frozenset | np.random.Generator | ModuleType):
+    if id(y) in outer or isinstance(y, frozenset | ModuleType):
         return y
     kind = type(y).__qualname__
-    raise Fresh(
-        "a compiled function", f"it returns a {kind}, which a program does not make anew", y,
+    raise UnsupportedError(
+        "a compiled function", f"it returns a {kind}, which a program does not make anew",
         fix="return arrays, tensors, numbers, and pytrees of them",
     )  # fmt: skip
 
@@ -500,14 +518,9 @@ def numbered(tracer: Capture) -> None:
     for line in tracer.graph.lines:
         if any(type(x) is Num for x in line.inputs):
             line.inputs = tuple([tracer.number(x) if type(x) is Num else x for x in line.inputs])
-    if not (numbers.used or numbers.returned or numbers.branches):
-        return
-    values, holds = numbers.function()
-    tracer.holds = holds if numbers.branches or len(numbers.order) else None
-    if numbers.used or numbers.returned:
-        tracer.values = values
-        places = [*numbers.used, *numbers.returned]
-        tracer.drawn.append(tuple([numbers.order[n].value for n in places]))
+    tracer.values, tracer.holds, first = numbers.function()
+    if tracer.values is not None:
+        tracer.drawn.append(first)
         for i, v in enumerate(numbers.used.values()):
             tracer.sources[v.n] = Source("live", len(tracer.draws), i)
 
@@ -533,9 +546,7 @@ def held(tracer: Capture) -> None:
                 line.inputs = tuple(
                     [constants.get(x.n, x) if isinstance(x, Var) else x for x in line.inputs]
                 )
-        graph.outputs = [
-            constants.get(y.n, y) if isinstance(y, Var) else y for y in graph.outputs
-        ]
+        graph.outputs = [constants.get(y.n, y) if isinstance(y, Var) else y for y in graph.outputs]
 
 
 def shared(holder: Any, name: Any, more: int = 0) -> bool:

@@ -47,7 +47,7 @@ HARMLESS = {"fspath", "getpid", "getcwd", "stat", "lstat", "cpu_count", "get_ide
             "allocate_lock", "RLock", "_get_main_thread_ident", "scandir", "get_native_id"}  # fmt: skip
 FILES = {"write", "writelines", "read", "readline", "readlines", "readinto", "seek", "truncate",
          "__next__", "getvalue"}  # fmt: skip
-MACHINERY = ("wengert.", "importlib.", "linecache", "tokenize", "traceback", "inspect", "ast")
+MACHINERY = ("importlib.", "linecache", "tokenize", "traceback", "inspect", "ast")
 WATCHED = (  # what a method in C may be called on: immutable, or compared afterwards
     str, bytes, int, float, complex, list, tuple, dict, set, frozenset, bytearray, range, slice,
     type, ModuleType, np.ndarray, np.generic, np.dtype, np.ufunc, np.random.Generator, Tensor,
@@ -85,6 +85,18 @@ def refusal(frame: FrameType, f: Any, mine: Callable[[FrameType], int]) -> str |
         kind = type(owner)
         if kind.__module__ not in ("_thread", "_contextvars", "wengert", "_weakref"):
             told = f"calls `{f.__name__}` of a {kind.__qualname__}, which cannot be watched,"
-    if told is not None and str(frame.f_globals.get("__name__")).startswith(MACHINERY):
+    if told is not None and behind(frame, mine):
         return None
     return told
+
+
+def behind(frame: Any, mine: Callable[[Any], int]) -> bool:
+    """Whether the house, or Python's machinery, calls on its own account."""
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith(MACHINERY):
+            return True
+        kind = mine(frame)
+        if kind != 3:
+            return kind != 2
+        frame = frame.f_back
+    return True

@@ -67,7 +67,8 @@ def unlike(x: Any, before: Any) -> Any:
     if isinstance(x, dict):
         if all(map(operator.is_, x.values(), before.values())) and all(map(same, x, before)):
             return None
-        return next((k for k in before if k not in x or not same(x[k], before[k])), None)
+        other = next((k for k in before if k not in x or not same(x[k], before[k])), None)
+        return other if other is not None or all(map(same, x, before)) else ""
     if all(map(operator.is_, x, before)):
         return None
     return next((i for i, (a, b) in enumerate(zip(x, before)) if not same(a, b)), None)
@@ -127,19 +128,24 @@ class Watch:
             d = t.data
             if d.shape != shape or d.dtype != dtype or t.node.__class__ is not node:
                 return False
-        for cell, value, _ in self.cells:
-            if not same(read(cell, None), value):
-                return False
-        for x, items, _ in self.containers:
-            if unlike(x, items) is not None:
-                return False
+        if not self.deeply():
+            return False
         for x, name, value, _ in self.slots:
             if not same(getattr(x, name, MISSING), value):
                 return False
         for array, copy, _ in self.contents:
             if not equal(array, copy):
                 return False
-        return all(holds() for holds in self.conditions)
+        return all([holds() for holds in self.conditions])
+
+    def deeply(self) -> bool:
+        """The same, of what has to be compared by its items."""
+        return self.cells_hold() and all(
+            unlike(x, items) is None for x, items, _ in self.containers
+        )
+
+    def cells_hold(self) -> bool:
+        return all(same(read(cell, None), value) for cell, value, _ in self.cells)
 
     def broken(self) -> str | None:
         """What has changed, as the user wrote it; None if nothing has."""

@@ -44,8 +44,9 @@ class Numbers:
         self.made: dict[Any, Num] = {}
         self.order: list[Num] = []
         self.branches: dict[int, bool] = {}  # which way it went, by the place of the number
-        self.used: dict[int, Any] = {}  # those that meet an array: place -> variable
+        self.used: dict[tuple[int, bool], Any] = {}  # (place, as a float) -> variable
         self.returned: list[int] = []
+        self.asked = False  # whether Python wanted a mere number
 
     def read(self, key: Any, get: Callable[[], Any]) -> Num:
         """A number that is read from outside, by `get`, at every run."""
@@ -61,10 +62,11 @@ class Numbers:
             self.order.append(self.made[key])
         return self.made[key]
 
-    def function(self) -> tuple[Callable[[Any], Any], Callable[[Any], bool]]:
-        """(the values of those that are used or returned, whether every branch goes as it did).
+    def function(self) -> tuple[Any, Any, tuple[Any, ...]]:
+        """(values, holds, first): those that are used or returned, whether every branch goes as it
+        did, and what the values are now.
 
-        Both are functions of the leaves of the arguments.
+        The first two are functions of the leaves of the arguments, or None where none is needed.
         """
         scope: dict[str, Any] = {}
 
@@ -90,20 +92,25 @@ class Numbers:
         def body(goals: Any) -> list[str]:
             return [f"    n{n.at} = {n.form.format(*map(word, n.args))}" for n in needed(goals)]
 
-        out = [*self.used, *self.returned]
-        values = "".join(f"n{n}, " for n in out)
-        kinds = [(n, type(self.order[n].value)) for n in self.used if self.order[n].varies]
-        goals = [*self.branches, *[n for n, _ in kinds]]
+        def word_of(n: int, real: bool) -> str:
+            return f"float(n{n})" if real and type(self.order[n].value) is not float else f"n{n}"
+
+        out = [*self.used, *[(n, False) for n in self.returned]]
+        kinds = [(n, type(self.order[n].value)) for n, real in self.used
+                 if not real and self.order[n].varies]  # fmt: skip
         tests = [f"{'' if way else 'not '}n{n}" for n, way in self.branches.items()]
         for n, kind in kinds:
             tests.append(f"n{n}.__class__ is {kind.__name__}")
             if kind is int:
                 tests.append(f"{-(2**63)} <= n{n} < {2**63}")
-        lines = ["def values(leaves):", *body(out), f"    return ({values})"]
-        lines += ["def holds(leaves):", *body(goals)]
+        words = "".join(f"{word_of(*n)}, " for n in out)
+        lines = ["def values(leaves):", *body([n for n, _ in out]), f"    return ({words})"]
+        lines += ["def holds(leaves):", *body([*self.branches, *[n for n, _ in kinds]])]
         lines.append(f"    return {' and '.join(tests) or 'True'}")
         exec(compile("\n".join(lines), GENERATED, "exec"), scope)
-        return scope["values"], scope["holds"]
+        first = tuple([float(self.order[n].value) if real else self.order[n].value
+                       for n, real in out])  # fmt: skip
+        return (scope["values"] if out else None, scope["holds"] if tests else None, first)
 
 
 class Num:
@@ -151,15 +158,16 @@ class Num:
     def __deepcopy__(self, memo: Any) -> Num:
         return self
 
-    def _value(self, *args: Any) -> Any:
+    def plain(self, *args: Any) -> Any:
+        self.numbers.asked = True
         raise UnsupportedError(
             "a plain number in a compiled function",
             "Python needs its value, which is another at every run",
             fix="wengert.compile.live.apply(f, number)",
         )
 
-    __float__ = __int__ = __index__ = __complex__ = __hash__ = __str__ = __format__ = _value  # type: ignore[assignment]
-    __round__ = __trunc__ = __floor__ = __ceil__ = __array__ = __reduce_ex__ = _value  # type: ignore[assignment]
+    __float__ = __int__ = __index__ = __complex__ = __hash__ = __str__ = __format__ = plain  # type: ignore[assignment]
+    __round__ = __trunc__ = __floor__ = __ceil__ = __array__ = __reduce_ex__ = plain  # type: ignore[assignment]
 
     def variable(self) -> Any:
         """The variable of the graph that stands for it, as a tensor."""
@@ -244,7 +252,7 @@ class Cell:
 def operand(tracer: Any, x: Any) -> Any:
     if isinstance(x, Cell):
         return x.value
-    return tracer.number(x) if type(x) is Num else x
+    return tracer.number(x, real=True) if type(x) is Num else x
 
 
 def cell_ufunc(ufunc: Any, method: str, inputs: Any, kwargs: Any) -> Any:

@@ -50,6 +50,7 @@ LARGE = 1 << 24  # bytes of an array, read by plain code, that are compared
 DYNAMIC = {"getattr", "setattr", "vars", "delattr", "hasattr", "__dict__", "attrgetter"}
 KINDS = {"ndarray", "Tensor", "generic"}  # what an argument is not while it is recorded
 ASKS = {"isinstance", "type", "issubclass", "__class__"}
+HOOKS = ("tensor", "before", "after", "accumulated")  # tables of the hooks of a tensor
 _owner: dict[CodeType, int] = {}
 _names: dict[CodeType, tuple[frozenset[str], frozenset[str], frozenset[str]]] = {}
 
@@ -90,12 +91,13 @@ def names_of(code: CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[
 class Seen:
     """One thing outside, as it was: its items, its attributes, its content."""
 
-    __slots__ = ("attributes", "before", "told", "x")
+    __slots__ = ("attributes", "before", "dotted", "told", "x")
 
     def __init__(self, x: Any, told: str) -> None:
         self.x, self.told = x, told
         self.before: Any = None
         self.attributes: dict[str, Any] = {}  # those in slots, or looked up by name
+        self.dotted = False  # a namespace of attributes
 
 
 class World:
@@ -106,6 +108,8 @@ class World:
         self.names: set[str] = set()  # of attributes, and of variables that may hold arrays
         self.every = False  # attributes are read by names that are computed
         self.seen: dict[int, Seen] = {}
+        self.arrays: list[Seen] = []  # whose numbers are not written down yet
+        self.iterators: list[Seen] = []
         self.spaces: dict[int, Seen] = {}  # modules and classes: by name alone
         self.globals: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         self.codes: set[CodeType] = set()
@@ -168,9 +172,11 @@ class World:
         elif event == "c_call":
             told = refusal(frame, arg, owner_of)
             if told is not None:
-                raise UnsupportedError(  # before it happens: the function will run once more
-                    "a compiled function", f"it {told}, which a program would not repeat"
-                )
+                self.stop(f"it {told}, which a program would not repeat")
+
+    def stop(self, rule: str, **parts: Any) -> None:
+        """Before it happens: the function will run once more."""
+        raise Stop(UnsupportedError("a compiled function", rule, **parts))
 
     def concerns(self, frame: Any, code: CodeType, kind: int) -> bool:
         """Whether code that is not the user's reads attributes for it."""
@@ -204,10 +210,13 @@ class World:
                     self.root(sys.modules[name], name)
         for s in list(self.spaces.values()):
             self.named(s, new)
-        if len(new):
-            for s in list(self.seen.values()):
-                if s.before is None and isinstance(s.x, np.ndarray):
-                    self.contents(s)
+        self.arrays = [s for s in self.arrays if not self.contents(s)]
+        for s in self.iterators:
+            if self.names_it(s.told):
+                self.stop(
+                    f"it may read on in the iterator `{s.told}`",
+                    fix="take the next item outside, and pass it as an argument",
+                )
 
     # ---- writing down
     def look(self, x: Any, told: str) -> None:
@@ -224,8 +233,10 @@ class World:
     def noted(self, x: Any, told: str) -> list[tuple[Any, str]]:
         """Write down x itself, and say what it leads to."""
         if isinstance(x, ModuleType | type):
-            if not x.__module__.startswith(FOREIGN) if isinstance(x, type) else (
-                not x.__name__.startswith(FOREIGN)
+            if (
+                not x.__module__.startswith(FOREIGN)
+                if isinstance(x, type)
+                else (not x.__name__.startswith(FOREIGN))
             ):
                 s = self.spaces[id(x)] = Seen(x, told)
                 return self.named(s, self.names, look=False)
@@ -234,9 +245,13 @@ class World:
         if isinstance(x, Tensor):
             s.before = x.data, x.node, getattr(x, "store", None)
             hooks = x.node.hooks if x.node.__class__ is Leaf else None
-            return [(hooks, f"the hooks of {told}")] if hooks is not None else []
+            return [(getattr(hooks, n, None), f"the hooks of {told}") for n in HOOKS]
         if isinstance(x, np.ndarray):
-            self.contents(s)
+            if not self.contents(s):
+                self.arrays.append(s)
+            return []
+        if isinstance(x, Iterator):
+            self.iterators.append(s)
             return []
         if isinstance(x, CellType):
             s.before = read(x, None)
@@ -263,7 +278,9 @@ class World:
         elif isinstance(x, set | frozenset) and len(x) <= LONG:
             out += [(v, told) for v in x]
         if isinstance(x, FunctionType):
-            s.attributes = {n: getattr(x, n) for n in ("__defaults__", "__kwdefaults__", "__code__")}
+            s.attributes = {
+                n: getattr(x, n) for n in ("__defaults__", "__kwdefaults__", "__code__")
+            }
             for name, cell in zip(x.__code__.co_freevars, x.__closure__ or ()):
                 out.append((cell, name))
             out += [(x.__defaults__, x.__name__), (x.__kwdefaults__, x.__name__)]
@@ -276,9 +293,8 @@ class World:
         own = getattr(x, "__dict__", None)
         if own.__class__ is dict:
             self.seen[id(own)] = d = Seen(own, told)
-            d.before = dict(own)
-            dotted = f"{told}." if not isinstance(x, FunctionType) else f"{told}."
-            out += [(v, f"{dotted}{k}") for k, v in own.items()]
+            d.before, d.dotted = dict(own), True
+            out += [(v, f"{told}.{k}") for k, v in own.items()]
         for cls in type(x).__mro__:
             for name in slots(cls):
                 if not isinstance(x, FunctionType):
@@ -300,12 +316,15 @@ class World:
                 self.look(value, told)
         return out
 
-    def contents(self, s: Seen) -> None:
+    def contents(self, s: Seen) -> bool:
         """The numbers of an array that the code has a name for."""
-        name = s.told.partition("[")[0].rpartition(".")[2]
-        if name in self.names or self.every:
-            a = s.x
-            s.before = a.copy() if a.nbytes <= LARGE else checksum(a)
+        if not self.names_it(s.told):
+            return False
+        s.before = s.x.copy() if s.x.nbytes <= LARGE else checksum(s.x)
+        return True
+
+    def names_it(self, told: str) -> bool:
+        return self.every or told.partition("[")[0].rpartition(".")[2] in self.names
 
     # ---- afterwards
     def restore(self) -> None:
@@ -347,6 +366,10 @@ class World:
                 x.setstate(s.before)
             elif unlike(x, s.before) is not None:
                 put_back(x, s.before)
+        (_, numpys), (_, pythons), (_, house) = self.states
+        np.random.set_state(numpys)  # noqa: NPY002
+        python_random.setstate(pythons)
+        random.set_state(house)
         for name in os.environ.keys() | self.environment.keys():
             if os.environ.get(name) != self.environment.get(name):
                 os.environ[name] = self.environment[name]
@@ -376,10 +399,12 @@ class World:
                 if not (equal(x, s.before) if isinstance(s.before, np.ndarray)
                         else checksum(x) == s.before):  # fmt: skip
                     return s.told
-            elif not isinstance(x, np.random.Generator | np.random.RandomState | python_random.Random):
+            elif not isinstance(
+                x, np.random.Generator | np.random.RandomState | python_random.Random
+            ):
                 at = unlike(x, s.before)
                 if at is not None:
-                    return place_in(s.told, at, isinstance(x, dict))
+                    return place_in(s, at)
         return None
 
     def watch(self, program: Any, wrapped: bool = True) -> Watch:
@@ -400,6 +425,11 @@ class World:
         out.conditions = list(program.conditions)
         out.gradients = [(t, had) for t, place, had in program.gradients if place < 0]
         out.tensors = list(program.tensors)
+        for leaf in program.leaves:
+            out.slots.append((leaf, "hooks", leaf.hooks, f"the hooks of {leaf.name or 'a tensor'}"))
+            for n in HOOKS if leaf.hooks is not None else ():
+                hooks = getattr(leaf.hooks, n)
+                out.containers.append((hooks, dict(hooks), "the hooks of a tensor"))
         live = {id(s.owner) for s in program.sources if s.kind == "array"}
         Walk(self, out, live).run()
         return out
@@ -427,6 +457,14 @@ class World:
                     f"it draws from {name}, and a program would repeat the first draw",
                     fix="draw outside and pass the numbers in",
                 )
+
+
+class Stop(BaseException):
+    """The recording ends here, whatever the function catches."""
+
+    def __init__(self, error: UnsupportedError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class Changed(UnsupportedError):
@@ -472,10 +510,7 @@ class Walk:
         if isinstance(x, np.ndarray):
             return self.array(s)
         if isinstance(x, Iterator):
-            raise UnsupportedError(
-                "a compiled function", f"it may read on in the iterator `{s.told}`",
-                fix="take the next item outside, and pass it as an argument",
-            )  # fmt: skip
+            return
         if isinstance(x, ModuleType | type):
             for name, value in s.attributes.items():
                 watch.flat.append((vars(x), name, value, f"{s.told}.{name}"))
@@ -564,12 +599,10 @@ def slots(cls: type) -> list[str]:
     ]  # fmt: skip
 
 
-def place_in(told: str, at: Any, keyed: bool) -> str:
-    if at == "" and not keyed:
-        return told
-    if isinstance(at, str) and at.isidentifier() and "." in told or not keyed:
-        return f"{told}.{at}" if isinstance(at, str) else f"{told}[{at!r}]"
-    return f"{told}[{at!r}]"
+def place_in(s: Seen, at: Any) -> str:
+    if at == "" and not isinstance(s.x, dict):
+        return s.told
+    return f"{s.told}.{at}" if s.dotted else f"{s.told}[{at!r}]"
 
 
 def checksum(a: Any) -> int:

@@ -75,8 +75,8 @@ def aliases(program: Any) -> dict[int, int]:
     return out
 
 
-def native(graph: Graph, alias: dict[int, int] | None = None) -> Any:
-    return import_module(NATIVE).build(graph, alias)
+def native(graph: Graph, alias: dict[int, int] | None = None, checks: Any = ()) -> Any:
+    return import_module(NATIVE).build(graph, alias, checks=checks)
 
 
 def prepare(compiled: Any, variant: Any, first: bool) -> None:
@@ -87,8 +87,8 @@ def prepare(compiled: Any, variant: Any, first: bool) -> None:
     """
     program = variant.program
     program.graph = dce(program.graph)
-    program.checks = [(program.sources[i], k) for i, k, _ in label_checks(program.graph)]
-    program.checks += [(program.sources[i], k) for i, k in row_checks(program.graph)]
+    checks = [(i, k) for i, k, _ in label_checks(program.graph)] + row_checks(program.graph)
+    program.checks = [(program.sources[i], k) for i, k in checks]
     start = perf_counter()
     graph, variant.passes = optimized(program.graph)
     variant.seconds["passes"] = perf_counter() - start
@@ -98,7 +98,7 @@ def prepare(compiled: Any, variant: Any, first: bool) -> None:
 
     def build() -> None:
         try:
-            variant.executable = native(graph, aliases(program))
+            variant.executable = native(graph, aliases(program), checks)
         except Exception as error:
             if variant.executable is None:
                 variant.executable = Numpy(graph)

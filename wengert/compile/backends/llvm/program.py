@@ -25,19 +25,23 @@ from ...lower import Call, Loops, Product, Scatter, Step, Steps, lower
 from ...memory import Block, Plan, check, plan
 from ...schedule import SERIAL, Chain, Partial, Region, rows_of, schedule
 from ...views import View
-from . import blas, cache, loops, mathematics, pool
+from . import blas, cache, entry, loops, mathematics, pool
 from .ir import Function, Module, Value, vector
 from .target import Target, target
 
 __all__ = ["Native", "build"]
 
 ALIGN = 64
+RELEASE = 20.0  # microseconds of work from which on other Python threads may run meanwhile
 KEPT = 2  # arrays handed out for an output that are kept to be handed out again
 IDLE = 3  # what getrefcount says of such an array that nobody else holds
 
 
 def build(
-    graph: Graph, alias: dict[int, int] | None = None, level: str | None = None
+    graph: Graph,
+    alias: dict[int, int] | None = None,
+    level: str | None = None,
+    checks: Sequence[tuple[int, int]] = (),
 ) -> Native:
     """Machine code for a graph.
 
@@ -45,19 +49,28 @@ def build(
         graph: what to compute.
         alias: outputs that may be given the memory of an input: output -> input.
         level: of the processor; the highest it has, if left out.
+        checks: (input, count): its integers must be at least 0 and less than count. The short way
+            into the code asks that; callers of the long way do themselves.
     """
     made = target(level)
     found = blas.prepare()
     pool.prepare()
     steps = lower(graph, loops.supported, ("f", "d") if found is not None else (), alias or {})
-    return Native(steps, made, alias or {})
+    return Native(steps, made, alias or {}, checks)
 
 
 class Native:
     """Steps as machine code: `native(inputs, into) -> outputs`."""
 
-    def __init__(self, steps: Steps, made: Target, alias: dict[int, int]) -> None:
+    def __init__(
+        self,
+        steps: Steps,
+        made: Target,
+        alias: dict[int, int],
+        checks: Sequence[tuple[int, int]] = (),
+    ) -> None:
         start = perf_counter()
+        self.checks = list(dict.fromkeys(checks))
         self.steps, self.target = steps, made
         self.alias = safe(steps, alias)
         self.regions = schedule(steps, self.alias)
@@ -83,6 +96,7 @@ class Native:
             self.table[1 + self.first_constant + k] = a.ctypes.data
         self.spare: list[list[Any]] = [[] for _ in steps.outputs]
         self.lock = Lock()  # runs share the arena
+        self.entry = self.entered() if self.short else None
         self.calls = [self.prepared(s) if isinstance(s, Call) else s for s in self.segments]
 
     # ---- memory
@@ -156,6 +170,17 @@ class Native:
                     f.raw("call void @wg_blas_enter()")
             self.region(f, k, region)
         close()
+        self.work = sum(r.work for r in self.regions)
+        self.releases = self.work > RELEASE
+        self.short = entry.possible() and len(self.segments) == 1
+        self.short = self.short and isinstance(self.segments[0], str)
+        out = self.steps.outputs
+        self.scalar = (
+            self.short and len(out) == 1 and isinstance(out[0], Var) and out[0].shape == ()
+            and out[0].dtype.char == "d" and not self.checks and not self.releases
+        )  # fmt: skip
+        if self.short:
+            entry.write(module, self)
         if self.products:
             module.declare("declare void @wg_blas_enter()")
             module.declare("declare void @wg_blas_leave()")
@@ -296,11 +321,16 @@ class Native:
             nest(0, pa, pb, pc)
         else:
             rows = hi - lo
-            call(
-                rows, f.at(pa, lo * a.strides[-2], kind), pb, f.at(pc, lo * n, kind)
-            )
+            call(rows, f.at(pa, lo * a.strides[-2], kind), pb, f.at(pc, lo * n, kind))
 
     # ---- Python's part
+    def entered(self) -> Any:
+        """A function of Python's that takes the arrays themselves."""
+        if self.scalar:
+            self.number = np.zeros(1)
+            self.table[1 + len(self.steps.inputs)] = self.number.ctypes.data
+        return entry.function(self.library, self.table)
+
     def prepared(self, step: Call) -> Any:
         """A function that evaluates one operation on windows of the arena."""
         impl = step.op.impl
@@ -360,6 +390,8 @@ class Native:
             for s in self.calls:
                 s(self.address) if not callable_of_python(s) else s()
         self.now = []
+        if self.scalar:
+            self.table[1 + n] = self.number.ctypes.data
         return outputs
 
     def takes(self, given: Any, v: Var, j: int, inputs: Sequence[Any]) -> bool:
@@ -417,9 +449,7 @@ def safe(steps: Steps, alias: dict[int, int]) -> dict[int, int]:
             continue
         first = min(writers.get(id(out), [-1]))
         late = [k for k in readers.get(id(given), ()) if k >= first]
-        if first >= 0 and all(
-            k == first and same_places(steps.steps[k], given, out) for k in late
-        ):
+        if first >= 0 and all(k == first and same_places(steps.steps[k], given, out) for k in late):
             found[j] = i
     return found
 
