@@ -81,6 +81,9 @@ class Var:
     def T(self) -> Any:
         return OPS["Transpose"](tuple(range(self.ndim))[::-1])(self)
 
+    def __getitem__(self, index: Any) -> Any:
+        return OPS["GetItem"](index if isinstance(index, tuple) else (index,))(self)
+
     def swapaxes(self, i: int, j: int) -> Any:
         perm = list(range(self.ndim))
         perm[i], perm[j] = perm[j], perm[i]

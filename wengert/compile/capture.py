@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import trace, tree
 from ..errors import UnsupportedError
+from ..graph import PLAIN as PLAIN_OPS
 from ..graph import Graph, Var, verify
 from ..owned import HERE as NOTES
 from ..owned import own
@@ -68,6 +69,7 @@ class Sink:
     place: int = -1
     owner: Any = field(default=None, compare=False)
     tensor: bool = False  # hand it out as a tensor
+    form: str = ""  # of a result without axes: "number" of Python, "scalar" of NumPy, or "array"
 
 
 @dataclass(slots=True)
@@ -114,6 +116,7 @@ class Program:
     wrapped: bool = False  # whether tensors stood for plain arrays
     sample: list[Any] = field(default_factory=list)  # what draws are like
     leaves: list[Any] = field(default_factory=list)  # of the tape, that it reads from outside
+    touched: set[int] = field(default_factory=set)  # the identities of tensors that it reads
 
     @property
     def returned(self) -> int:
@@ -155,6 +158,8 @@ class Capture:
         self.kept: dict[int, tuple[Any, Any]] = {}  # copies that the tape keeps: (copy, array)
         self.conditions: list[Callable[[], bool]] = []  # what must hold at a later run
         self.values: Any = None
+        self.floats: set[int] = set()  # variables that are numbers of Python's uncompiled
+        self.memo: dict[Any, Any] = {}  # for those who record
         self.holds: Any = None
 
     # ---- what trace.bind and the writes call
@@ -288,6 +293,11 @@ class Capture:
         """After the run the array `a` holds `value`."""
         self.state(a)
         self.written[id(a)] = value
+
+    def number_of(self, t: Tensor) -> Tensor:
+        """A tensor of the program that is a plain number uncompiled: handed out as one."""
+        self.floats.add(t.data.n)
+        return t
 
     # ---- the end
     def restore(self) -> None:
@@ -485,13 +495,17 @@ def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Progra
     held(tracer)
     verify(graph)
     sources = [tracer.sources[v.n] for v in graph.inputs]
-    sinks = [s if s.kind != "result" else tensorial(s, graph, sources, leaves) for s in sinks]
+    sinks = [
+        formed(s, graph, sources, leaves, tracer.floats) if s.kind == "result" else s
+        for s in sinks
+    ]
     return Program(
         graph, sources, sinks, structure, constants, tracer.draws, tracer.drawn, tracer.after,
         recorded, tracer.streams, tracer.undo, [], tracer.conditions, gradients, tensors,
         tracer.values, tracer.holds, any(leaves[i].__class__ is np.ndarray
                                          for _, _, i in tracer.wraps.values()),
         sampled(tracer.drawn), [g.node for g in tracer.given.values() if g.leaf],
+        set(tracer.given),
     )  # fmt: skip
 
 
@@ -565,19 +579,41 @@ def shared(holder: Any, name: Any, more: int = 0) -> bool:
     return shared(pair, 0, 1)
 
 
-def tensorial(sink: Sink, graph: Graph, sources: list[Source], leaves: list[Any]) -> Sink:
-    """A result is a tensor if it depends on one, as it would be uncompiled."""
-    kinds: dict[int, bool] = {}
+def formed(
+    sink: Sink, graph: Graph, sources: list[Source], leaves: list[Any], numbers: set[int]
+) -> Sink:
+    """A result is a tensor if it depends on one, as it would be uncompiled.
+
+    What has no axes is a number of Python's if it is computed from such alone, an array if it is a
+    window on one, and else a number of NumPy's.
+    """
+    kinds: dict[int, str] = {}
     for v, s in zip(graph.inputs, sources):
-        kinds[v.n] = s.kind in ("tensor", "gradient") or (
-            s.kind == "argument" and isinstance(leaves[s.place], Tensor)
-        )
+        x = leaves[s.place] if s.kind == "argument" else None
+        tensor = s.kind in ("tensor", "gradient") or isinstance(x, Tensor)
+        boxed = s.kind == "array" or isinstance(x, np.ndarray)
+        kinds[v.n] = "tensor" if tensor else "array" if boxed else "scalar"
     for line in graph.lines:
-        some = any(kinds[x.n] for x in line.inputs if isinstance(x, Var))
+        ins = [kinds[x.n] for x in line.inputs if isinstance(x, Var)]
+        kind = "tensor" if "tensor" in ins else windowed(line, ins)
+        if kind != "array" and ins and all(k == "number" for k in ins):
+            kind = "number" if getattr(line.op, "name", None) in PLAIN_OPS else kind
         for v in line.outputs:
-            kinds[v.n] = some
+            kinds[v.n] = "number" if v.n in numbers else kind
     y = graph.outputs[sink.place]
-    return Sink("result", sink.place, None, isinstance(y, Var) and kinds[y.n])
+    kind = kinds[y.n] if isinstance(y, Var) else "scalar"
+    return Sink("result", sink.place, None, kind == "tensor", kind if not y.shape else "")
+
+
+def windowed(line: Any, ins: list[str]) -> str:
+    """Whether NumPy gives an array or a number where there are no axes."""
+    name = type(line.op).__name__
+    if name in ("Cast", "CastConstant"):
+        return "array" if "array" in ins and not any(x.shape for x in line.inputs) else "scalar"
+    if name == "GetItem":
+        return "array" if any(i is Ellipsis for i in line.op.index) else "scalar"
+    boxes = ("Reshape", "Transpose", "Broadcast")
+    return "array" if name in boxes or getattr(line.op, "name", "") == "where" else "scalar"
 
 
 def moved(t: Tensor) -> None:

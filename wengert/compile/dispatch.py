@@ -272,7 +272,9 @@ def finish(s: Source, program: Any, native: Any, entry: Any) -> None:
             word = f"y{j}"
             if sink.tensor:
                 word = f"make({word}, None, EAGER)"
-            elif not v.shape:
+            elif sink.form == "number":
+                word = f"{word}.item()"
+            elif not v.shape and sink.form != "array":
                 word = f"{word}[()]"
             results[sink.place] = word
     words = []

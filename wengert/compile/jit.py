@@ -266,7 +266,9 @@ class Compiled:
         """A new variant and what its first run drew; raises `Refusal`."""
         with RECORDING, self.lock:
             known = self.variants.setdefault(key, [])
-            why = known[-1].watch.broken() if known else "the first call with such arguments"
+            why = "the first call with such arguments"
+            if known:
+                why = known[-1].watch.broken() or "a branch on a number goes another way"
             kind = anonymous(key)
             if self.counts.get(kind, 0) >= MOST:
                 if why and not known:
@@ -456,8 +458,10 @@ def settle(program: Program, outputs: Leaves, leaves: Leaves, drawn: Leaves) -> 
                 results.append(y)
             elif sink.tensor:
                 results.append(make(y, None, trace.EAGER))
+            elif sink.form == "number":
+                results.append(y.item())
             else:
-                results.append(y if y.ndim else y[()])
+                results.append(y if y.ndim or sink.form == "array" else y[()])
         elif kind == "tensor":
             t = leaves[sink.place] if sink.place >= 0 else sink.owner
             t.data = y

@@ -35,7 +35,7 @@ import numpy as np
 from .. import random
 from ..errors import UnsupportedError
 from ..source import LIBRARY
-from ..trace import Leaf, Tensor
+from ..trace import HERE, Leaf, Tensor, generation
 from ..types import RAW
 from .effects import refusal
 from .guards import MISSING, PLAIN, Watch, copied, equal, put_back, read, same, unlike
@@ -113,7 +113,8 @@ class World:
         self.spaces: dict[int, Seen] = {}  # modules and classes: by name alone
         self.globals: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         self.codes: set[CodeType] = set()
-        self.asks = False
+        self.asks = False  # what kind of value it was given
+        self.data = False  # whether it reads the arrays of tensors themselves
         self.branches = False  # whether a value may have decided which way the code went
         self.roots: list[Any] = []
 
@@ -164,11 +165,7 @@ class World:
                 return
             kind = owner_of(frame)
             if kind == 2 or self.concerns(frame, code, kind):
-                sys.setprofile(None)
-                try:
-                    self.enter(frame, code, kind)
-                finally:
-                    sys.setprofile(self.event)
+                self.enter(frame, code, kind)
         elif event == "c_call":
             told = refusal(frame, arg, owner_of)
             if told is not None:
@@ -186,7 +183,7 @@ class World:
         direct = back is not None and (owner_of(back) == 2 or back.f_code in self.codes)
         if kind == 1:
             return True
-        return direct and code.co_name not in ("step", "zero_grad")
+        return direct and code.co_name not in ("step", "zero_grad", "update")
 
     def enter(self, frame: Any, code: CodeType, kind: int) -> None:
         self.codes.add(code)
@@ -197,6 +194,10 @@ class World:
             self.names.update(code.co_freevars, variables)
             self.every = self.every or bool(DYNAMIC & (variables | attributes))
             self.branches = self.branches or branching(code)
+            if "data" in attributes and not self.data:
+                self.data = True
+                for s in [s for s in self.seen.values() if isinstance(s.x, Tensor)]:
+                    HERE.trace.touch(s.x)  # from here on its array is a variable
             mentioned = variables | attributes
             self.asks = self.asks or bool(ASKS & mentioned and KINDS & mentioned)
             space = frame.f_globals
@@ -228,7 +229,8 @@ class World:
                 continue
             if isinstance(x, PLAIN) and not isinstance(x, type | FunctionType):
                 continue
-            todo.extend(self.noted(x, told))
+            if getattr(type(x), "watched", True):
+                todo.extend(self.noted(x, told))
 
     def noted(self, x: Any, told: str) -> list[tuple[Any, str]]:
         """Write down x itself, and say what it leads to."""
@@ -244,6 +246,8 @@ class World:
         s = self.seen[id(x)] = Seen(x, told)
         if isinstance(x, Tensor):
             s.before = x.data, x.node, getattr(x, "store", None)
+            if self.data and isinstance(x.data, RAW):
+                HERE.trace.touch(x)
             hooks = x.node.hooks if x.node.__class__ is Leaf else None
             return [(getattr(hooks, n, None), f"the hooks of {told}") for n in HOOKS]
         if isinstance(x, np.ndarray):
@@ -431,7 +435,7 @@ class World:
                 hooks = getattr(leaf.hooks, n)
                 out.containers.append((hooks, dict(hooks), "the hooks of a tensor"))
         live = {id(s.owner) for s in program.sources if s.kind == "array"}
-        Walk(self, out, live).run()
+        Walk(self, out, live, program.touched).run()
         return out
 
     def check_streams(self, program: Any) -> None:
@@ -474,8 +478,8 @@ class Changed(UnsupportedError):
 class Walk:
     """From the roots along all that the code has names for: what goes into a `Watch`."""
 
-    def __init__(self, world: World, watch: Watch, live: set[int]) -> None:
-        self.world, self.watch, self.live = world, watch, live
+    def __init__(self, world: World, watch: Watch, live: set[int], touched: set[int]) -> None:
+        self.world, self.watch, self.live, self.touched = world, watch, live, touched
         self.done: set[int] = set()
         self.todo: deque[Any] = deque()
 
@@ -499,13 +503,15 @@ class Walk:
                 self.visit(s)
 
     def named(self, name: str) -> bool:
-        return self.world.every or name in self.world.names
+        return self.world.every or name in self.world.names or name == "_hooks"
 
     def visit(self, s: Seen) -> None:
         x, watch = s.x, self.watch
         if isinstance(x, Tensor):
-            if "data" in self.world.names:
-                watch.slots.append((x, "data", x.data, f"{s.told}.data"))
+            if id(x) not in self.touched:  # not recorded, but perhaps read
+                n = generation(x)
+                watch.slots.append((x, "data", x.data, s.told))
+                watch.conditions.append(lambda: generation(x) == n)
             return
         if isinstance(x, np.ndarray):
             return self.array(s)
@@ -557,6 +563,10 @@ class Walk:
             if self.named(name) and not isinstance(x, FunctionType):
                 watch.slots.append((x, name, value, f"{s.told}.{name}"))
                 self.todo.append(value)
+        if hasattr(type(x), "named_parameters") and "_hooks" not in mine:
+            watch.flat.append((mine, "_hooks", MISSING, f"the hooks of {s.told}"))
+        if type(x).__name__ == "ModuleHooks":
+            self.todo += [x.before, x.after, x.backward]
         for cls in type(x).__mro__:
             known = self.world.spaces.get(id(cls))
             if known is not None:
