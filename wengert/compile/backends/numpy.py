@@ -162,10 +162,11 @@ def new_like(template: Any) -> Any:
     """A function that makes an array of the layout of a model."""
     if template.flags.c_contiguous:
         return partial(np.empty, template.shape, template.dtype)
-    perm = sorted(range(template.ndim), key=lambda i: -abs(template.strides[i]))
+    dtype, strides = template.dtype, template.strides
+    perm = sorted(range(template.ndim), key=lambda i: -abs(strides[i]))
     shape = tuple(template.shape[p] for p in perm)
     back = tuple(perm.index(i) for i in range(template.ndim))
-    return lambda: np.empty(shape, template.dtype).transpose(back)
+    return lambda: np.empty(shape, dtype).transpose(back)
 
 
 def admitted(i: int, x: Any, shape: Any, dtype: Any) -> Any:
