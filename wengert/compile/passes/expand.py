@@ -15,7 +15,7 @@ there a sum of n terms is rounded in another order, a few ulps of the result.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,15 +32,16 @@ from ...ops.fused import (
     Norm,
     Softmax,
     SquaredNorm,
+    check_labels,
 )
 from ...ops.linear import Reshape, Sum, Transpose, drop
 from ...ops.losses import SoftCrossEntropy
 from ...ops.norm import Normalize
 from ...ops.order import Max
-from ...types import Array, shape_of
+from ...types import Array, Aval, shape_of
 from .rewriting import Rewriter, rewrite
 
-__all__ = ["COMPOSITE", "POINTWISE", "expand", "label_checks"]
+__all__ = ["COMPOSITE", "POINTWISE", "expand", "hold_labels", "label_checks"]
 
 Table = Mapping[Any, Callable[..., Any]]
 
@@ -49,7 +50,8 @@ def expand(graph: Graph, table: Table | None = None) -> Graph:
     """Lines of composite operations written as compositions, by `table` (default: COMPOSITE).
 
     A cross-entropy no longer refuses a label that names no class: the caller asks `label_checks`
-    first, and holds those inputs to their ranges. One whose labels are computed by the graph stays.
+    first, and holds those inputs to their ranges with `hold_labels` before each run. One whose
+    labels are computed by the graph stays.
 
     >>> import numpy as np
     >>> from wengert.ops.fused import Softmax
@@ -117,6 +119,32 @@ def label_checks(graph: Graph) -> list[tuple[int, int, Line]]:
         and isinstance(line.inputs[1], Var)
         and known_labels(line, source)
     ]
+
+
+def hold_labels(checks: Sequence[tuple[int, int, Line]], arrays: Sequence[Array]) -> None:
+    """Raise the operation's own error if an input holds a label that names no class.
+
+    >>> import numpy as np
+    >>> from wengert.transforms.staging import stage
+    >>> loss = lambda a, b: CrossEntropy()(a, b)
+    >>> a, b = np.zeros((2, 3)), np.array([0, 3])
+    >>> checks = label_checks(stage(loss, a, b).graph)
+    >>> hold_labels(checks, [a, b])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    wengert.AxisError: [WG103] cross_entropy(logits, labels): label 3 is outside the 3 classes...
+    """
+    for i, classes, line in checks:
+        b = arrays[i]
+        if not b.size or (b.max() < classes and b.min() >= 0):
+            continue
+        logits, labels = (Aval.of(x.aval if isinstance(x, Var) else x) for x in line.inputs)
+        a = np.broadcast_to(np.zeros((), logits.dtype), logits.shape)
+        b = b.reshape(labels.shape)
+        try:
+            check_labels(a, b)
+        except (ValueError, TypeError, IndexError) as error:
+            raise line.op.refusal((a, b), error) from error
 
 
 # ------------------------------------------------------------------ compositions
