@@ -6,9 +6,10 @@ operation's `impl` computes, by the same steps in the same order, so that the va
 the bit over operands in row-major order, but for
 
     Normalize over the last axis alone, whose mean square is a sum in place of a dot product, and
-    Norm and SquaredNorm of all axes (`whole`), for the same reason:
+    Norm and SquaredNorm of all axes (`whole`), for the same reason, and
+    Attention, whose products are taken a tile at a time:
 
-there a sum of n terms is rounded in another order, a few ulps of the result.
+there a sum of n terms is rounded in another order, a few ulps of the sum of their sizes.
 `POINTWISE` does the same for elementwise operations that are a few calls of NumPy; bit-exact.
 """
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from ...graph import Graph, Line, Var
 from ...ops import elementwise as e
+from ...ops.attention import Attention
 from ...ops.contract import Affine, matmul
 from ...ops.dropout import Dropout
 from ...ops.fused import (
@@ -43,6 +45,7 @@ from .rewriting import Rewriter, rewrite
 
 __all__ = ["COMPOSITE", "POINTWISE", "expand", "hold_labels", "label_checks"]
 
+DEPTH = 4
 Table = Mapping[Any, Callable[..., Any]]
 
 
@@ -76,9 +79,19 @@ def expand(graph: Graph, table: Table | None = None) -> Graph:
             return None
         if type(line.op) in LABELLED and not known_labels(line, labels):
             return None
-        return entry(line.op, *xs)
+        y = entry(line.op, *xs)
+        if y is None or Aval.of(y) != line.outputs[0].aval:  # of mixed dtypes, it rounds elsewhere
+            return None
+        done.append(line)
+        return y
 
-    return rewrite(graph, expanded)
+    for _ in range(DEPTH):  # a composition may hold another
+        done: list[Line] = []
+        graph = rewrite(graph, expanded)
+        if not done:
+            break
+        labels = label_sources(graph)
+    return graph
 
 
 # ------------------------------------------------------------------ labels
@@ -264,8 +277,14 @@ def squared_norm(op: SquaredNorm, x: Array) -> Any:
     return None if y is None else e.square(y)
 
 
+def attention(op: Attention, q: Array, k: Array, v: Array, b: Array) -> Any:
+    """As its pullback has it, so that both share the weights."""
+    return matmul(op.weights(q, k, b), v)
+
+
 COMPOSITE: Table = {
     Affine: affine,
+    Attention: attention,
     Softmax: softmax,
     LogSoftmax: log_softmax,
     LogSumExp: log_sum_exp,
