@@ -92,8 +92,10 @@ def rows_of(step: Step) -> int:
         return 1
     assert isinstance(step, Product)
     lead = step.out.shape[:-2]
-    return int(lead[0]) if math.prod(lead) > 1 and lead[0] > 1 else (
-        int(step.out.shape[-2]) if math.prod(lead) == 1 else 1
+    return (
+        int(lead[0])
+        if math.prod(lead) > 1 and lead[0] > 1
+        else (int(step.out.shape[-2]) if math.prod(lead) == 1 else 1)
     )
 
 
@@ -186,8 +188,7 @@ def schedule(steps: Steps, alias: dict[int, int] | None = None) -> list[Region]:
     todo = list(steps.steps)
     stands = {id(steps.outputs[j]): steps.inputs[i] for j, i in (alias or {}).items()}
     marks = [
-        [Touch(stands.get(id(t.base), t.base), t.writes, t.local) for t in touches(s)]
-        for s in todo
+        [Touch(stands.get(id(t.base), t.base), t.writes, t.local) for t in touches(s)] for s in todo
     ]
     before = predecessors(todo, marks)
     done: set[int] = set()

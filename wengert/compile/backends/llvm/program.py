@@ -63,7 +63,11 @@ class Native:
     """Steps as machine code: `native(inputs, into) -> outputs`."""
 
     def __init__(
-        self, steps: Steps, made: Target, alias: dict[int, int], checks: Sequence[tuple[int, int]] = ()
+        self,
+        steps: Steps,
+        made: Target,
+        alias: dict[int, int],
+        checks: Sequence[tuple[int, int]] = (),
     ) -> None:
         start = perf_counter()
         self.checks = list(dict.fromkeys(checks))
@@ -317,9 +321,7 @@ class Native:
             nest(0, pa, pb, pc)
         else:
             rows = hi - lo
-            call(
-                rows, f.at(pa, lo * a.strides[-2], kind), pb, f.at(pc, lo * n, kind)
-            )
+            call(rows, f.at(pa, lo * a.strides[-2], kind), pb, f.at(pc, lo * n, kind))
 
     # ---- Python's part
     def entered(self) -> Any:
@@ -447,9 +449,7 @@ def safe(steps: Steps, alias: dict[int, int]) -> dict[int, int]:
             continue
         first = min(writers.get(id(out), [-1]))
         late = [k for k in readers.get(id(given), ()) if k >= first]
-        if first >= 0 and all(
-            k == first and same_places(steps.steps[k], given, out) for k in late
-        ):
+        if first >= 0 and all(k == first and same_places(steps.steps[k], given, out) for k in late):
             found[j] = i
     return found
 
