@@ -126,8 +126,11 @@ def cauchy(f: Function, goal: str, x: Value) -> Value:
 
 
 def one_less_square(f: Function, x: Value) -> Value:
+    """1 - x^2, rounded once; the factors beyond 2, where the square may overflow."""
+    p, low = two_product(f, x, x)
+    d = exact(f, "sub", exact(f, "sub", 1.0, p), low)
     a = f.fabs(x)
-    return f.select(f.compare("olt", a, 0.5), f.fma(-a, a, 1.0), (1.0 - a) * (1.0 + a))
+    return f.select(f.compare("olt", a, 2.0), d, (1.0 - a) * (1.0 + a))
 
 
 @native()
