@@ -33,7 +33,7 @@ from .ir import BYTES, Function, Module, Value, vector
 from .target import Target
 from .target import target as find_target
 
-__all__ = ["Blocking", "blocking", "emit", "prepare", "scratch", "source", "tiles"]
+__all__ = ["Blocking", "blocking", "emit", "preferred", "prepare", "scratch", "source", "tiles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -507,6 +507,15 @@ def source(target: Target) -> str:
     emit(module, "gemm_f32", "float", target)
     emit(module, "gemm_f64", "double", target)
     return str(module)
+
+
+def preferred(target: Target) -> bool:
+    """Whether the generated product is known to be as fast as a library's.
+
+    A library looks at the processor by itself; at a level below what the processor has, and where
+    the tiles were not measured, it is the faster one.
+    """
+    return target.name in ("avx512", "avx2")
 
 
 @lru_cache(1)
