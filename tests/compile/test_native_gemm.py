@@ -187,7 +187,7 @@ def test_squares_are_transposed(kind, width):
 
 
 def test_the_function_for_any_shape_is_known_by_name():
-    library = gemm.prepare()
     for name, kind in (("gemm_f32", "float"), ("gemm_f64", "double")):
+        library = gemm.prepare(kind)
         check(function(library, name, kind), kind, 9, 20, 30, 1, 0, 1.0, 0.0)
         assert engine.SYMBOLS[f"wg_{name}"] == library.address(name)
