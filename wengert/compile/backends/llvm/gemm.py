@@ -532,13 +532,21 @@ def source(target: Target, kind: str) -> str:
     return str(module)
 
 
-def preferred(target: Target) -> bool:
-    """Whether the generated product is known to be as fast as a library's.
+def preferred(target: Target, m: int, n: int, k: int, tb: bool = False) -> bool:
+    """Whether this product, and not a library's, is the faster one for a shape.
 
-    A library looks at the processor by itself; at a level below what the processor has, and where
-    the tiles were not measured, it is the faster one.
+    Measured against OpenBLAS: a library has better ways for a vector or two, for a few columns and
+    for small squares. It also looks at the processor by itself, so that it wins at a level below
+    what the processor has.
+
+    Args:
+        target: the machine.
+        m, n, k: the sizes.
+        tb: whether B is transposed.
     """
-    return target.name in ("avx512", "avx2")
+    if target.name not in ("avx512", "avx2") or m < 4:
+        return False
+    return n >= 32 if tb else n >= 64 and m * n * k >= 64**3
 
 
 @lru_cache(1)
