@@ -137,7 +137,8 @@ class Kernel:
         for s in self.body:
             if s.op == "load":
                 assert s.operand is not None
-                out.append(s.operand.strides[-1] == 0 or self.space[-1] == 1)
+                still = s.operand.strides[-1] == 0 or self.space[-1] == 1
+                out.append(still and all(out[i] for i, _ in s.operand.index))
             elif s.op == "place":
                 out.append(s.number != last)
             else:

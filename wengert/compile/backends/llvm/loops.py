@@ -10,6 +10,7 @@ with its end masked; where columns are folded, several rows are swept together.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -18,14 +19,16 @@ from ...kernel import ROW, Fold, Kernel, Operand, Store
 from . import scalars
 from .folds import Accumulator, Folding, Scalar, tree
 from .ir import Function, Module, Value, lanes, vector
-from .memory import element_kind, load, store
+from .memory import element_kind, load, load_square, store, store_square
 from .plan import Pass, Plan, length
 from .scalars import KIND
+from .turn import turn
 
 __all__ = ["emit", "supported", "width"]
 
 supported = scalars.supported
 Pointer = Callable[[Function, int], Value]
+SQUARE = 3  # more neighbours than that are loaded together
 BLOCK = 64  # vectors that a sum adds in one level before they go to the next
 UNROLLED = ((5, 4), (14, 2))  # (price of the body, vectors at a time)
 TOGETHER = ((4, 8), (16, 4))  # (price of the body, rows at a time)
@@ -52,11 +55,15 @@ def width(kernel: Kernel, native: int = 64) -> int:
     under way; as many as fit where that spares a vector; fewer for a short row.
     """
     kernel, _ = collapse(kernel)
+    turned = turn(kernel)
+    kernel = turned or kernel
     wide = [s.dtype for s, flat in zip(kernel.body, kernel.by_row()) if not flat]
     wide += [out.to.dtype for out in kernel.outputs]
     floats = [d.itemsize for d in wide if d.kind == "f"]
     size = max(floats or [d.itemsize for d in wide if d.kind == "i"] or [4])
     one = native // size
+    if turned is not None:
+        return one
     row = length(kernel)
     while one > 1 and row <= one // 2:
         one //= 2
@@ -87,7 +94,9 @@ class Nest:
         self, module: Module, name: str, kernel: Kernel, width: int, pointer: Pointer
     ) -> None:
         small, self.unit = collapse(kernel)
-        self.plan = Plan(small, width)
+        turned = turn(small)
+        self.turned = turned is not None
+        self.plan = Plan(turned or small, width, turned is not None)
         self.kernel, self.width, self.pointer = self.plan.kernel, width, pointer
         arguments = [("args", "ptr"), ("lo", "i64"), ("hi", "i64"), ("piece", "i64")]
         self.f = Function(module, name, arguments)
@@ -272,7 +281,7 @@ class Nest:
     def several(self, operand: Operand) -> bool:
         """Whether it is another place in each row that is swept together."""
         return bool(operand.strides[self.plan.axis]) or any(
-            len(self.value[s]) > 1 for s, _ in operand.index
+            self.plan.axis in self.plan.depends[s] for s, _ in operand.index
         )
 
     def address(self, key: Operand | int, r: int) -> Value:
@@ -283,6 +292,8 @@ class Nest:
             return p
         if (key, r) not in self.place:
             for s, stride in operand.index:
+                if not self.plan.by_row[s]:
+                    continue
                 i = scalars.cast(self.f, self.at(s, r), "i64")
                 p = self.f.at(p, i * stride, element_kind(operand.dtype))
             self.place[key, r] = p
@@ -439,9 +450,12 @@ class Nest:
                 return self.spread[s, r if len(self.value[s]) > 1 else 0]
             return values[s, r if plan.axis in plan.depends[s] else 0, spot.n]
 
+        squares = self.squares(step, values, spots)
         for s in step.order:
             for r in rows if plan.axis in plan.depends[s] else (0,):
                 for spot in spots:
+                    if (s, r, spot.n) in values and s in squares:
+                        continue
                     if s in step.kept:
                         x = self.recall(s, r, spot)
                     else:
@@ -461,12 +475,66 @@ class Nest:
             for r in rows if plan.axis in plan.depends[s] else (0,):
                 for spot in spots:
                     self.remember(s, r, spot, values[s, r, spot.n])
+        done = self.store_squares(step, get, spots)
         for n in step.stores:
+            if n in done:
+                continue
             out = self.kernel.outputs[n]
             for r in rows if self.several(out.to) else (0,):
                 for spot in spots:
                     y = get(out.value, r, spot)
                     store(f, y, self.address(out.to, r), out.to, spot.i, spot.off, spot.mask)
+
+    # ---- rows in lanes: the points of a row are neighbours in memory
+    def squares(
+        self, step: Pass, values: dict[tuple[int, int, int], Value], spots: list[Spot]
+    ) -> set[int]:
+        """Load neighbours of every lane together; which statements have their values so."""
+        if any(spot.mask is not None for spot in spots):
+            return set()
+        loads = {s: self.kernel.body[s].operand for s in step.order if s not in step.kept}
+        done = set()
+        for group in self.neighbours({s: o for s, o in loads.items() if o is not None}):
+            done |= set(group)
+            o = loads[group[0]]
+            assert o is not None
+            for spot in spots:
+                p = self.address(o, 0)
+                xs = load_square(self.f, p, o, spot.i, spot.off, len(group), self.width)
+                values.update({(s, 0, spot.n): x for s, x in zip(group, xs)})
+        return done
+
+    def store_squares(
+        self, step: Pass, get: Callable[[int, int, Spot], Value], spots: list[Spot]
+    ) -> set[int]:
+        if any(spot.mask is not None for spot in spots):
+            return set()
+        outputs = self.kernel.outputs
+        done = set()
+        for group in self.neighbours({n: outputs[n].to for n in step.stores}):
+            done |= set(group)
+            o = outputs[group[0]].to
+            for spot in spots:
+                xs = [get(outputs[n].value, 0, spot) for n in group]
+                store_square(self.f, xs, self.address(o, 0), o, spot.i, spot.off)
+        return done
+
+    def neighbours(self, places: dict[int, Operand]) -> list[list[int]]:
+        """Those that are next to each other in memory at every point, in order."""
+        if not self.turned or self.rows > 1 or self.width == 1:
+            return []
+        groups: dict[Operand, list[tuple[int, int]]] = {}
+        for n, o in places.items():
+            if not o.index and o.strides[-1] not in (0, 1):
+                groups.setdefault(replace(o, offset=0), []).append((o.offset, n))
+        out = []
+        for group in groups.values():
+            group.sort()
+            one = [n for _, n in group]
+            first, last = group[0][0], group[-1][0]
+            if len({at for at, _ in group}) == len(group) == last - first + 1 > SQUARE:
+                out.append(one[: self.width])
+        return out
 
     def point(self, s: int, r: int, spot: Spot, get: Callable[[int], Value]) -> Value:
         """One statement at one vector."""
@@ -475,7 +543,12 @@ class Nest:
         if statement.op == "load":
             o = statement.operand
             assert o is not None
-            return load(f, self.address(o, r), o, spot.i, spot.off, spot.mask, w)
+            shift = None
+            for i, stride in o.index:
+                if not self.plan.by_row[i]:
+                    part = scalars.cast(f, get(i), "i64") * stride
+                    shift = part if shift is None else shift + part
+            return load(f, self.address(o, r), o, spot.i, spot.off, spot.mask, w, shift)
         if statement.op == "place":
             count = "<" + ", ".join(f"i64 {spot.off + j}" for j in range(w)) + ">"
             x = f.const(spot.off, "i64") if w == 1 else Value(f, count, vector("i64", w))
