@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
-from ...collapse import collapse
+from ...collapse import collapse, flat, operands
 from ...kernel import ROW, Fold, Kernel, Operand, Store
 from . import scalars
 from .folds import Accumulator, Folding, Scalar, tree
@@ -29,6 +29,7 @@ __all__ = ["emit", "supported", "width"]
 supported = scalars.supported
 Pointer = Callable[[Function, int], Value]
 SQUARE = 3  # more neighbours than that are loaded together
+SMALL = 12  # statements of a body that is written out for as many rows as there are lanes
 BLOCK = 64  # vectors that a sum adds in one level before they go to the next
 UNROLLED = ((5, 4), (14, 2))  # (price of the body, vectors at a time)
 TOGETHER = ((4, 8), (16, 4))  # (price of the body, rows at a time)
@@ -62,13 +63,26 @@ def width(kernel: Kernel, native: int = 64) -> int:
     floats = [d.itemsize for d in wide if d.kind == "f"]
     size = max(floats or [d.itemsize for d in wide if d.kind == "i"] or [4])
     one = native // size
-    if turned is not None:
+    if turned is not None or crossed(kernel, one):
         return one
     row = length(kernel)
     while one > 1 and row <= one // 2:
         one //= 2
     vectors = -(-row // one)
     return one if vectors in (0, 1, 3) else 2 * one
+
+
+def crossing(o: Operand) -> bool:
+    """Whether neighbours in memory are in different rows."""
+    return not o.index and o.strides[-2] == 1 and o.strides[-1] not in (0, 1)
+
+
+def crossed(kernel: Kernel, width: int) -> bool:
+    """Whether squares of a collapsed kernel are transposed on the way from memory or to it."""
+    if any(s.op in ROW for s in kernel.body) or flat(kernel) or width == 1:
+        return False
+    large = min(kernel.space[-2:]) >= width
+    return large and len(kernel.body) <= SMALL and any(map(crossing, operands(kernel)))
 
 
 def emit(
@@ -154,6 +168,8 @@ class Nest:
     def rows_together(self) -> int:
         """How many rows are swept at a time: several where columns are added up."""
         plan = self.plan
+        if crossed(self.kernel, self.width) and not self.turned and plan.count == 1:
+            return self.width
         if (
             plan.moving
             or plan.resident
@@ -485,7 +501,7 @@ class Nest:
                     y = get(out.value, r, spot)
                     store(f, y, self.address(out.to, r), out.to, spot.i, spot.off, spot.mask)
 
-    # ---- rows in lanes: the points of a row are neighbours in memory
+    # ---- squares: what is apart along the row is next to each other in another direction
     def squares(
         self, step: Pass, values: dict[tuple[int, int, int], Value], spots: list[Spot]
     ) -> set[int]:
@@ -494,6 +510,13 @@ class Nest:
             return set()
         loads = {s: self.kernel.body[s].operand for s in step.order if s not in step.kept}
         done = set()
+        for s, o in loads.items():
+            if o is not None and self.crosses(o):
+                done.add(s)
+                for spot in spots:
+                    p = self.address(o, 0)
+                    xs = load_square(self.f, p, o, spot.i, spot.off, self.rows, self.width)
+                    values.update({(s, r, spot.n): x for r, x in enumerate(xs)})
         for group in self.neighbours({s: o for s, o in loads.items() if o is not None}):
             done |= set(group)
             o = loads[group[0]]
@@ -511,6 +534,13 @@ class Nest:
             return set()
         outputs = self.kernel.outputs
         done = set()
+        for n in step.stores:
+            o = outputs[n].to
+            if self.crosses(o):
+                done.add(n)
+                for spot in spots:
+                    xs = [get(outputs[n].value, r, spot) for r in range(self.rows)]
+                    store_square(self.f, xs, self.address(o, 0), o, spot.i, spot.off)
         for group in self.neighbours({n: outputs[n].to for n in step.stores}):
             done |= set(group)
             o = outputs[group[0]].to
@@ -518,6 +548,10 @@ class Nest:
                 xs = [get(outputs[n].value, 0, spot) for n in group]
                 store_square(self.f, xs, self.address(o, 0), o, spot.i, spot.off)
         return done
+
+    def crosses(self, o: Operand) -> bool:
+        """Whether the rows that are swept together are neighbours in memory at each point."""
+        return not self.turned and self.rows == self.width > 1 and crossing(o)
 
     def neighbours(self, places: dict[int, Operand]) -> list[list[int]]:
         """Those that are next to each other in memory at every point, in order."""
