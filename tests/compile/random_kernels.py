@@ -48,7 +48,11 @@ class Maker:
             if rng.random() < 0.03:
                 self.space = (*self.space[:-1], int(rng.choice([600, 1100, 3000])))
             if rng.random() < 0.2:  # many short rows
-                self.space = (*self.space[:-2], int(rng.integers(64, 300)), int(rng.integers(2, 17)))
+                self.space = (
+                    *self.space[:-2],
+                    int(rng.integers(64, 300)),
+                    int(rng.integers(2, 17)),
+                )
             if math.prod(self.space) <= 9000:
                 break
         if rng.random() < 0.02:

@@ -133,7 +133,8 @@ class Kernel:
 
     def by_row(self) -> list[bool]:
         """Whether each statement is one number for a whole row."""
-        last, out = len(self.space) - 1, []
+        last = len(self.space) - 1
+        out: list[bool] = []
         for s in self.body:
             if s.op == "load":
                 assert s.operand is not None

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ....types import DType
 from ...collapse import by_rows, flat, operands
 from ...kernel import ROW, Fold, Kernel, Operand, Statement, Store
-from ....types import DType
 from . import scalars
 
 __all__ = ["turn"]
