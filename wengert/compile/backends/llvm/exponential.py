@@ -55,10 +55,13 @@ class Power:
 
     def value(self, *factors: Value) -> Value:
         """The power times the factors; the scales last, so that only they underflow."""
-        f, y = self.f, self.high
-        if self.low is not None:
+        f, y, rest = self.f, self.high, [*factors, *self.scales]
+        if self.low is not None and factors:
+            first = rest.pop(0)
+            y = f.fma(y, first, self.low * first)
+        elif self.low is not None:
             y = exact(f, "add", y, self.low)
-        for x in (*factors, *self.scales):
+        for x in rest:
             y = y * x
         return y
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .ir import Function, Module, Value, lanes
 from .lanes import INF, NAN, any_lane, exact, floored, native, truncated, two_product, two_sum
-from .powers import cbrt, length
+from .powers import cbrt, in_range
 
 
 def long_remainders(module: Module) -> str:
@@ -152,11 +152,8 @@ def unit_vector(f: Function, goal: str, a: Value, b: Value) -> Value:
 @native(2, wide=True)
 def turn(f: Function, goal: str, a: Value, b: Value) -> Value:
     """b / (a^2 + b^2)."""
-    h, big, small = length(f, a, b)
-    scale = f.select(
-        big, f.const(2.0**-600, a.kind), f.select(small, f.const(2.0**600, a.kind), 1.0)
-    )
-    y = (b * scale / h) / h * scale
+    _, _, scale, square = in_range(f, a, b)
+    y = b * scale / square * scale
     infinite = f.compare("oeq", f.fabs(a), INF) & f.compare("olt", f.fabs(b), INF)
     return f.select(infinite, f.copysign(f.const(0.0, a.kind), b), y)
 
