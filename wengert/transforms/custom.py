@@ -188,7 +188,7 @@ class Ruled(Law):
         try:
             return transpose(f, at, gs, self.name, self.f)
         except LOST:  # a rule for plain arrays alone
-            return by_columns(f, at, gs)
+            return by_columns(f, at, gs, self.name, self.f)
 
     def tangent(self, xs: list[Array], dxs: list[Array], ys: list[Array]) -> list[Array | None]:
         assert self.f.rule is not None

@@ -182,7 +182,7 @@ class User(Foreign):
             return filled(found, self.ys(xs, found))
         if given.vjp is not None:  # one cotangent for each element of the value
             live = tuple(range(len(xs)))
-            return by_columns(lambda gs: self.back(xs, gs, live), self.f(xs), dxs)
+            return by_columns(lambda gs: self.back(xs, gs, live), self.f(xs), dxs, self.name, given)
         return super().along(xs, dxs)
 
     def ys(self, xs: list[Array], found: list[Any]) -> list[Array]:

@@ -194,7 +194,7 @@ class Applied(Law):
         try:
             return transpose(f, at, gs, self.name, self.cls)
         except LOST:
-            return by_columns(f, at, gs)
+            return by_columns(f, at, gs, self.name, self.cls)
 
     def has(self, rule: str) -> bool:
         given = [n for n in ("backward", "jvp")
