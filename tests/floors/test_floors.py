@@ -8,7 +8,7 @@ import wengert
 ROOT = Path(wengert.__file__).parent
 FLOORS = [
     # errors may be read by everybody; on each floor a file may import those before it
-    ["version", "source", "errors", "extras", "types", "tree", "random"],
+    ["version", "source", "errors", "extras", "types", "tree", "given", "random"],
     ["nest", "owned", "region", "trace", "draws"],
     ["structural", "primitive", "graph", "hollow"],
     [
