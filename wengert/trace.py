@@ -215,9 +215,12 @@ class Tensor:
     __module__ = "wengert"
 
     def __init__(self, data: Any, node: Any = None, level: Level | None = None) -> None:
+        level = level or EAGER
+        if data.__class__ is Tensor and data.level is level and data.node is None:
+            data = data.data  # a tensor of a plain tensor is one of its array
         self.data = data
         self.node = node
-        self.level = level or EAGER
+        self.level = level
 
     # ---- what it is
     @property
