@@ -69,8 +69,10 @@ def recorded_step(optimizer: Any, block: Any, tracer: Any) -> None:
     for first, last in runs:
         if last > first:
             tracer.conditions.append(
-                lambda a=first, b=last: block.steps.count(block.steps[a]) == len(block.steps)
-                or len(set(block.steps[a : b + 1])) == 1
+                lambda a=first, b=last: (
+                    block.steps.count(block.steps[a]) == len(block.steps)
+                    or len(set(block.steps[a : b + 1])) == 1
+                )
             )
         t = tracer.numbers.read((id(block), first), lambda a=first: block.steps[a] + 1)
         for i in range(first, last + 1):
