@@ -439,11 +439,7 @@ def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Progra
             continue
         if not isinstance(y, Var):
             constants.append(
-<<<<<<< HEAD
                 ("constant", -1, make(own(y), None, trace.EAGER) if kind else lasting(y, outer))
-=======
-                ("constant", -1, own(y) if not kind else make(own(y), None, trace.EAGER))
->>>>>>> main
             )
             continue
         recorded = recorded or alive(node)

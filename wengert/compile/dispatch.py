@@ -149,21 +149,8 @@ def guards(s: Source, watch: Any) -> None:
         if x.__class__ is not list or len(items) > 32:
             s.miss(f"{s.name(unlike)}({s.name(x)}, {s.name(items)}) is not None")
             continue
-<<<<<<< HEAD
         s.add(f"l = {s.name(x)}")
         s.miss(f"len(l) != {len(items)}")
-=======
-        items = value[1] if value.__class__ is tuple and len(value) == 2 else None
-        if (
-            items.__class__ is not tuple
-            or value[0] not in (list, tuple)
-            or any(v.__class__ is tuple for v in items)
-        ):
-            s.miss(f"not {s.name(watch.deeply)}()")
-            return
-        s.add(f"l = {word}")
-        s.miss(f"l.__class__ is not {s.name(value[0])} or len(l) != {len(items)}")
->>>>>>> main
         for i, v in enumerate(items):
             s.miss(f"l[{i}] is not {s.name(v)}")
 

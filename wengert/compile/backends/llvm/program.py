@@ -326,8 +326,6 @@ class Native:
         else:
             rows = hi - lo
             call(rows, f.at(pa, lo * a.strides[-2], kind), pb, f.at(pc, lo * n, kind))
-<<<<<<< HEAD
-=======
 
     def multiplier(self, kind: str, m: int, n: int, k: int, tb: bool) -> str:
         """The function for products of such a size: our own, or the library's where it is faster."""
@@ -341,7 +339,6 @@ class Native:
         )
         self.own.add(kind)
         return f"wg_gemm_{suffix}"
->>>>>>> main
 
     # ---- Python's part
     def entered(self) -> Any:
