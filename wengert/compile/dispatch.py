@@ -63,7 +63,7 @@ def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[boo
     """The short way for calls like this one; None where there is none."""
     program, native = variant.program, variant.executable
     entry = getattr(native, "entry", None)
-    if entry is None or program.recorded or variant.watch.contents:
+    if entry is None or program.recorded:
         return None
     if program.holds is not None or any(kind == "number" for kind, *_ in program.constants):
         return None
@@ -137,6 +137,8 @@ def guards(s: Source, watch: Any) -> None:
         s.miss(f"{s.name(leaf)}.node.grad is {'None' if had else 'not None'}")
     for holds in watch.conditions:
         s.miss(f"not {s.name(holds)}()")
+    for content, _ in watch.contents:
+        s.miss(f"not {s.name(content)}()")
     for t, shape, dtype, node in watch.tensors:
         s.miss(f"{s.name(t)}.node.__class__ is not {s.name(node)}")
     for cell, value, _ in watch.cells:

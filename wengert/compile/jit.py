@@ -35,6 +35,7 @@ from .world import Changed, Stop, World, owner_of
 __all__ = ["Compiled", "compile"]
 
 MOST = 16  # variants of one kind of arguments before a function is run uncompiled
+OFTEN = 3  # changes of an array that made no difference, until it is an operand alone
 INTS = 4  # values of an int that are compiled for each, before it becomes a number like others
 Leaves = list[Any]
 RECORDING = threading.RLock()  # while a function is recorded, its tensors hold no numbers
@@ -88,7 +89,7 @@ class Variant:
     """One program, ready to run, and what must hold for it."""
 
     __slots__ = (
-        "executable", "failure", "fast", "law", "passes", "program", "runs", "seconds", "watch",
+        "changed", "executable", "failure", "fast", "law", "passes", "program", "runs", "seconds", "watch",
         "way", "why",
     )  # fmt: skip
 
@@ -101,6 +102,7 @@ class Variant:
         self.passes: Any = None  # what each pass did
         self.failure: str | None = None  # why there is no machine code
         self.runs = 0
+        self.changed: dict[int, int] = {}  # how often the numbers in an array made no difference
         self.seconds: dict[str, float] = {}
 
     def holds(self, leaves: Leaves) -> bool:
@@ -185,11 +187,15 @@ class Compiled:
                 variant, drawn = self.record(key, leaves, structure, args, kwargs)
             except Refusal as refusal:
                 return self.uncompiled(key, refusal, args, kwargs)
-            if away and effectful(variant.program):
+            if away and effectful(variant.program) or self.apart(variant, level) or overlap(
+                variant.program, leaves
+            ):
                 variant.program.rewind()
                 return self.f(*args, **kwargs)
             return self.go(variant, leaves, drawn, level, args, kwargs)
-        if away and effectful(variant.program):
+        if away and effectful(variant.program) or self.apart(variant, level) or overlap(
+            variant.program, leaves
+        ):
             return self.f(*args, **kwargs)
         try:
             drawn = variant.program.draw(leaves)
@@ -212,6 +218,14 @@ class Compiled:
         if level or program.recorded and recording(trace.EAGER):
             return self.differentiated(variant, leaves, drawn)
         return self.run(variant, leaves, drawn)
+
+    def apart(self, variant: Variant, level: bool) -> bool:
+        """Whether a derivative is to be taken that only the function itself has."""
+        program = variant.program
+        if not program.severed or not (level or program.recorded and recording(trace.EAGER)):
+            return False
+        self.say(Refusal(f"its derivative is not that of its operations: {program.severed}"))
+        return True
 
     def uncompiled(self, key: Any, refusal: Refusal, args: Any, kwargs: Any) -> Any:
         """A call that could not be recorded; a function that raises has nothing to be told."""
@@ -295,6 +309,9 @@ class Compiled:
             except BaseException:
                 world.restore()
                 raise
+            for variant in known:
+                if variant.program.same(program):  # what has changed made no difference
+                    return self.renewed(variant, watch, world), program.drawn
             variant = Variant(program, watch, why)
             variant.seconds["record"] = perf_counter() - start
             drawn, program.drawn = program.drawn, []
@@ -303,21 +320,43 @@ class Compiled:
             self.counts[kind] = self.counts.get(kind, 0) + 1
             return variant, drawn
 
+    def renewed(self, variant: Variant, watch: Watch, world: World) -> Variant:
+        """A variant that was recorded again, and is the same.
+
+        Arrays whose numbers change and do not matter, time and again, are operands and no more,
+        if no branch could have looked at them.
+        """
+        for content, _ in variant.watch.contents:
+            if content.live and not content():
+                key = id(content.array)
+                variant.changed[key] = variant.changed.get(key, 0) + 1
+        watch.contents = [
+            (content, told) for content, told in watch.contents
+            if world.branches or variant.changed.get(id(content.array), 0) < OFTEN
+        ]  # fmt: skip
+        variant.watch, variant.way, variant.fast, self.fast = watch, None, None, None
+        return variant
+
     def refuse(self, key: Any, refusal: Refusal) -> None:
         """From now on such calls run uncompiled; said once."""
+        self.refused[key] = self.say(refusal)
+
+    def say(self, refusal: Refusal) -> str:
+        """Warn, once."""
         text = "\n".join(filter(None, (refusal.why, refusal.fix, refusal.where)))
-        self.refused[key] = text
         if text not in self.told:
             self.told.add(text)
             name = getattr(self.f, "__qualname__", repr(self.f))
             warn(f"{name} runs uncompiled: {text}", CompileWarning)
+        return text
 
     def differentiated(self, variant: Variant, leaves: Leaves, drawn: Leaves) -> Any:
         """A call as one operation, whose derivatives are compiled too."""
         program = variant.program
         if variant.law is None:
             name = getattr(self.f, "__qualname__", "a compiled function")
-            variant.law = CompiledLaw(program.graph, self.build, self.budget, name)
+            graph = program.lawful if program.lawful is not None else program.graph
+            variant.law = CompiledLaw(graph, self.build, self.budget, name, program.graph)
         inputs = [
             (leaves[s.place] if s.place >= 0 else s.owner)
             if s.kind in ("argument", "tensor") else fetch(s, leaves, drawn)
@@ -392,6 +431,19 @@ def at_transform(x: Tensor) -> bool:
 def effectful(program: Program) -> bool:
     """Whether a run does more than compute: then a transform goes through the function itself."""
     return bool(program.draws or program.after) or any(s.kind != "result" for s in program.sinks)
+
+
+def overlap(program: Program, leaves: Leaves) -> bool:
+    """Whether an array that the program writes shares memory with another that it reads."""
+    written = [s.place for s in program.sinks if s.kind == "argument"]
+    if not written:
+        return False
+    read = [(s.place, leaves[s.place] if s.kind == "argument" else s.owner)
+            for s in program.sources if s.kind in ("argument", "array")]  # fmt: skip
+    return any(
+        at != place and isinstance(x, ndarray) and np.may_share_memory(leaves[place], x)
+        for place in written for at, x in read
+    )  # fmt: skip
 
 
 def within(checks: list[Any], leaves: Leaves, drawn: Leaves) -> bool:
