@@ -332,6 +332,32 @@ def test_casts_as_numpy_makes_them():
             np.testing.assert_array_equal(got, want, err_msg=f"{start} to {to}")
 
 
+@pytest.mark.parametrize("dtype", [F4, F8])
+@pytest.mark.parametrize("target", ["host", "haswell"])
+def test_a_row_divided_by_a_number_is_rounded_as_a_division(rng, dtype, target):
+    """Also by subnormal, huge, infinite numbers and 0; within an ulp where the rest underflows."""
+    info = np.finfo(dtype)
+    ends = [info.tiny, info.smallest_subnormal, 3 * info.smallest_subnormal, info.max, 0.0]
+    ends = [*ends, np.inf, np.nan, 1.0, 3.0, float(info.tiny) * 5, float(info.max) / 7]
+    ends += [-x for x in ends]
+    powers = 2.0 ** rng.uniform(info.minexp - 20, info.maxexp, 300)
+    d = np.array([*ends, *powers[:60], *rng.standard_normal(40)]).astype(dtype)
+    x = np.array([*ends, *powers, *rng.standard_normal(400)]).astype(dtype)
+    k = Build(d.size, x.size, dtype=dtype)
+    k.store(k.div(k.load(0, (0, 1)), k.load(1, (1, 0))), 2, (x.size, 1))
+    (f,) = native.compiled([k.kernel()], target)
+    y = native.run(f, k.kernel(), [x, d, zeros(d.size * x.size, dtype)])[2]
+    with np.errstate(all="ignore"):
+        want = (x / d[:, None]).reshape(-1)
+    size = np.abs(want)
+    small = np.abs(np.tile(x, d.size)) < info.tiny * 2.0 ** (info.nmant + 3)
+    small |= (size < 2 * info.tiny) | ((size > info.max / 2) & np.isfinite(size))
+    exact = ~small | (want == 0)
+    assert exact.mean() > 0.5
+    np.testing.assert_array_equal(y[exact], want[exact])
+    np.testing.assert_allclose(y[small], want[small], rtol=info.eps, atol=info.smallest_subnormal)
+
+
 def test_what_is_not_supported():
     assert not loops.supported("exp", (np.dtype("c16"),))
     assert not loops.supported("add", (np.dtype("f2"), np.dtype("f2")))

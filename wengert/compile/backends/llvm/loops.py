@@ -123,6 +123,7 @@ class Nest(Sweep):
     def row_of(self, rows: int) -> None:
         f, plan = self.f, self.plan
         self.rows, self.place, self.spread, self.stayed = rows, {}, {}, {}
+        self.inverse = {}
         for p, step in enumerate(plan.passes):
             self.scalars(plan.axis, p)
             self.sweep(p, step)

@@ -8,6 +8,7 @@ from functools import partial
 
 from ...kernel import Operand
 from . import scalars
+from .division import Divisor, divide, divisor
 from .folding import Folder
 from .folds import Accumulator
 from .frame import Spot
@@ -161,6 +162,22 @@ class Sweep(Folder):
                     if (s, r) not in self.spread:
                         self.spread[s, r] = self.wide(self.value[s][r])
 
+        self.divisors(step)
+
+    def divisors(self, step: Pass) -> None:
+        """Inverses of numbers by which whole vectors are divided."""
+        if not self.f.module.fma or self.width == 1 or self.plan.resident:
+            return
+        for s in step.order:
+            statement = self.kernel.body[s]
+            if statement.op == "div" and s not in step.kept:
+                x, d = statement.args
+                if self.plan.by_row[d] and not self.plan.by_row[x]:
+                    for r, value in enumerate(self.value[d]):
+                        if (d, r) not in self.inverse:
+                            parts = divisor(self.f, value)
+                            self.inverse[d, r] = Divisor(*map(self.wide, parts))
+
     def wide(self, x: Value) -> Value:
         """In all lanes."""
         if lanes(x.kind) > 1 or self.width == 1:
@@ -234,6 +251,11 @@ class Sweep(Folder):
             x = f.const(spot.off, "i64") if w == 1 else Value(f, count, vector("i64", w))
             return scalars.cast(f, x if spot.i is None else x + spot.i, kind)
         xs = [get(a) for a in statement.args]
+        if statement.op == "div":
+            which = statement.args[1]
+            by = self.inverse.get((which, r if len(self.value.get(which, ())) > 1 else 0))
+            if by is not None:
+                return divide(f, xs[0], by)
         if statement.op == "cast":
             return scalars.cast(f, xs[0], kind)
         return scalars.cast(f, scalars.apply(f, statement.op, *xs), kind)
