@@ -18,7 +18,8 @@ finally:
     sys.path.pop(0)
 
 from wengert.compile.backends.llvm import loops
-from wengert.compile.collapse import collapse
+from wengert.compile.backends.llvm.turn import turn
+from wengert.compile.collapse import collapse, operands
 from wengert.compile.kernel import Fold, Kernel, Operand, Statement, Store
 from wengert.trace import OPS
 
@@ -267,7 +268,7 @@ EDGES = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.5, 1e-30, -1e30, np.inf, -np.inf, np
 WHOLE = [0, 1, -1, 2, -2, 3, -7, 7, 31, 63, 64, -64, 2**31 - 1, -(2**31)]
 
 
-def operands(name, dtypes):
+def edges(dtypes):
     """Every pair (or triple with the first) of edges, as flat arrays."""
     pools = {"f": EDGES, "i": WHOLE, "b": [False, True]}
     pools = [np.array(pools[d.kind]).astype(d) for d in dtypes]
@@ -296,7 +297,7 @@ def test_operations_at_the_edges():
     for target in ("host", "x86-64"):
         kernels, runs = [], []
         for name, dtypes in cases:
-            xs = operands(name, dtypes)
+            xs = edges(dtypes)
             want = exactly(name, xs)
             n, to = xs[0].size, want.dtype
             body = [
@@ -428,6 +429,23 @@ def test_random_kernels_collapsed():
         for x, y in zip(want, got):
             np.testing.assert_array_equal(x, y, err_msg=f"seed {seed}\n{kernel}\n{small}")
     assert shorter > 50
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_random_kernels_with_short_rows_turned():
+    """Nor when lanes run over the rows."""
+    turned = 0
+    for seed in range(1200):
+        kernel, args, pieces, checks = random_kernel(seed)
+        small, unit = collapse(kernel)
+        over = turn(small)
+        if over is None or any(o.index for o in operands(over)):
+            continue
+        turned += 1
+        want = native.reference(kernel, args, pieces)
+        got = native.reference(over, args, [(lo * unit, hi * unit) for lo, hi in pieces])
+        agree(got, want, checks, f"seed {seed}\n{kernel}\n{over}")
+    assert turned > 50
 
 
 # ------------------------------------------------------------------ memory that is not theirs

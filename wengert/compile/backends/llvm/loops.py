@@ -76,7 +76,8 @@ class Nest(Sweep):
         ):
             return 1
         cost = max(self.cost(p) for p in plan.passes)
-        return next((rows for limit, rows in TOGETHER if cost <= limit), 2)
+        most = plan.most_rows()
+        return min(most, next((rows for limit, rows in TOGETHER if cost <= limit), 2))
 
     def loops(self, k: int) -> None:
         """The loop over the axis k, with all that is inside it."""

@@ -165,10 +165,7 @@ class Plan:
         statement = self.kernel.body[s]
         if scalars.price(statement.op) <= CHEAP:
             return False
-        taken = sum(
-            self.kernel.body[t].dtype.itemsize for t, o in self.scratch.items() if o is None
-        )
-        if (taken + statement.dtype.itemsize) * self.row <= SCRATCH:
+        if self.taken() + statement.dtype.itemsize * self.row <= SCRATCH:
             self.scratch[s] = None
             return True
         for n, out in enumerate(self.kernel.outputs):
@@ -176,6 +173,15 @@ class Plan:
                 self.scratch[s] = n
                 return True
         return False
+
+    def taken(self) -> int:
+        """Bytes of the scratch rows of one row."""
+        sizes = [self.kernel.body[s].dtype.itemsize for s, n in self.scratch.items() if n is None]
+        return sum(sizes) * self.row
+
+    def most_rows(self) -> int:
+        """How many rows at a time have room for their scratch rows: a power of two."""
+        return 1 << (max(1, 2 * SCRATCH // max(self.taken(), 1)).bit_length() - 1)
 
     def lends(self, n: int, out: Store | Fold, s: int) -> bool:
         """Whether an output that is stored in the last pass can hold a value until then."""
