@@ -10,7 +10,7 @@ from .powers import cbrt, in_range
 def long_remainders(module: Module) -> str:
     """long_remainders(a, b, y, n): y[j] = |a[j]| mod |b[j]|, eleven bits of the quotient a time.
 
-    For finite a and b != 0. Without a C library: its fmod is not exact everywhere.
+    For finite a and b != 0, |a| >= |b|; a y[j] of others is left alone. Exact, in integers.
     """
     name = "long_remainders"
     if any(f.name == name for f in module.functions):
