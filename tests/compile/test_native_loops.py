@@ -180,6 +180,20 @@ def test_an_index_that_a_row_decides(rng):
     native.check(k.kernel(), [normal(rng, n, m), zeros(n * m)])
 
 
+@pytest.mark.parametrize("op", ["lt", "le", "gt", "ge", "eq", "ne"])
+@pytest.mark.parametrize("m", [5, 40, 200])
+def test_positions_compared_with_a_number_of_the_row(op, m):
+    ends = np.iinfo(np.int64)
+    at = [0, 1, m - 1, m, -1, -m, m // 2, 2**31, -(2**32), 2**32 + 1, ends.max, ends.min, 31, 32]
+    for swapped in (False, True):
+        k = Build(len(at), m)
+        pair = k.place(1), k.load(0, (1, 0), I8)
+        k.store(k.truth(op, *(pair[::-1] if swapped else pair)), 1, (m, 1))
+        k.fold(k.cast(len(k.body) - 1, I8), 2, (1, 0))
+        args = [np.array(at), zeros(len(at) * m, B), zeros(len(at), I8)]
+        native.check(k.kernel(), args)
+
+
 def test_types_side_by_side(rng):
     """Integers, booleans and both floats in one kernel."""
     n, m = 5, 75

@@ -367,8 +367,10 @@ def cast(f: Function, x: Value, to: str) -> Value:
         return x
     if to == "i1":
         return truth(f, x)
+    if start == "i1" and to in INT:
+        return f.select(x, f.const(1.0, to), f.const(0.0, to))
     if start == "i1":
-        return f.cast("uitofp" if to in INT else "zext", x, to)
+        return f.cast("zext", x, to)
     if start in INT and to in INT:
         return f.cast("fpext" if to == "double" else "fptrunc", x, to)
     if start in INT:

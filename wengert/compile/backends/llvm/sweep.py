@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from ...kernel import Operand
+from ...kernel import Operand, Statement
 from . import scalars
 from .division import Divisor, divide, divisor
 from .folding import Folder
@@ -23,6 +23,10 @@ __all__ = ["Sweep"]
 SQUARE = 3  # more neighbours than that are loaded together
 BLOCK = 64  # vectors that a sum adds in one level before they go to the next
 UNROLLED = ((5, 4), (14, 2))  # (price of the body, vectors at a time)
+
+
+# b OP a for a OP b
+MIRRORED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "ne"}
 
 
 class Sweep(Folder):
@@ -250,6 +254,10 @@ class Sweep(Folder):
             count = "<" + ", ".join(f"i64 {spot.off + j}" for j in range(w)) + ">"
             x = f.const(spot.off, "i64") if w == 1 else Value(f, count, vector("i64", w))
             return scalars.cast(f, x if spot.i is None else x + spot.i, kind)
+        if statement.op in MIRRORED and w > 1:
+            told = self.position(statement, r, spot)
+            if told is not None:
+                return told
         xs = [get(a) for a in statement.args]
         if statement.op == "div":
             which = statement.args[1]
@@ -259,6 +267,24 @@ class Sweep(Folder):
         if statement.op == "cast":
             return scalars.cast(f, xs[0], kind)
         return scalars.cast(f, scalars.apply(f, statement.op, *xs), kind)
+
+    def position(self, statement: Statement, r: int, spot: Spot) -> Value | None:
+        """A position along the row compared with a number of the row, in integers of 32 bits."""
+        f, body, (a, b) = self.f, self.kernel.body, statement.args
+        op = statement.op
+        if body[b].op == "place":
+            a, b, op = b, a, MIRRORED[op]
+        last = self.plan.axis + 1
+        along = body[a].op == "place" and body[a].number == last and body[a].dtype.kind == "i"
+        if not along or not self.plan.by_row[b]:
+            return None
+        start = f.const(spot.off, "i64") if spot.i is None else spot.i + spot.off
+        at = scalars.cast(f, self.at(b, r), "i64")
+        at = f.larger(f.smaller(at, self.plan.row), -1)  # far off is as good as just outside
+        lane = f.larger(f.smaller(f.binary("sub", at, start), self.width), -1)
+        count = ", ".join(f"i32 {j}" for j in range(self.width))
+        places = Value(f, f"<{count}>", vector("i32", self.width))
+        return scalars.apply(f, op, places, self.wide(f.cast("trunc", lane, "i32")))
 
     # ---- squares: what is apart along the row is next to each other in another direction
     def squares(
