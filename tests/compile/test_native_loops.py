@@ -18,6 +18,7 @@ finally:
     sys.path.pop(0)
 
 from wengert.compile.backends.llvm import loops
+from wengert.compile.backends.llvm.ir import Module
 from wengert.compile.backends.llvm.turn import turn
 from wengert.compile.collapse import collapse, operands
 from wengert.compile.kernel import Fold, Kernel, Operand, Statement, Store
@@ -170,6 +171,17 @@ def test_a_gathered_row(rng):
     native.check(k.kernel(), args)
 
 
+def test_rows_stored_where_an_index_says(rng):
+    n, m = 9, 70
+    k = Build(n, m)
+    i = k.load(0, (1, 0), I8)
+    x = k.load(1, (m, 1))
+    k.outputs.append(Store(k.neg(x), Operand(2, F4, 5, (m, 1), ((i, n * m),))))
+    k.outputs.append(Store(k.row_max(x), Operand(3, F4, 0, (1, 0), ((i, n),))))
+    args = [rng.integers(0, 3, n), normal(rng, n, m), zeros(3 * n * m + 5), zeros(3 * n)]
+    native.check(k.kernel(), args, pieces=[(0, 4), (4, 9)])
+
+
 def test_an_index_that_a_row_decides(rng):
     """x[i, k] where k is how many numbers of the row are positive."""
     n, m = 6, 40
@@ -274,6 +286,33 @@ def test_results_do_not_depend_on_the_pieces(rng):
     for a, b in zip(once, again):
         assert a.tobytes() == b.tobytes()
     assert once[5].tobytes() == parts[5].tobytes()
+
+
+def test_pointers_into_one_arena(rng):
+    """`pointer` says where arguments are: here at fixed places behind one base."""
+    kernel, at = hand.bias_relu(3, 40), (0, 512, 1024)
+    module = Module(mathematics=native.mathematics.add)
+
+    def pointer(f, arg):
+        return f.at(f["args"], at[arg], "i8")
+
+    loops.emit(module, "k0", kernel, width=16, pointer=pointer)
+    arena = np.zeros(2048, np.uint8).view(F4)
+    x, bias, y = arena[:120], arena[128:168], arena[256:376]
+    x[:], bias[:] = normal(rng, 120), normal(rng, 40)
+    native.machine_code(str(module), ["k0"])[0](arena.ctypes.data, 0, 3, 0)
+    np.testing.assert_array_equal(y.reshape(3, 40), np.maximum(x.reshape(3, 40) + bias, 0))
+
+
+@pytest.mark.parametrize("nan", [np.nan, -np.nan])
+def test_constants_that_are_nan(nan):
+    k = Build(2, 40)
+    x = k.load(0, (40, 1))
+    for n, name in enumerate(["maximum", "minimum", "fmax", "fmin"]):
+        y = k.put(Statement(name, (x, k.const(nan)), F4))
+        k.store(y, n + 1, (40, 1))
+    x = np.linspace(-1, 1, 80, dtype=F4)
+    native.check(k.kernel(), [x, *[zeros(80)] * 4])
 
 
 # ------------------------------------------------------------------ one operation at a time

@@ -171,6 +171,8 @@ def verify(kernel: Kernel) -> None:
             raise ValueError(f"{out}: several points store to one place")
         if isinstance(out, Fold) and out.combine not in COMBINE:
             raise ValueError(f"{out}: unknown combination")
+        if isinstance(out, Fold) and out.to.index:
+            raise ValueError(f"{out}: a fold has its place from the loops alone")
         if isinstance(out, Fold) and out.rows and not (flat[out.value] and out.to.strides[-1] == 0):
             raise ValueError(f"{out}: not one number for a row")
 

@@ -10,6 +10,7 @@ by 0, a shift by more than the width, nan in a maximum) it is kept.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,8 +31,12 @@ def const(f: Function, x: Any, kind: str) -> Value:
 
 
 def fixed(x: Any) -> bool:
-    """A constant, which then is not nan."""
-    return not isinstance(x, Value) or (x.name[0] != "%" and "0x7FF8" not in x.name)
+    """A constant, and not nan."""
+    if not isinstance(x, Value):
+        return True
+    bits = re.search("0x([0-9A-F]{16})", x.name)
+    nan = bits is not None and int(bits[1], 16) & ~(1 << 63) > 0x7FF << 52
+    return x.name[0] != "%" and not nan
 
 
 def logical(x: Value) -> bool:

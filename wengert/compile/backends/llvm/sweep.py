@@ -22,7 +22,7 @@ __all__ = ["Sweep"]
 
 SQUARE = 3  # more neighbours than that are loaded together
 BLOCK = 64  # vectors that a sum adds in one level before they go to the next
-UNROLLED = ((5, 4), (14, 2))  # (price of the body, vectors at a time)
+UNROLLED = ((5, 4), (11, 2))  # (price of the body, vectors at a time)
 
 
 # b OP a for a OP b
