@@ -57,6 +57,23 @@ def test_a_row_of_a_hundred_thousand_lends_its_output(rng):
         native.check(kernel, [normal(rng, 2, m) * 5, zeros(2 * m)])
 
 
+@pytest.mark.parametrize("m", [7, 50, 700, 30_000])
+def test_two_arguments_may_be_one_buffer(rng, m):
+    """The output is where the input was, under another number."""
+    n = 5
+    x = normal(rng, n, m)
+    for kernel, more in (
+        (hand.softmax(n, m), []),
+        (hand.layernorm(n, m), [normal(rng, m), normal(rng, m)]),
+    ):
+        (f,) = native.compiled([kernel])
+        rest = [zeros(n), zeros(n)] if more else []
+        apart = native.run(f, kernel, [x, *more, zeros(n * m), *rest])
+        y = x.copy()
+        native.call(f, [y, *more, y, *rest], 0, n)
+        np.testing.assert_array_equal(y, apart[1 + len(more)])
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("dtype", [F4, F8])
 def test_layernorm_and_its_column_sums(rng, dtype, target):
