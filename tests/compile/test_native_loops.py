@@ -223,6 +223,22 @@ def test_positions_compared_with_a_number_of_the_row(op, m):
         native.check(k.kernel(), args)
 
 
+def test_an_index_that_a_row_decides_reads_before_the_row_is_written(rng):
+    n, m = 6, 80
+    for arg in (0, 1):
+        k = Build(n, m)
+        x = k.load(0, (m, 1))
+        k.store(k.mul(x, x), arg, (m, 1))
+        count = k.put(Statement("row_add", (k.truth("gt", x, k.const(0.0)),), I8))
+        k.store(k.load(0, (m, 0), index=((count, 1),)), 2, (1, 0))
+        values = normal(rng, n, m)
+        apart = native.check(k.kernel(), [values, values.copy(), zeros(n)])
+        (f,) = native.compiled([k.kernel()])
+        y = zeros(n)
+        native.call(f, [values, values, y], 0, n)
+        np.testing.assert_array_equal(y, apart[2])
+
+
 def test_types_side_by_side(rng):
     """Integers, booleans and both floats in one kernel."""
     n, m = 5, 75

@@ -88,7 +88,8 @@ class Statement:
 class Store:
     """`value` goes to `to`, once for a row if the row's stride is 0.
 
-    `to` may be where a load reads, with the same strides: a row is read before it is written.
+    `to` may be where a load reads, with the same strides and offset: a row is read before it is
+    written. Of that memory only numbers that are one for a row may be read elsewhere, in that row.
     """
 
     value: int

@@ -109,6 +109,7 @@ class Plan:
             late, lender = self.clashes(when), self.lost()
             if late is not None:
                 when[late] += 1
+                self.count = max(self.count, when[late] + 1)
             elif lender is not None:
                 self.refused.add(lender)
             else:
@@ -217,6 +218,11 @@ class Plan:
             for s in step.order:
                 operand = self.kernel.body[s].operand
                 if operand is not None and self.same(operand, place):
+                    return True
+        for i, s in enumerate(self.kernel.body):  # loads whose index a reduction decides
+            o = s.operand
+            if o is not None and self.by_row[i] and self.live[i] and self.stage[i] >= start:
+                if o.arg == place.arg or o.dtype.itemsize == place.dtype.itemsize:
                     return True
         return False
 
