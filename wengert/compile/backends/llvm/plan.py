@@ -219,11 +219,11 @@ class Plan:
                 operand = self.kernel.body[s].operand
                 if operand is not None and self.same(operand, place):
                     return True
-        for i, s in enumerate(self.kernel.body):  # loads whose index a reduction decides
-            o = s.operand
-            if o is not None and self.by_row[i] and self.live[i] and self.stage[i] >= start:
-                if o.arg == place.arg or o.dtype.itemsize == place.dtype.itemsize:
-                    return True
+        size = place.dtype.itemsize
+        for n, statement in enumerate(self.kernel.body):  # loads whose index a reduction decides
+            o, late = statement.operand, self.by_row[n] and self.stage[n] >= start
+            if o is not None and late and self.live[n] and size == o.dtype.itemsize:
+                return True
         return False
 
     @staticmethod
