@@ -196,7 +196,8 @@ def evaluate(
 
     >>> f = np.dtype(float)
     >>> x = Statement("load", (), f, Operand(0, f, 0, (3, 1)))
-    >>> k = Kernel((2, 3), (x, Statement("row_add", (0,), f)), (Store(1, Operand(1, f, 0, (1, 0))),))
+    >>> y = Store(1, Operand(1, f, 0, (1, 0)))
+    >>> k = Kernel((2, 3), (x, Statement("row_add", (0,), f)), (y,))
     >>> y = np.zeros(2)
     >>> evaluate(k, [np.arange(6.0), y])
     >>> y
