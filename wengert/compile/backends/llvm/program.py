@@ -154,14 +154,14 @@ class Native:
         written = perf_counter()
         found = blas.find()
         interface = found.name if self.library_used and found is not None else ""
-        for kind in sorted(self.own):
-            gemm.prepare(kind)
         self.library = cache.compiled(self.text, made, blas=interface)
         self.segments: list[Any] = [
             self.library.function(s, None, ctypes.c_void_p) if isinstance(s, str) else s
             for s in self.segments
         ]
         self.seconds = {"write": written - start, "compile": perf_counter() - written}
+        for kind in self.later:
+            gemm.prepare_later(kind)
         self.table = np.zeros(1 + len(self.storage.outside), np.int64)
         self.address = self.table.ctypes.data
         raw = np.empty(self.plan.size + 4096, np.uint8)
@@ -200,7 +200,8 @@ class Native:
         self.kernels: dict[Any, str] = {}  # the functions of kernels
         f: Function | None = None
         self.library_used = False
-        self.own: set[str] = set()  # kinds of our own products
+        self.later: list[str] = []
+        self.own: dict[str, set[tuple[int, int]]] = {}  # our own products: kind -> (rows, columns)
 
         def close() -> None:
             if f is not None:
@@ -231,6 +232,7 @@ class Native:
         )  # fmt: skip
         if self.short:
             entry.write(module, self)
+        self.products()
         if self.library_used:
             module.declare("declare void @wg_blas_enter()")
             module.declare("declare void @wg_blas_leave()")
@@ -352,7 +354,10 @@ class Native:
         m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
         lead = step.out.shape[:-2]
         (ta, lda), (tb, ldb) = transposed(a), transposed(b)
-        name = self.multiplier(kind, m if math.prod(lead) > 1 else block, n, k, bool(tb))
+        whole = math.prod(lead) > 1
+        rest = m % block if not whole else 0
+        rows = {m if whole else min(block, m), *([rest] if rest else [])}
+        name = self.multiplier(kind, rows, n, k, bool(tb))
         pa, pb, pc = (self.pointer(f, f["table"], x) for x in (a.base, b.base, step.out))
         pa, pb = f.at(pa, a.offset, kind), f.at(pb, b.offset, kind)
         steps_a, steps_b = batch_strides(a, lead), batch_strides(b, lead)
@@ -385,18 +390,31 @@ class Native:
             rows = hi - lo
             call(rows, f.at(pa, lo * a.strides[-2], kind), pb, f.at(pc, lo * n, kind))
 
-    def multiplier(self, kind: str, m: int, n: int, k: int, tb: bool) -> str:
+    def multiplier(self, kind: str, rows: set[int], n: int, k: int, tb: bool) -> str:
         """The function for products of such a size: our own, or the library's where it is faster."""
+        m = max(rows)
         suffix = "f32" if kind == "float" else "f64"
         if blas.find() is not None and not gemm.preferred(self.target, m, n, k, tb):
             self.library_used = True
             return f"gemm_{suffix}"
-        sizes = "i32, i32, i64, i64, i64"
-        self.module.declare(
-            f"declare void @wg_gemm_{suffix}({sizes}, {kind}, ptr, i64, ptr, i64, {kind}, ptr, i64)"
-        )
-        self.own.add(kind)
+        shapes = self.own.setdefault(kind, set())
+        shapes.update((r, n) for r in rows)
         return f"wg_gemm_{suffix}"
+
+    def products(self) -> None:
+        """Our own products: those of the process, or a few in the module until those are there."""
+        sizes = "i32, i32, i64, i64, i64"
+        for kind, shapes in sorted(self.own.items()):
+            name = f"wg_gemm_{'f32' if kind == 'float' else 'f64'}"
+            if gemm.at_hand(kind):
+                gemm.prepare(kind)
+                told = f"{sizes}, {kind}, ptr, i64, ptr, i64, {kind}, ptr, i64"
+                self.module.declare(f"declare void @{name}({told})")
+            else:
+                gemm.scratch()
+                gemm.emit(self.module, name, kind, self.target, sorted(shapes))
+                self.module.functions[-1].linkage = "internal"
+                self.later.append(kind)
 
     # ---- Python's part
     def entered(self) -> Any:
