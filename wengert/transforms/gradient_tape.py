@@ -77,8 +77,8 @@ class GradientTape:
         self._entered = False
         self._watched: dict[int, tuple[Tensor, Any]] = {}  # the tensor and its place on the tape
         self._accessed: dict[Leaf, None] = {}
-        self._before: Any = None  # notes about lost gradients of the time before
-        self._breaks: dict[Any, Break] = {}  # and those of the tape's own time
+        self._before: Any = None  # notes about gradients lost before
+        self._breaks: dict[Any, Break] = {}  # and while it records
         self._why: list[str] = []
 
     # ---- when it records
@@ -149,6 +149,16 @@ class GradientTape:
         self._accessed.clear()
         self._breaks.clear()
         self._used = False
+
+    @contextmanager
+    def _as_watched(self) -> Iterator[None]:
+        """What was watched is on the tape, for what a sweep runs again."""
+        again = [mark(t, node) for t, node in self._watched.values() if not self._entered]
+        try:
+            yield
+        finally:
+            for node in again:
+                unmark(node)
 
     # ---- what it watches
     def watch(self, tensor: Any) -> None:
@@ -224,9 +234,8 @@ class GradientTape:
             LevelError: the target was computed inside a transform, and the source was not watched
                 there.
         """
-        if output_gradients is None:
-            cotangents = None
-        else:
+        cotangents = None
+        if output_gradients is not None:
             cotangents, got = tree.flatten(output_gradients)
             want = tree.flatten(target)[1]
             if got != want:
@@ -474,7 +483,8 @@ class _Run:
                 self.reasons[i] = self.reason(i)
         wanted = walk[0].intersection(self.wanted)
         level = self.level if record else None
-        return pull_between(list(zip(nodes, seeds)), wanted, self.inside, keep, level, walk)
+        with self.tape._as_watched():
+            return pull_between(list(zip(nodes, seeds)), wanted, self.inside, keep, level, walk)
 
     def shared(self) -> bool:
         """Whether another tape that is still of use recorded at the same time."""
