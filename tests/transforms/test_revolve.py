@@ -405,3 +405,32 @@ def test_a_named_axis_is_there_in_the_sweep_too(close):
         wg.jvp(lambda v: one(v, True), (1.0,), (1.0,)),
         wg.jvp(lambda v: one(v, False), (1.0,), (1.0,)),
     )
+
+
+def test_tapes_around_tapes_around_a_loop():
+    v = wg.Variable(2.0)
+    with wg.GradientTape() as outer:
+        with wg.GradientTape() as inner:
+            x = wg.tensor(np.array([1.0, 2.0, 3.0]))
+            inner.watch(x)
+            y = np.sum(kept_sum(np.sin(v * x)))
+        g = inner.gradient(y, x)  # 4 v cos(v x)
+        z = np.sum(g)
+    want = 4 * np.cos(2 * x.numpy()) - 8 * x.numpy() * np.sin(2 * x.numpy())
+    np.testing.assert_allclose(outer.gradient(z, v).numpy(), np.sum(want), rtol=1e-12)
+
+
+def test_a_tape_inside_the_step():
+    def step(c, w):
+        with wg.GradientTape() as tape:
+            tape.watch(c)
+            y = np.sum(np.sin(c) * w)
+        return tape.gradient(y, c), None
+
+    def f(checkpoint):
+        weights = np.array([0.5, 2.0, 1.5])
+        return lambda x: np.sum(wg.scan(step, x, weights, checkpoint=checkpoint)[0] ** 2)
+
+    x = np.array([0.1, 0.7])
+    np.testing.assert_allclose(wg.grad(f(True))(x), wg.grad(f(False))(x), rtol=1e-12)
+    np.testing.assert_allclose(wg.hessian(f(True))(x), wg.hessian(f(False))(x), rtol=1e-12)

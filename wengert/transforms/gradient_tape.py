@@ -150,16 +150,6 @@ class GradientTape:
         self._breaks.clear()
         self._used = False
 
-    @contextmanager
-    def _as_watched(self) -> Iterator[None]:
-        """What was watched is on the tape, for what a sweep runs again."""
-        again = [mark(t, node) for t, node in self._watched.values() if not self._entered]
-        try:
-            yield
-        finally:
-            for node in again:
-                unmark(node)
-
     # ---- what it watches
     def watch(self, tensor: Any) -> None:
         """Record what is computed from a tensor, or from those of a nested structure.
@@ -483,8 +473,7 @@ class _Run:
                 self.reasons[i] = self.reason(i)
         wanted = walk[0].intersection(self.wanted)
         level = self.level if record else None
-        with self.tape._as_watched():
-            return pull_between(list(zip(nodes, seeds)), wanted, self.inside, keep, level, walk)
+        return pull_between(list(zip(nodes, seeds)), wanted, self.inside, keep, level, walk)
 
     def shared(self) -> bool:
         """Whether another tape that is still of use recorded at the same time."""

@@ -31,6 +31,7 @@ from .around import Surroundings
 from .conventions import conventions
 from .peel import BARE, attached, deepest, lanes_above, parts_of, stripped
 from .tape import PICK, sweep
+from .variable import mark, unmark, watched
 
 __all__ = ["kept_states", "run", "split"]
 
@@ -240,6 +241,7 @@ class Record:
         self.quiet = getattr(HERE, "quiet", -1)
         self.conventions = getattr(HERE, "conventions", {})
         self.drawn = self.uniform = True
+        self.watched: list[tuple[Tensor, Any]] = []
 
     def run(
         self, n: int | None, wanted: int | None, got: Any, start: int, pile: Any, reverse: bool
@@ -307,6 +309,7 @@ class Record:
         frame = user_frame(getframe(1))
         code, lasti = frame.f_code, frame.f_lasti
         parents = [*self.sources, *self.closed]
+        self.watched = [(t, p) for p in parents if (t := watched(p)) is not None]
         ports = tuple([Node(seq(), PORT, (p,), (), code, lasti) for p in parents])
         live = tuple(range(len(ports)))
         rule = Rule(Loop, live, ("loop", "xs"), pull_loop)
@@ -336,6 +339,7 @@ class Record:
         for t, _ in alive:
             t.alive = True
         before, HERE.stack = stack(), list(self.stack)
+        marks = [mark(t, p) for t, p in self.watched]  # tapes may have let go of them
         try:
             now = getattr(HERE, "quiet", -1), getattr(HERE, "conventions", {})
             if now == (self.quiet, self.conventions):  # the fast road stays open
@@ -344,6 +348,8 @@ class Record:
                 with self.modes():
                     yield
         finally:
+            for p in marks:
+                unmark(p)
             HERE.stack = before
             for t, was in alive:
                 t.alive = was
