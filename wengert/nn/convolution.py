@@ -65,10 +65,11 @@ class Convolution(Module):
                 "both numbers of channels are multiples of groups",
                 fix=f"groups={math.gcd(self.n_in, self.n_out, self.groups)}",
             )
+        padding = padding.tolist() if isinstance(padding, np.ndarray) else padding
         if padding != "same":
             pads_of(what, padding, (), self.kernel_size, self.stride, self.dilation)
         self.padding = padding
-        if padding_mode not in MODES:
+        if not isinstance(padding_mode, str) or padding_mode not in MODES:
             raise OptionError(
                 f"{what}(padding_mode={padding_mode!r})",
                 f"padding_mode is one of {', '.join(MODES)}",

@@ -12,6 +12,7 @@ from wengert.trace import no_grad
 from wengert.types import shape_of
 
 from . import functional as F
+from .functional.conv import count
 from .module import Module, Parameter
 
 __all__ = [
@@ -69,7 +70,8 @@ class LayerNorm(_Affine):
         bias: bool = True,
         dtype: Any = np.float32,
     ) -> None:
-        self.shape = (int(shape),) if isinstance(shape, int | np.integer) else tuple(shape)
+        given = shape if isinstance(shape, tuple | list) else (shape,)
+        self.shape = tuple([count(type(self).__name__, "shape", n) for n in given])
         self.eps = eps
         self._scale(self.shape, affine, bias, dtype)
 
@@ -148,7 +150,8 @@ class BatchNorm(_Channels):
         track_running_stats: bool = True,
         dtype: Any = np.float32,
     ) -> None:
-        self.n, self.eps, self.momentum = n, eps, momentum
+        self.n = n = count(type(self).__name__, "n", n)
+        self.eps, self.momentum = eps, momentum
         self._scale(n, affine, True, dtype)
         self.running_mean = self.running_var = self.num_batches_tracked = None
         if track_running_stats:
@@ -276,7 +279,8 @@ class GroupNorm(_Channels):
         affine: bool = True,
         dtype: Any = np.float32,
     ) -> None:
-        if groups < 1 or n % groups:
+        groups, n = count("GroupNorm", "groups", groups, 1), count("GroupNorm", "n", n)
+        if n % groups:
             raise OptionError(
                 f"GroupNorm({groups}, {n})", "the number of channels is a multiple of groups"
             )
@@ -298,7 +302,7 @@ class InstanceNorm(_Channels):
     def __init__(
         self, n: int, eps: float = 1e-5, *, affine: bool = False, dtype: Any = np.float32
     ) -> None:
-        self.n, self.eps = n, eps
+        self.n, self.eps = count(type(self).__name__, "n", n), eps
         self._scale(n, affine, True, dtype)
 
     def forward(self, x: Any) -> Any:
