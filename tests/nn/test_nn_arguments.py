@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+import wengert as wg
 from wengert import nn
-from wengert.errors import ArgumentError, OptionError, UnknownNameError
+from wengert.errors import ArgumentError, DTypeError, OptionError, ShapeError, UnknownNameError
 
 LAYERS = [
     (nn.Linear, {"n_in": 3, "n_out": 2}),
@@ -79,3 +80,59 @@ def test_paddings_may_be_arrays():
     a = nn.Conv2d(2, 3, 2, padding=(1, 2), rng=0)(x)
     b = nn.Conv2d(2, 3, 2, padding=np.array([1, 2]), rng=0)(x)
     np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+ON_X = [
+    (lambda: nn.Linear(4, 3, rng=0), (5, 4)),
+    (lambda: nn.Conv1d(4, 3, 2, rng=0), (5, 6, 4)),
+    (lambda: nn.Conv2d(4, 3, 2, rng=0), (5, 6, 6, 4)),
+    (lambda: nn.ConvTranspose2d(4, 3, 2, stride=2, rng=0), (5, 3, 3, 4)),
+    (lambda: nn.BatchNorm1d(4), (5, 4)),
+    (lambda: nn.BatchNorm2d(4), (5, 3, 3, 4)),
+    (lambda: nn.LayerNorm(4), (5, 4)),
+    (lambda: nn.GroupNorm(2, 4), (5, 3, 4)),
+    (lambda: nn.MaxPool2d(2), (5, 4, 4, 3)),
+    (lambda: nn.AvgPool2d(2), (5, 4, 4, 3)),
+    (lambda: nn.AdaptiveAvgPool2d(2), (5, 5, 4, 3)),
+    (lambda: nn.GlobalAvgPool(), (5, 4, 4, 3)),
+    (lambda: nn.GlobalMaxPool(), (5, 4, 4, 3)),
+    (lambda: nn.Flatten(), (5, 4, 4, 3)),
+    (lambda: nn.LSTM(4, 3, rng=0), (5, 6, 4)),
+    (lambda: nn.GRUCell(4, 3, rng=0), (5, 4)),
+    (lambda: nn.MultiheadAttention(4, 2, rng=0), (5, 6, 4)),
+    (lambda: nn.TransformerBlock(4, 2, rng=0), (5, 6, 4)),
+    (lambda: nn.FeedForward(4, rng=0), (5, 6, 4)),
+]
+
+
+@pytest.mark.parametrize(("make", "shape"), ON_X, ids=lambda v: str(v) if type(v) is tuple else "")
+def test_lists_are_arrays_and_other_things_are_refused(make, shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+    def value(y):
+        y = y[0] if isinstance(y, tuple) else y
+        return y.numpy() if isinstance(y, wg.Tensor) else y
+
+    if shape[1:] != (4,) or not isinstance(make(), nn.LayerNorm):
+        np.testing.assert_allclose(
+            value(make()(x.tolist())), value(make()(x)), rtol=1e-4, atol=1e-5
+        )
+    for bad in (None, "text", [[1.0], [1.0, 2.0]], np.ones(7, np.float32), np.float32(1)):
+        with pytest.raises((ArgumentError, OptionError, ShapeError, DTypeError)) as caught:
+            make()(bad)
+        assert "test_nn_arguments.py" in str(caught.value)
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(4), nn.BatchNorm2d(4)])
+def test_no_examples_have_no_variance(layer):
+    shape = (0, 4) if isinstance(layer, nn.BatchNorm1d) else (0, 3, 3, 4)
+    with pytest.raises(ShapeError, match="a channel needs more than one number"):
+        layer(np.ones(shape, np.float32))
+    np.testing.assert_array_equal(layer.running_mean.numpy(), 0)
+    assert layer.eval()(np.ones(shape, np.float32)).shape == shape
+
+
+@pytest.mark.parametrize("layer", [nn.GlobalAvgPool(), nn.GlobalMaxPool()])
+def test_no_places_cannot_be_pooled(layer):
+    with pytest.raises(ShapeError, match="there are no places between"):
+        layer(np.ones((2, 0, 3, 4), np.float32))

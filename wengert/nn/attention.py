@@ -10,7 +10,7 @@ from wengert.errors import OptionError, ShapeError
 from wengert.types import shape_of
 
 from . import functional as F
-from .functional.conv import count
+from .functional.conv import count, given
 from .functional.dropout import probability
 from .init import stream
 from .layers import Linear
@@ -151,7 +151,8 @@ class MultiheadAttention(Module):
                 scores; broadcastable to `[N, heads, S, T]`.
             cache: keys and values of earlier places, which those of x are added to.
         """
-        context = x if context is None else context
+        x = given("MultiheadAttention", x)
+        context = x if context is None else given("MultiheadAttention", context)
         q = self._apart(self.query(x), self.heads)
         k = self._apart(self.key(context), self.kv_heads)
         v = self._apart(self.value(context), self.kv_heads)

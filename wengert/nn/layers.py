@@ -12,7 +12,7 @@ from wengert.types import shape_of
 
 from . import functional as F
 from . import init as initial
-from .functional.conv import count
+from .functional.conv import count, given
 from .module import Module, Parameter
 
 __all__ = ["Bilinear", "Linear"]
@@ -61,7 +61,11 @@ class Linear(Module):
         self.bias = Parameter(np.zeros(n_out, dtype)) if bias else None
 
     def forward(self, x: Any) -> Any:
-        shape = x.shape
+        try:
+            shape = x.shape
+        except AttributeError:
+            x = given("Linear", x)
+            shape = x.shape
         if not shape or shape[-1] != self.n_in:
             raise self._refusal(x, shape)
         if self.bias is None:

@@ -12,7 +12,7 @@ from wengert.trace import no_grad
 from wengert.types import shape_of
 
 from . import functional as F
-from .functional.conv import count
+from .functional.conv import count, given
 from .module import Module, Parameter
 
 __all__ = [
@@ -123,7 +123,8 @@ class _Channels(_Affine):
     n: int
     spatial: ClassVar[tuple[int, ...]]  # how many axes may stand between examples and channels
 
-    def _check(self, x: Any) -> None:
+    def _check(self, x: Any) -> Any:
+        x = given(type(self).__name__, x)
         s = shape_of(x)
         if len(s) - 2 not in self.spatial:
             axes = " or ".join(str(n + 2) for n in self.spatial)
@@ -135,6 +136,7 @@ class _Channels(_Affine):
                 f"{self!r}(x)", f"the last axis of x, its channels, has the length {self.n}",
                 operands=[("x", x, f"axis -1 is {s[-1]}")], fix=fix,
             )  # fmt: skip
+        return x
 
 
 class BatchNorm(_Channels):
@@ -160,7 +162,7 @@ class BatchNorm(_Channels):
             self.num_batches_tracked = tensor(0)
 
     def forward(self, x: Any) -> Any:
-        self._check(x)
+        x = self._check(x)
         momentum = self.momentum
         if self.training and self.num_batches_tracked is not None:
             with no_grad():
@@ -288,7 +290,7 @@ class GroupNorm(_Channels):
         self._scale(n, affine, True, dtype)
 
     def forward(self, x: Any) -> Any:
-        self._check(x)
+        x = self._check(x)
         return F.group_norm(x, self.groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
@@ -306,7 +308,7 @@ class InstanceNorm(_Channels):
         self._scale(n, affine, True, dtype)
 
     def forward(self, x: Any) -> Any:
-        self._check(x)
+        x = self._check(x)
         return F.instance_norm(x, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:

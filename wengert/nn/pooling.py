@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from wengert.errors import OptionError
+from wengert.errors import OptionError, ShapeError
 from wengert.types import shape_of
 
 from . import functional as F
-from .functional.conv import pads_of, per_axis
+from .functional.conv import given, pads_of, per_axis
 from .module import Module
 
 __all__ = [
@@ -559,7 +559,12 @@ class Flatten(Module):
         self.start, self.end = start, end
 
     def forward(self, x: Any) -> Any:
+        x = given("Flatten", x)
         shape = shape_of(x)
+        if not all(-len(shape) <= axis < len(shape) for axis in (self.start, self.end)):
+            raise ShapeError(
+                f"{self!r}(x)", f"x has the axes {self.start} and {self.end}", operands=[("x", x)]
+            )
         start, end = self.start % len(shape), self.end % len(shape)
         return x.reshape((*shape[:start], int(np.prod(shape[start : end + 1])), *shape[end + 1 :]))
 

@@ -15,7 +15,7 @@ from wengert.types import dtype_of, shape_of
 
 from . import functional as F
 from . import init as initial
-from .functional.conv import count
+from .functional.conv import count, given
 from .functional.dropout import probability
 from .init import stream
 from .module import Module, Parameter
@@ -77,6 +77,7 @@ class Cell(Module):
 
     def forward(self, x: Any, state: Any = None) -> Any:
         """The new state, of x `[N, n_in]` and the old one `[N, n]`."""
+        x = given(type(self).__name__, x)
         s = shape_of(x)
         if len(s) != 2 or s[-1] != self.n_in:
             raise ShapeError(
@@ -226,6 +227,7 @@ class Recurrent(Module):
         Raises:
             ShapeError: x, the state or lengths have other shapes.
         """
+        x = given(type(self).__name__, x)
         s = shape_of(x)
         if len(s) not in (2, 3) or s[-1] != self.n_in:
             order = "example, place" if self.batch_first else "place, example"

@@ -16,7 +16,7 @@ from . import init as initial
 from .attention import KVCache, MultiheadAttention
 from .dropout import Dropout
 from .embedding import Embedding, PositionalEncoding, TiedLinear
-from .functional.conv import count
+from .functional.conv import count, given
 from .init import stream
 from .layers import Linear
 from .module import Module
@@ -172,6 +172,7 @@ class TransformerBlock(Module):
         cache: KVCache | None = None,
     ) -> Any:
         """One block; masks and cache as in `MultiheadAttention`."""
+        x = given("TransformerBlock", x)
         x = self._around(
             x, self.attention_norm, lambda x: self.attention(x, mask=mask, cache=cache)
         )

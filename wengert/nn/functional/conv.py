@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from wengert.errors import OptionError, ShapeError
+from wengert.errors import ArgumentError, OptionError, ShapeError
 from wengert.ops.conv import Conv, ConvInput
 from wengert.types import shape_of
 
@@ -32,6 +32,19 @@ def per_axis(what: str, name: str, value: Any, axes: int, least: int = 1) -> Int
         return tuple(int(v) for v in given)
     each = "" if axes == 1 else f", or {axes} of them"
     raise OptionError(f"{what}({name}={value!r})", f"{name} is an integer from {least} on{each}")
+
+
+def given(what: str, x: Any) -> Any:
+    """x, or the array that nested lists of numbers make."""
+    if hasattr(x, "shape"):
+        return x
+    try:
+        a = np.asarray(x)
+    except ValueError:
+        a = np.asarray(None)
+    if a.dtype.kind in "fciub":
+        return a
+    raise ArgumentError(f"{what}(x)", f"x is an array of numbers, not {type(x).__name__}")
 
 
 def count(what: str, name: str, value: Any, least: int = 0) -> int:
@@ -64,6 +77,7 @@ def pads_of(
 
 def batched(what: str, x: Any, axes: int) -> tuple[Any, bool]:
     """x with a batch axis, and whether it was added."""
+    x = given(what, x)
     rank = len(shape_of(x))
     if rank not in (axes + 1, axes + 2):
         spatial = ", ".join(("D", "H", "W")[3 - axes :])
