@@ -65,7 +65,7 @@ def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[boo
     entry = getattr(native, "entry", None)
     if entry is None or program.recorded:
         return None
-    if program.holds is not None or any(kind == "number" for kind, *_ in program.constants):
+    if any(kind == "number" for kind, *_ in program.constants):
         return None
     flat = flat_arguments(structure, len(leaves))
     if not flat:
@@ -159,10 +159,13 @@ def guards(s: Source, watch: Any) -> None:
 
 def inputs(s: Source, program: Any, native: Any, leaves: list[Any]) -> bool:
     """x0, x1, ..: the objects of the inputs."""
-    if program.numbers is not None:
+    if program.numbers is not None or program.holds is not None:
         given = "".join(f"a{i}, " for i in range(len(leaves)))
         s.add("try:")
-        s.add(f"d{len(program.draws)} = {s.name(program.numbers)}(({given}))", 2)
+        if program.holds is not None:
+            s.add(f"if not {s.name(program.holds)}(({given})): return MISS", 2)
+        if program.numbers is not None:
+            s.add(f"d{len(program.draws)} = {s.name(program.numbers)}(({given}))", 2)
         s.add("except ArithmeticError: return MISS")
     for i, draw in enumerate(program.draws):
         s.add(f"d{i} = {s.name(draw)}()")
