@@ -228,6 +228,8 @@ class Capture:
         t.data = known.var
 
     def input(self, aval: Aval, source: Source) -> Var:
+        if not aval.dtype.isnative:
+            aval = Aval(aval.shape, aval.dtype.newbyteorder("="))
         v = self.graph.input(aval)
         self.sources[v.n] = source
         return v
@@ -440,7 +442,7 @@ def capture(
     modes(1)
     try:
         given: list[Any] = []
-        outer: list[tuple[Any, Leaf]] = []
+        recorded: list[tuple[Any, Leaf]] = []
         for i, (x, still) in enumerate(zip(leaves, fixed)):
             if still:
                 given.append(x)
@@ -458,7 +460,7 @@ def capture(
                 tracer.wraps[id(t)] = t, v, i
                 if isinstance(x, Tensor) and x.recorded():
                     t.node = Leaf(trace.EAGER)
-                    outer.append((x, t.node))
+                    recorded.append((x, t.node))
                 given.append(t)
         args, kwargs = tree.unflatten(structure, given)
         out = f(*args, **kwargs)
@@ -468,7 +470,7 @@ def capture(
                 "a compiled function", "it asks for a number that is not known yet, and goes on "
                 "when it is refused",
             )  # fmt: skip
-        if any(node.grad is not None for _, node in outer):
+        if any(node.grad is not None for _, node in recorded):
             raise UnsupportedError(
                 "a compiled function that calls backward",
                 "it reaches a value that was recorded outside",
@@ -508,7 +510,9 @@ def alive(node: Any) -> bool:
 def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Program:
     """The program, once the function has returned; everything outside is put back."""
     graph, sinks, outputs, constants = tracer.graph, [], [], []
-    returned, structure = tree.flatten(out)
+    returned, structure = tree.flatten(
+        out, is_leaf=lambda x: id(x) in outer and hasattr(x, "named_parameters")
+    )
     own_given = {id(g.tensor): g for g in tracer.given.values()}
     recorded = False
     quiet: set[int] = set()  # results that are not recorded

@@ -38,6 +38,7 @@ class Source:
             "MISS": MISS, "Tensor": Tensor, "EAGER": trace.EAGER, "Leaf": Leaf,
             "written": written, "getrefcount": getrefcount, "make": make,
             "ndarray": ndarray, "trace": trace, "ref": ref, "empty": np.empty, "new": object.__new__,
+            "asarray": np.asarray,
         }  # fmt: skip
         self.n = 0
 
@@ -173,7 +174,8 @@ def inputs(s: Source, program: Any, native: Any, leaves: list[Any]) -> bool:
         kind = source.kind
         if kind == "argument":
             x = leaves[source.place]
-            s.add(f"x{k} = a{source.place}{'.data' if isinstance(x, Tensor) else ''}")
+            word = f"a{source.place}{'.data' if isinstance(x, Tensor) else ''}"
+            s.add(f"x{k} = asarray({word})" if isinstance(x, np.generic) else f"x{k} = {word}")
         elif kind == "tensor":
             t = f"a{source.place}" if source.place >= 0 else s.name(source.owner)
             s.scope[f"t{k}"] = source.owner
@@ -197,7 +199,7 @@ def inputs(s: Source, program: Any, native: Any, leaves: list[Any]) -> bool:
                 word += f"[{source.owner}]"
             if isinstance(value, int):
                 return False
-            s.add(f"x{k} = {word}")
+            s.add(f"x{k} = asarray({word})" if isinstance(value, np.generic) else f"x{k} = {word}")
             if isinstance(value, ndarray):
                 s.miss(f"not x{k}.flags.c_contiguous")
         else:

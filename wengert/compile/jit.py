@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import update_wrapper
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from time import perf_counter
 from typing import Any
 
@@ -37,6 +38,7 @@ from .world import Changed, Stop, World, owner_of
 __all__ = ["Compiled", "compile"]
 
 MOST = 16  # variants of one kind of arguments before a function is run uncompiled
+LATER = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
 OFTEN = 3  # changes of an array that made no difference, until it is an operand alone
 INTS = 4  # values of an int that are compiled for each, before it becomes a number like others
 Leaves = list[Any]
@@ -84,6 +86,12 @@ def compile(
         return lambda g: compile(g, backend=backend, budget=budget, wait=wait)
     if not callable(f):
         raise ArgumentError("compile(f)", f"f is a function, not {describe(f)}")
+    code = getattr(getattr(f, "__func__", f), "__code__", None)
+    if code is not None and code.co_flags & LATER:
+        raise ArgumentError(
+            "compile(f)", "a generator or a coroutine gives its results later, one by one",
+            fix="compile the function that computes one of them",
+        )  # fmt: skip
     return Compiled(f, backend=backend, budget=budget, wait=wait)
 
 
