@@ -45,6 +45,7 @@ from .live import Num, Numbers, weak
 
 __all__ = ["Capture", "Given", "Program", "Sink", "Source", "capture"]
 
+FALLIBLE = {"linalg", "matrix", "singular", "spectral", "law"}  # rooms of such operations
 SMALL = 1 << 24  # lines and bytes of constants of programs that are compared
 STILL = 3  # what getrefcount says in `shared` of an array that only its holder has
 
@@ -122,6 +123,7 @@ class Program:
     touched: set[int] = field(default_factory=set)  # the identities of tensors that it reads
     severed: str = ""  # why a derivative cannot be taken of the graph
     lawful: Any = None  # the graph to be differentiated, if it is another
+    fallible: bool = False  # whether an operation may refuse the values of a run
     laws: bool = False
     print: list[Any] = field(default_factory=list)  # the lines as they were recorded
 
@@ -620,9 +622,18 @@ def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Progra
         tracer.values, tracer.holds, any(leaves[i].__class__ is np.ndarray
                                          for _, _, i in tracer.wraps.values()),
         sampled(tracer.drawn), [g.node for g in tracer.given.values() if g.leaf],
-        set(tracer.given), tracer.severed, lawful, bool(tracer.laws),
+        set(tracer.given), tracer.severed, lawful,
+        any(map(fallible, graph.lines)), bool(tracer.laws),
         [printed(line) for line in graph.lines] if sum(map(weight, graph.lines)) < SMALL else [],
     )  # fmt: skip
+
+
+def fallible(line: Line) -> bool:
+    """Whether an operation may refuse its values: a singular matrix, a row that does not exist."""
+    kind = type(line.op)
+    if kind.__name__ in ("Gather", "ScatterAdd"):
+        return True
+    return kind.__module__.rpartition(".")[2] in FALLIBLE
 
 
 def weight(line: Line) -> int:

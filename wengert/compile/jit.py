@@ -202,16 +202,31 @@ class Compiled:
             ):
                 variant.program.rewind()
                 return self.f(*args, **kwargs)
-            return self.go(variant, leaves, drawn, level, args, kwargs)
+            try:
+                return self.go(variant, leaves, drawn, level, args, kwargs)
+            except Exception:
+                if not variant.program.fallible:
+                    raise
+                variant.program.rewind()
+                return self.f(*args, **kwargs)
         if away and effectful(variant.program) or self.apart(variant, level) or overlap(
             variant.program, leaves
         ):
             return self.f(*args, **kwargs)
+        streams = variant.program.streams if variant.program.fallible else ()
+        states = [s.bit_generator.state for s in streams]
         try:
             drawn = variant.program.draw(leaves)
         except ArithmeticError:  # of plain numbers: the function raises it itself
             return self.f(*args, **kwargs)
-        y = self.go(variant, leaves, drawn, level, args, kwargs)
+        try:
+            y = self.go(variant, leaves, drawn, level, args, kwargs)
+        except Exception:
+            if not variant.program.fallible:
+                raise
+            for stream, state in zip(streams, states):
+                stream.bit_generator.state = state
+            return self.f(*args, **kwargs)  # which fails as it does, at its line
         if not trace.MODES and variant.way is not variant.executable:
             variant.way = variant.executable
             variant.fast = short(variant, leaves, structure, self.fixed(leaves, key))
@@ -384,7 +399,7 @@ class Compiled:
         """One run, its effects, and what it returns."""
         program = variant.program
         inputs = [fetch(s, leaves, drawn) for s in program.sources]
-        into = [room(s, leaves) for s in program.sinks]
+        into = [room(s, leaves) if not program.fallible else None for s in program.sinks]
         outputs = variant.executable(inputs, into)
         variant.runs += 1
         del inputs, into

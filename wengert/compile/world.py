@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import io
 import os
 import random as python_random
 import sys
@@ -259,7 +260,7 @@ class World:
             if not self.contents(s):
                 self.arrays.append(s)
             return out
-        if isinstance(x, Iterator):
+        if isinstance(x, Iterator) and not isinstance(x, io.IOBase):
             self.iterators.append(s)
             return []
         if isinstance(x, CellType):
@@ -292,7 +293,10 @@ class World:
             }
             for name, cell in zip(x.__code__.co_freevars, x.__closure__ or ()):
                 out.append((cell, name))
-            out += [(x.__defaults__, x.__name__), (x.__kwdefaults__, x.__name__)]
+            given = x.__defaults__ or ()
+            names = x.__code__.co_varnames[: x.__code__.co_argcount]
+            out += zip(given, names[len(names) - len(given) :])
+            out += [(v, k) for k, v in (x.__kwdefaults__ or {}).items()]
         if isinstance(x, functools.partial):
             out += [(x.func, told), (x.args, told), (x.keywords, told)]
         if isinstance(x, staticmethod | classmethod):
@@ -545,7 +549,8 @@ class Walk:
                 value = s.attributes[name]
                 if value is not None:
                     watch.slots.append((x, name, value, f"{s.told}"))
-            self.todo += [*(x.__closure__ or ()), x.__defaults__, x.__kwdefaults__]
+            self.todo += [*(x.__closure__ or ()), *(x.__defaults__ or ())]
+            self.todo += (x.__kwdefaults__ or {}).values()
         elif isinstance(x, list | tuple | deque | dict | set | frozenset | bytearray):
             if s.before is not None and not isinstance(x, frozenset):
                 watch.containers.append((x, s.before, s.told))
