@@ -82,9 +82,14 @@ def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[boo
     if not inputs(s, program, native, leaves) or not outputs(s, program, native):
         return None
     if native.scalar:
-        s.add(
-            f"return {s.name(np.float64)}({s.name(entry)}({', '.join(operands(program, native))}))"
-        )
+        number = f"{s.name(entry)}({', '.join(operands(program, native))})"
+        sink = program.sinks[0]
+        if sink.tensor or sink.form == "array":
+            number = f"asarray({number})"
+            number = f"make({number}, None, EAGER)" if sink.tensor else number
+        elif sink.form != "number":
+            number = f"{s.name(np.float64)}({number})"
+        s.add(f"return {number}")
         return s.function()
     finish(s, program, native, entry)
     return s.function()

@@ -99,7 +99,7 @@ class Variant:
     """One program, ready to run, and what must hold for it."""
 
     __slots__ = (
-        "changed", "executable", "failure", "fast", "law", "passes", "program", "runs", "seconds", "watch",
+        "changed", "executable", "failure", "held", "fast", "law", "passes", "program", "runs", "seconds", "watch",
         "way", "why",
     )  # fmt: skip
 
@@ -112,6 +112,7 @@ class Variant:
         self.passes: Any = None  # what each pass did
         self.failure: str | None = None  # why there is no machine code
         self.runs = 0
+        self.held: Leaves = []  # objects among the arguments: nothing else gets their identity
         self.changed: dict[int, int] = {}  # how often the numbers in an array made no difference
         self.seconds: dict[str, float] = {}
 
@@ -338,6 +339,7 @@ class Compiled:
                 if variant.program.same(program):  # what has changed made no difference
                     return self.renewed(variant, watch, world), program.drawn
             variant = Variant(program, watch, why)
+            variant.held = [x for x, still in zip(leaves, fixed) if still]
             variant.seconds["record"] = perf_counter() - start
             drawn, program.drawn = program.drawn, []
             backends.prepare(self, variant, first=not any(map(len, self.variants.values())))

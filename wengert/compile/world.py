@@ -576,8 +576,12 @@ class Walk:
             if self.named(name) and not isinstance(x, FunctionType):
                 watch.slots.append((x, name, value, f"{s.told}.{name}"))
                 self.todo.append(value)
-        if hasattr(type(x), "named_parameters") and "_hooks" not in mine:
-            watch.flat.append((mine, "_hooks", MISSING, f"the hooks of {s.told}"))
+        if hasattr(type(x), "named_parameters"):
+            if "_hooks" not in mine:
+                watch.flat.append((mine, "_hooks", MISSING, f"the hooks of {s.told}"))
+            for name in sorted(self.world.names - mine.keys()):  # such as `training`
+                if isinstance(getattr(type(x), name, None), bool | int | float | str):
+                    watch.flat.append((mine, name, MISSING, f"{s.told}.{name}"))
         if type(x).__name__ == "ModuleHooks":
             self.todo += [x.before, x.after, x.backward]
         for cls in type(x).__mro__:
