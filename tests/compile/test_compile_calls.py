@@ -312,3 +312,18 @@ def test_the_same_tensor_twice(backend):
 
     t, u = wg.tensor(X, requires_grad=True), wg.tensor(X * 2, requires_grad=True)
     same(f, lambda: (t, t), lambda: (t, u), lambda: (u, t), lambda: (X, X), backend=backend)
+
+
+def test_one_number_wherever_it_goes(backend):
+    t = wg.tensor(0.0)
+
+    def written(x):
+        t[...] = np.sum(x)
+
+    for f in (lambda x: np.sum(x), lambda x: {"a": np.sum(x)}, lambda x: [np.sum(x)],
+              lambda x: (np.sum(x), 3), lambda x: np.sum(x).reshape(()), lambda x: W.sum() * x):  # fmt: skip
+        same(f, lambda: (X,), lambda: (2.0,), lambda: (wg.tensor(X),), backend=backend)
+    g = wg.compile(written, backend=backend)
+    for k in range(4):
+        g(X + k)
+        np.testing.assert_allclose(t.item(), np.sum(X + k))

@@ -763,8 +763,10 @@ def windowed(line: Any, ins: list[str]) -> str:
         return "array" if any(i is Ellipsis for i in line.op.index) else "scalar"
     if getattr(line.op, "name", "") == "copy":
         return ins[0] if ins else "scalar"
-    boxes = ("Reshape", "Transpose", "Broadcast")
-    return "array" if name in boxes or getattr(line.op, "name", "") == "where" else "scalar"
+    if name in ("Reshape", "Transpose", "Broadcast"):
+        alone = isinstance(line.inputs[0], Var) and not line.inputs[0].shape
+        return ins[0] if alone else "array"  # methods of NumPy's numbers give numbers
+    return "array" if getattr(line.op, "name", "") == "where" else "scalar"
 
 
 def moved(t: Tensor) -> None:

@@ -82,6 +82,8 @@ def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[boo
     if not inputs(s, program, native, leaves) or not outputs(s, program, native):
         return None
     if native.scalar:
+        if program.sinks[0].kind != "result" or program.after or program.structure.kind is not None:
+            return None
         number = f"{s.name(entry)}({', '.join(operands(program, native))})"
         sink = program.sinks[0]
         if sink.tensor or sink.form == "array":
