@@ -16,8 +16,8 @@ from wengert.graph import evaluate
 from wengert.transforms.staging import stage
 
 pytest.importorskip("llvmlite", reason="machine code needs the extra `compile`")
-from wengert.compile.backends.llvm import pool  # noqa: E402
-from wengert.compile.backends.llvm.program import build  # noqa: E402
+from wengert.compile.backends.llvm import pool
+from wengert.compile.backends.llvm.program import build
 
 
 @pytest.fixture
