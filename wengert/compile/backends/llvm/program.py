@@ -149,6 +149,7 @@ class Native:
         self.storage = arranged(steps, self.regions)
         self.plan = self.storage.plan
         self.private: Private | None = None  # of the chain that is being written
+        self.segments: list[Any] = []  # names of functions, and calls of Python
         self.text = self.source()
         written = perf_counter()
         found = blas.find()
@@ -195,7 +196,6 @@ class Native:
         module = Module(mathematics.add, self.target.fma)
         self.module = module
         found = blas.find()
-        self.segments: list[Any] = []
         self.kernels: dict[Any, str] = {}  # the functions of kernels
         f: Function | None = None
         self.library_used = False
