@@ -38,8 +38,8 @@ from ..trace import (
     modes,
 )
 from ..transforms.jvp import inward
-from ..types import RAW, Aval
 from ..transforms.law import Kept
+from ..types import RAW, Aval
 from .guards import PLAIN, equal
 from .live import Num, Numbers, weak
 
@@ -136,7 +136,8 @@ class Program:
         """Whether two programs compute the same from the same."""
         return (
             self.structure == other.structure
-            and [(s, id(s.owner)) for s in self.sources] == [(s, id(s.owner)) for s in other.sources]
+            and [(s, id(s.owner)) for s in self.sources]
+            == [(s, id(s.owner)) for s in other.sources]
             and [(s, id(s.owner)) for s in self.sinks] == [(s, id(s.owner)) for s in other.sinks]
             and self.severed == other.severed
             and len(self.draws) == len(other.draws)
@@ -731,8 +732,13 @@ def shared(holder: Any, name: Any, more: int = 0) -> bool:
 
 
 def formed(
-    sink: Sink, graph: Graph, sources: list[Source], leaves: list[Any], numbers: set[int],
-    quiet: set[int], tensors: set[int],
+    sink: Sink,
+    graph: Graph,
+    sources: list[Source],
+    leaves: list[Any],
+    numbers: set[int],
+    quiet: set[int],
+    tensors: set[int],
 ) -> Sink:
     """A result is a tensor if it depends on one, as it would be uncompiled.
 

@@ -19,8 +19,7 @@ def explained(compiled: Any) -> str:
         for v in known:
             number += 1
             parts.append(variant(number, v))
-    for why in dict.fromkeys(compiled.refused.values()):
-        parts.append(f"uncompiled: {why}")
+    parts += [f"uncompiled: {why}" for why in dict.fromkeys(compiled.refused.values())]
     if number == 0 and not compiled.refused:
         parts.append("not called yet")
     return "\n\n".join(parts)
@@ -63,8 +62,8 @@ def counted(items: list[Any]) -> str:
 
 
 def dependencies(watch: Any) -> str:
-    names = [t for *_, t in (*watch.flat, *watch.deep)] + [t for *_, t in watch.contents]
-    names = list(dict.fromkeys(names))
+    noted = (*watch.flat, *watch.slots, *watch.cells, *watch.containers, *watch.contents)
+    names = list(dict.fromkeys(told for *_, told in noted))
     rest = f" and {len(names) - 12} more" if len(names) > 12 else ""
     if watch.conditions:
         rest += f"; {len(watch.conditions)} conditions on an optimizer"
