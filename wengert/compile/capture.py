@@ -38,9 +38,9 @@ from ..trace import (
     modes,
 )
 from ..transforms.jvp import inward
-from ..transforms.law import Kept
 from ..types import RAW, Aval
 from .guards import PLAIN, equal
+from .lawful import Laws
 from .live import Num, Numbers, weak
 
 __all__ = ["Capture", "Given", "Program", "Sink", "Source", "capture"]
@@ -184,8 +184,8 @@ class Capture:
         self.conditions: list[Callable[[], bool]] = []  # what must hold at a later run
         self.tensors: set[int] = set()  # variables behind tensors that the function makes
         self.severed = ""  # why a derivative cannot be taken of the lines
-        self.depth = 0  # functions with rules of their own that are being called
-        self.laws: list[Any] = []  # (first line, last line, law, operands, results)
+        self.laws = Laws(self.graph)  # functions with rules of their own
+        self.enter, self.leave = self.laws.enter, self.laws.leave
         self.views: dict[int, Any] = {}  # of tensors from outside, that looked again
         self.values: Any = None
         self.floats: set[int] = set()  # variables that are numbers of Python's uncompiled
@@ -340,60 +340,6 @@ class Capture:
         """A view from outside is about to look again."""
         if id(t) not in self.views and id(t) not in self.given:
             self.views[id(t)] = t, t.data, t.node, t.level, t.store, t.__class__
-
-    # ---- derivatives that the lines alone do not show
-    def enter(self) -> int:
-        """A function with rules of its own begins; what its lines are is known when it ends."""
-        self.depth += 1
-        return len(self.graph.lines)
-
-    def leave(self, first: int, law: Any, xs: Any, ys: list[Any]) -> None:
-        self.depth -= 1
-        if self.depth:
-            return
-        mine = {x.n for x in xs if isinstance(x, Var)}
-        lines = self.graph.lines[first:]
-        for line in lines:
-            if any(isinstance(x, Var) and x.n not in mine for x in line.inputs):
-                self.severed = f"{law.name} reads more than its arguments"
-            mine |= {v.n for v in line.outputs}
-        if not all(isinstance(y, Var) for y in ys):
-            self.severed = f"{law.name} returns a constant"
-        self.laws.append((first, first + len(lines), law, tuple(xs), ys))
-
-    def lawful(self) -> Any:
-        """The lines with those of functions that have their own rules as one line each."""
-        if not self.laws or self.severed:
-            return None
-        graph = Graph()
-        graph.inputs = list(self.graph.inputs)
-        graph._count = self.graph._count
-        new: dict[int, Var] = {}
-
-        def now(xs: Any) -> tuple[Any, ...]:
-            return tuple([new.get(x.n, x) if isinstance(x, Var) else x for x in xs])
-
-        at = 0
-        for first, last, law, xs, ys in self.laws:
-            graph.lines += [
-                Line(k.op, now(k.inputs), k.outputs, k.where) for k in self.graph.lines[at:first]
-            ]
-            outputs = tuple([graph.var(y.aval) for y in ys])
-            graph.lines.append(Line(Kept(law, tuple([y.aval for y in ys])), now(xs), outputs))
-            new.update({y.n: v for y, v in zip(ys, outputs)})
-            inner = {v.n for k in self.graph.lines[first:last] for v in k.outputs}
-            inner -= {y.n for y in ys}
-            rest = [x for k in self.graph.lines[last:] for x in k.inputs]
-            if any(isinstance(x, Var) and x.n in inner for x in (*rest, *self.graph.outputs)):
-                self.severed = f"a value inside {law.name} is used outside"
-                return None
-            at = last
-        graph.lines += [
-            Line(k.op, now(k.inputs), k.outputs, k.where) for k in self.graph.lines[at:]
-        ]
-        graph.outputs = list(now(self.graph.outputs))
-        verify(graph)
-        return graph
 
     # ---- the end
     def restore(self) -> None:
@@ -616,7 +562,8 @@ def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Progra
     tracer.restore()
     numbered(tracer)
     tracer.kept.clear()
-    lawful = tracer.lawful()
+    lawful = tracer.laws.lawful()
+    tracer.severed = tracer.severed or tracer.laws.severed
     fixed = held(tracer, [graph] if lawful is None else [graph, lawful], mine)
     made = {*tracer.tensors, *[id(fixed[n]) for n in tracer.tensors if n in fixed]}
     verify(graph)
@@ -632,7 +579,7 @@ def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Progra
                                          for _, _, i in tracer.wraps.values()),
         sampled(tracer.drawn), [g.node for g in tracer.given.values() if g.leaf],
         set(tracer.given), tracer.severed, lawful,
-        any(map(fallible, graph.lines)), bool(tracer.laws),
+        any(map(fallible, graph.lines)), bool(tracer.laws.calls),
         [printed(line) for line in graph.lines] if sum(map(weight, graph.lines)) < SMALL else [],
     )  # fmt: skip
 
