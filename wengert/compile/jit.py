@@ -356,7 +356,11 @@ class Compiled:
             variant.held = [x for x, still in zip(leaves, fixed) if still]
             variant.seconds["record"] = perf_counter() - start
             drawn, program.drawn = program.drawn, []
-            backends.prepare(self, variant, first=not any(map(len, self.variants.values())))
+            try:
+                backends.prepare(self, variant, first=not any(map(len, self.variants.values())))
+            except Exception as error:
+                program.rewind()
+                raise Refusal(error) from error
             known.append(variant)
             self.counts[kind] = self.counts.get(kind, 0) + 1
             return variant, drawn
