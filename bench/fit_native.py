@@ -143,6 +143,13 @@ def exponential() -> None:
         0, 1, lambda z: z, {"short": 3, "double": 7},
     )  # fmt: skip
 
+    polynomials(
+        "TANH", "(tanh(x) / x - 1) / x^2 in x^2, |x| <= 0.6",
+        small(lambda z: (mpmath.tanh(sqrt(z)) / sqrt(z) - 1) / z,
+              mpmath.taylor(mpmath.tanh, 0, 41)[3::2]),
+        0, mpf("0.36"), lambda z: z, {"float": 4},
+    )  # fmt: skip
+
 
 def gaussian() -> None:
     root = sqrt(pi)

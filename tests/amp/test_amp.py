@@ -13,6 +13,7 @@ from wengert.amp.half import FORMATS, Half, is_half, packed_bits, rounded, unpac
 from wengert.errors import OptionError, UnknownNameError
 from wengert.nn import functional as F
 from wengert.optim import SGD, Adam, clip_grad_norm_
+from wengert.train.memory import looked_at
 
 EVERY = np.arange(2**16, dtype=np.uint32)
 
@@ -337,3 +338,25 @@ def test_a_convolution_with_its_bias_stays_half(form):
     assert is_half(z, form)
     z.sum().backward()
     assert layer.bias.grad.dtype == np.float32
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_recurrent_operations_take_and_give_half_numbers(form, kind):
+    """The loop inside runs on float32, as sums do; its weights, inputs and states are half."""
+    layer = kind(8, 16, rng=0)
+    x = np.random.default_rng(0).normal(size=(4, 12, 8)).astype(np.float32)
+    with autocast(form):
+        y, _ = layer(x)
+    for p in layer.parameters():
+        assert not is_half(p, form)
+    twin = kind(8, 16, rng=0)
+    twin.load_state_dict({k: rounded(v, form) for k, v in layer.state_dict().items()})
+    with autocast(form):
+        same, _ = twin(x)
+    np.testing.assert_array_equal(y.numpy(), same.numpy())
+    np.testing.assert_array_equal(rounded(y.numpy(), form), y.numpy())
+    exact, _ = layer(x)
+    assert looked_at(layer, y.sum()).total < 0.7 * looked_at(layer, exact.sum()).total
+    eps = {"float16": 2.0**-10, "bfloat16": 2.0**-7}[form]
+    assert 0 < abs(y.numpy() - exact.numpy()).max() < 4 * eps

@@ -239,7 +239,7 @@ def test_without_llvmlite_the_extra_is_named():
     text = """
 import sys
 sys.modules["llvmlite"] = None
-from wengert.compile.backends.llvm import engine, target, pool, blas
+from wengert.compile.backends.llvm import engine, target, pool, blas, cache
 try:
     target.target()
 except ImportError as error:

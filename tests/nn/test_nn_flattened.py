@@ -2,30 +2,12 @@
 
 import numpy as np
 import pytest
+from interop_models import Reader, randomised, sequential
 
 from wengert import nn
 from wengert.errors import OptionError, UnknownNameError
 
 safetensors = pytest.importorskip("safetensors.numpy")
-
-
-class Reader(nn.Module):
-    """A network that flattens in its forward."""
-
-    def __init__(self, seed=0):
-        self.conv = nn.Conv2d(2, 4, 3, padding=1, rng=seed)
-        self.head = nn.Linear(4 * 6, 3, rng=seed + 1)
-        self.last = nn.Linear(3, 8, rng=seed + 2)
-
-    def forward(self, x):
-        y = self.conv(x)
-        return self.last(self.head(y.reshape(len(x), -1)))
-
-
-def sequential(seed=0, norm=True):
-    layers = [nn.Conv2d(2, 4, 3, padding=1, rng=seed), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten()]
-    layers += [nn.BatchNorm1d(24), nn.Dropout(0.5)] if norm else []
-    return nn.Sequential(*layers, nn.Linear(24, 12, rng=seed + 1), nn.Linear(12, 8, rng=seed + 2))
 
 
 def as_theirs(state, rows, cut=lambda name: name):
@@ -38,15 +20,6 @@ def as_theirs(state, rows, cut=lambda name: name):
             value = value.reshape(6, 4, *value.shape[1:]).swapaxes(0, 1).reshape(value.shape)
         out[cut(name)] = np.array(value.T if value.ndim == 2 else value, order="C")
     return out
-
-
-def randomised(model):
-    rng = np.random.default_rng(0)
-    state = {
-        k: rng.uniform(0.5, 1.5, v.shape).astype(v.dtype) for k, v in model.state_dict().items()
-    }
-    model.load_state_dict(state)
-    return model
 
 
 @pytest.mark.parametrize("norm", [False, True])

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from interop_models import NAMES, ours_and_theirs
 
 import wengert as wg
 from wengert import nn
@@ -326,58 +327,6 @@ def test_an_lstm_by_hand(tmp_path):
 def torch_file(model, place):
     own = pytest.importorskip("safetensors.torch", reason="its own package is not installed")
     own.save_model(model, str(place), {"format": "pt"})
-
-
-def ours_and_theirs():
-    import torch.nn as tn
-
-    first = {"batch_first": True}
-    yield (
-        "mlp",
-        tn.Sequential(tn.Linear(3, 5), tn.GELU(), tn.Linear(5, 2)),
-        nn.Sequential(nn.Linear(3, 5), nn.GELU(), nn.Linear(5, 2)),
-        (4, 3),
-        None,
-    )
-    yield (
-        "conv",
-        tn.Sequential(
-            tn.Conv2d(4, 6, 3, padding=1, groups=2), tn.BatchNorm2d(6), tn.ReLU(),
-            tn.ConvTranspose2d(6, 4, 2, stride=2), tn.GroupNorm(2, 4),
-        ),
-        nn.Sequential(
-            nn.Conv2d(4, 6, 3, padding=1, groups=2), nn.BatchNorm2d(6), nn.ReLU(),
-            nn.ConvTranspose2d(6, 4, 2, stride=2), nn.GroupNorm(2, 4),
-        ),
-        (2, 5, 6, 4),
-        (0, 3, 1, 2),
-    )  # fmt: skip
-    for kind in ("RNN", "LSTM", "GRU"):
-        yield (
-            kind.lower(),
-            getattr(tn, kind)(3, 4, 2, bidirectional=True, **first),
-            getattr(nn, kind)(3, 4, 2, bidirectional=True),
-            (2, 5, 3),
-            None,
-        )
-    for norm_first in (True, False):
-        yield (
-            f"encoder{norm_first}",
-            tn.TransformerEncoder(
-                tn.TransformerEncoderLayer(
-                    8, 2, 16, dropout=0.0, activation="gelu", norm_first=norm_first, **first
-                ),
-                2,
-                tn.LayerNorm(8) if norm_first else None,
-                enable_nested_tensor=False,
-            ),
-            nn.TransformerEncoder(2, 8, 2, 16, norm_first=norm_first),
-            (2, 5, 8),
-            None,
-        )
-
-
-NAMES = ["mlp", "conv", "rnn", "lstm", "gru", "encoderTrue", "encoderFalse"]
 
 
 @pytest.mark.parametrize("name", NAMES)

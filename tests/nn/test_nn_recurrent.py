@@ -6,7 +6,7 @@ import pytest
 import wengert as wg
 from wengert import nn
 from wengert.errors import ArgumentError, OptionError, ShapeError
-from wengert.nn.interop import _torch_sources
+from wengert.nn.torch_layout import sources_of
 from wengert.ops import recurrent as ops
 from wengert.testing import check_grads
 
@@ -225,7 +225,7 @@ def test_against_torch(torch, name, bidirectional):
     arrays = {n: p.detach().numpy() for n, p in theirs.named_parameters()}
     own = dict(ours.named_parameters())
     with wg.no_grad():
-        for path, sources in _torch_sources(ours).items():
+        for path, sources in sources_of(ours).items():
             names, make = sources[0]
             own[path][...] = make(*[arrays[n] for n in names])
     x = np.random.default_rng(0).normal(size=(3, 5, 3))

@@ -127,3 +127,18 @@ def test_vmap_and_second_derivatives_of_a_causal_block():
     f = lambda q, k, v: F.scaled_dot_product_attention(q, k, v, causal=True)
     np.testing.assert_allclose(wg.vmap(f)(q, q, q), f(q, q, q), rtol=1e-12)
     check_grads(f, (q[0], q[1], q[2]), 2)
+
+
+@pytest.mark.parametrize(("s", "t"), [(3, 5), (5, 3), (4, 4)])
+def test_with_other_keys_than_queries_the_last_meet_and_in_pytorch_the_first(torch, s, t):
+    q, k, v = (rng.standard_normal((2, n, 4)) for n in (s, t, t))
+    theirs = torch.nn.functional.scaled_dot_product_attention
+    given = [torch.from_numpy(x) for x in (q, k, v)]
+    first = F.scaled_dot_product_attention(q, k, v, np.tri(s, t, dtype=bool))
+    np.testing.assert_allclose(first, theirs(*given, is_causal=True).numpy(), rtol=1e-12)
+    last = F.scaled_dot_product_attention(q, k, v, causal=True)
+    mask = np.tri(s, t, t - s, dtype=bool)
+    some = mask.any(axis=1)
+    want = theirs(*given, attn_mask=torch.from_numpy(mask)).numpy()
+    np.testing.assert_allclose(last[:, some], want[:, some], rtol=1e-12)
+    assert not last[:, ~some].any()

@@ -98,3 +98,54 @@ def test_what_lies_behind_the_end_has_no_gradient_even_when_the_loss_is_infinite
     np.testing.assert_array_equal(g[0, 2:], 0.0)
     assert np.isfinite(g[1]).all()
     np.testing.assert_array_equal(g[1, 3:], 0.0)
+
+
+@pytest.mark.parametrize("forgive", [False, True])
+def test_nan_is_neither_infinite_nor_forgiven(forgive):
+    x = rng.normal(size=(2, 4, 3))
+    x[0, 1, 0] = np.nan
+    x[1, 3, 0] = np.nan  # behind the end of its sample
+    args = np.array([[1, 2], [2, 1]]), np.array([4, 3])
+    f = lambda x: F.ctc_loss(x, *args, reduction="none", zero_infinity=forgive)
+    y, pull = wg.vjp(f, x)
+    (g,) = pull(np.ones(2))
+    assert np.isnan(y[0])
+    assert np.isnan(g[0]).any()
+    assert y[1] == pytest.approx(by_every_path(x[1, :3], [2, 1], 0)[0])
+    assert np.isfinite(g[1]).all()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("forgive", [False, True])
+def test_gradients_are_those_of_pytorch_but_where_a_class_is_excluded(torch, forgive, reduction):
+    """PyTorch has nan at a log-probability of -inf, where no path goes and the slope is 0."""
+    x = rng.normal(size=(4, 6, 4))
+    x[3, 2, 3] = -np.inf
+    labels, lengths = np.array([[1, 2], [3, 3], [1, 1], [3, 3]]), np.array([6, 5, 2, 6])
+    sizes, how = np.array([2, 2, 0, 2]), {"reduction": reduction, "zero_infinity": forgive}
+    theirs = torch.tensor(x, requires_grad=True)
+    y = torch.nn.functional.ctc_loss(
+        torch.log_softmax(theirs, -1).transpose(0, 1),
+        *[torch.tensor(a) for a in (labels, lengths, sizes)],
+        **how,
+    )
+    y.backward()
+    f = lambda x: F.ctc_loss(wg.log_softmax(x), labels, lengths, sizes, **how)
+    value, g = wg.value_and_grad(f)(x)
+    assert value == pytest.approx(y.item(), rel=1e-12)
+    want = theirs.grad.numpy()
+    assert np.isnan(want[3, 2]).all()
+    want[3, 2] = by_differences(f, x, 3, 2)
+    np.testing.assert_allclose(g, want, rtol=1e-6, atol=1e-8)
+
+
+def by_differences(f, x, n, t, h=1e-6):
+    """Along each finite number of a step; 0 at -inf, where e^x is 0."""
+    out = np.zeros(x.shape[2])
+    for k in range(x.shape[2]):
+        if np.isfinite(x[n, t, k]):
+            up, down = x.copy(), x.copy()
+            up[n, t, k] += h
+            down[n, t, k] -= h
+            out[k] = (f(up) - f(down)).item() / (2 * h)
+    return out

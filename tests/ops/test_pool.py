@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wengert as wg
+from wengert import nn
 from wengert.errors import DTypeError, OptionError, ShapeError
 from wengert.nn import functional as F
 from wengert.ops.pool import MaxPool, MaxTap, SumPool, SumSpread, TapPick, TapPut
@@ -329,3 +330,21 @@ def test_conventions_see_ties():
 def test_what_does_not_fit_is_refused(call, error, words):
     with pytest.raises(error, match=words):
         call()
+
+
+@pytest.mark.parametrize("call", [
+    lambda x: F.max_pool2d(x, 2), lambda x: F.avg_pool2d(x, 2), lambda x: F.lp_pool2d(x, 2, 2),
+    lambda x: nn.MaxPool2d(2)(x), lambda x: nn.AvgPool2d((2, 1))(x),
+])  # fmt: skip
+def test_a_picture_whose_channels_come_first_and_do_not_fit_is_told_so(call):
+    x = np.ones((2, 1, 28, 28), np.float32)
+    with pytest.raises(ShapeError) as caught:
+        call(x)
+    text = str(caught.value)
+    assert "axis 1 is 1" in text
+    assert "fix: x.transpose(0, 2, 3, 1) if its channels come first" in text
+    with pytest.raises(ShapeError, match=r"fix: x.transpose\(1, 2, 0\) if its channels come first"):
+        call(x := np.ones((1, 28, 28), np.float32))
+    with pytest.raises(ShapeError) as caught:
+        call(np.ones((2, 1, 1, 28), np.float32))  # does not fit either way
+    assert "fix:" not in str(caught.value)

@@ -128,3 +128,25 @@ def test_widths_in_a_row_are_refused_with_the_pairs_to_write():
     assert "fix: pad(x, [(0, 3), (1, 2)]), in the order of the axes" in str(caught.value)
     with pytest.raises(ShapeError, match="a pair"):
         F.pad(np.ones((2, 3)), (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    "widths",
+    [1, None, (1,), (1, 2, 3), "ab", (("a", "b"),), ((1.5, 2),), ((1, 1),) * 5, ((1, 2, 3),)],
+)
+def test_widths_that_are_no_pairs_are_refused(widths):
+    with pytest.raises(ShapeError, match=r"pair \(before, after\) of whole numbers") as caught:
+        F.pad(np.ones((2, 4, 5, 3)), widths)
+    assert "test_spatial.py" in str(caught.value)
+
+
+def test_the_flat_form_of_pytorch_is_turned_round():
+    with pytest.raises(ShapeError, match=r"fix: pad\(x, \[\(0, 1\), \(1, 2\)\]\), in the order"):
+        F.pad(np.ones((2, 4, 5, 3)), (1, 2, 0, 1))
+
+
+def test_more_than_there_is_cannot_be_cut_off():
+    with pytest.raises(ShapeError, match="axis 1 has 4 places, fewer than are cut off"):
+        F.pad(np.ones((2, 4, 5, 3)), ((-3, -2), (0, 0)))
+    assert F.pad(np.ones((2, 4, 5, 3)), ((-2, -2), (0, 0))).shape == (2, 0, 5, 3)
+    assert F.pad(np.ones((2, 4, 5, 3)), np.array([[1, 0], [0, 2]])).shape == (2, 5, 7, 3)

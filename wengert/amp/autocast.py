@@ -9,16 +9,21 @@ from typing import Any
 
 import numpy as np
 
+from wengert import trace
 from wengert.primitive import Elementwise
-from wengert.trace import HERE, Tensor, bind, looked, modes
+from wengert.trace import HERE, Tensor, bind, looked, make, modes
 from wengert.types import dtype_of, shape_of
 
 from .half import Halves, Rounded, bottom, check_format, is_half, share, tag
 
 __all__ = ["FLOAT32", "HALF", "MOVES", "autocast"]
 
-# Products of matrices, where the time and the memory go: half numbers in and out.
-HALF = frozenset({"MatMul", "Einsum", "Affine", "Conv", "ConvInput", "ConvWeight", "Attention"})
+# Products of matrices, where the time and the memory go: half numbers in and out. Recurrent
+# operations run over time in float32 in between, as a sum does.
+HALF = frozenset([
+    "MatMul", "Einsum", "Affine", "Conv", "ConvInput", "ConvWeight", "Attention", "RNN", "LSTM",
+    "GRU",
+])  # fmt: skip
 # Sums of many terms, and functions that stretch small differences: float32 in and out.
 FLOAT32 = frozenset([
     "exp", "exp2", "exp10", "expm1", "log", "log2", "log10", "log1p", "logaddexp", "logaddexp2",
@@ -41,10 +46,11 @@ MOVES = frozenset([
 class autocast(ContextDecorator):
     """`with autocast("bfloat16"):` the forward pass in mixed precision.
 
-    Matrix products take and give numbers of 16 bits, sums and delicate functions those of 32; the
-    others follow their operands. Parameters stay float32: each use of one is rounded, and its
-    gradient comes back through the rounding. What the tape keeps of half numbers takes 2 bytes
-    each. Arrays stay float32 to look at, see `wengert.amp.half`. float64 is left alone.
+    Matrix products and recurrent layers take and give numbers of 16 bits, sums and delicate
+    functions those of 32; the others follow their operands. Parameters stay float32: each use of
+    one is rounded, and its gradient comes back through the rounding. What the tape keeps of half
+    numbers takes 2 bytes each. Arrays stay float32 to look at, see `wengert.amp.half`. float64 is
+    left alone.
 
     Leave the block before `.backward()`. With float16 use a `GradScaler`; bfloat16 has the range of
     float32 and needs none.
@@ -146,4 +152,7 @@ class Caster:
     def halved(self, x: Any) -> Any:
         if dtype_of(x) != np.float32 or shape_of(x) == () or is_half(x, self.form):
             return x
-        return self.to_half(x if isinstance(x, Tensor) else bottom(x))
+        if isinstance(x, Tensor):
+            return tag(self.to_half(x), self.form)
+        y = tag(self.to_half(bottom(x)), self.form)
+        return make(y, None, trace.EAGER)  # nobody's but ours: the tape need not copy it

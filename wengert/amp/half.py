@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wengert.errors import UnknownNameError, verbatim
+from wengert.hollow import Hollow
 from wengert.primitive import General, as_value
 from wengert.trace import Tensor
 from wengert.transforms.residuals import arrays
@@ -27,6 +28,7 @@ __all__ = ["FORMATS", "Half", "Halves", "Rounded", "check_format", "is_half", "r
 
 FORMATS = ("float16", "bfloat16")
 BLOCK = 1 << 16  # numbers at a time, so that what lies between takes no memory to speak of
+ARRAYS = (np.ndarray, Hollow)
 _known: dict[int, Entry] = {}
 
 
@@ -35,7 +37,7 @@ class Entry:
 
     __slots__ = ("array", "copy", "form")
 
-    def __init__(self, array: NDArray[Any], form: str) -> None:
+    def __init__(self, array: Any, form: str) -> None:
         key = id(array)
         self.form = form
         self.copy: Any = None
@@ -63,6 +65,8 @@ def rounded(x: Any, form: str) -> NDArray[np.float32]:
         >>> rounded(x, "float16").tolist(), rounded(x, "bfloat16").tolist()
         ([1.0009765625, inf, 0.0, 3.140625], [1.0, 70144.0, 9.968061931431293e-10, 3.140625])
     """
+    if isinstance(x, Hollow):
+        return x.like(np.float32)  # type: ignore[return-value]
     a = np.ascontiguousarray(x, np.float32).reshape(np.shape(x))
     y = np.empty(a.shape, np.float32)
     source, target = a.reshape(-1), y.reshape(-1)
@@ -92,6 +96,8 @@ def _to_bfloat16(a: Any, y: Any) -> None:
 def packed_bits(a: NDArray[Any], form: str) -> NDArray[Any] | None:
     """Half numbers in 2 bytes each, without loss; None if some are not (they were written to)."""
     short = form == "float16"
+    if isinstance(a, Hollow):
+        return a.like(np.uint16)
     y = np.empty(a.shape, np.float16 if short else np.uint16)
     source, target = np.ascontiguousarray(a).reshape(-1), y.reshape(-1)
     for k in range(0, a.size, BLOCK):
@@ -110,6 +116,8 @@ def packed_bits(a: NDArray[Any], form: str) -> NDArray[Any] | None:
 
 def unpacked_bits(bits: NDArray[Any]) -> NDArray[np.float32]:
     """The same numbers as float32."""
+    if isinstance(bits, Hollow):
+        return bits.like(np.float32)
     if bits.dtype == np.float16:
         return bits.astype(np.float32)
     whole = bits.astype(np.uint32)
@@ -127,7 +135,7 @@ def bottom(x: Any) -> Any:
 def tag(x: Any, form: str) -> Any:
     """Remember that an array holds half numbers."""
     a = bottom(x)
-    if a.__class__ is np.ndarray and a.dtype == np.float32 and id(a) not in _known:
+    if a.__class__ in ARRAYS and a.dtype == np.float32 and id(a) not in _known:
         _known[id(a)] = Entry(a, form)
     return x
 
@@ -197,6 +205,8 @@ class Halves(arrays):
             if bits is not None and value.dtype == np.float32:
                 caster.kept = Half(bits)
                 return caster.kept
+        if isinstance(value, Hollow):
+            return self.keep(value)
         return arrays.pack(self, rule, name, value)
 
     def keep(self, value: Any) -> Any:

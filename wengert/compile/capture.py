@@ -36,6 +36,7 @@ from ..trace import (
 )
 from ..transforms.jvp import inward
 from ..types import RAW, Aval
+from .live import Num, Numbers, weak
 
 __all__ = ["Capture", "Given", "Program", "Sink", "Source", "capture"]
 
@@ -79,6 +80,7 @@ class Given:
     grad: Any
     grad_var: Any
     traced: Any = None  # the gradient while tracing
+    dropped: bool = False  # forgotten before it was used
 
 
 @dataclass(slots=True)
@@ -99,6 +101,15 @@ class Program:
     after: list[Callable[[], Any]]
     recorded: bool = False
     streams: list[Any] = field(default_factory=list)
+    undo: list[Callable[[], None]] = field(default_factory=list)
+    checks: list[tuple[Source, int]] = field(default_factory=list)  # labels, number of classes
+    conditions: list[Callable[[], bool]] = field(default_factory=list)  # for a run to be like this
+    gradients: list[tuple[Any, int, bool]] = field(default_factory=list)  # (leaf, place, had one)
+
+    def rewind(self) -> None:
+        """What the first run has drawn is put back: it runs again, uncompiled."""
+        for undo in reversed(self.undo):
+            undo()
 
 
 class Capture:
@@ -118,6 +129,8 @@ class Capture:
         self.places: dict[int, int] = {}  # of tensors among the arguments
         self.wraps: dict[int, tuple[Any, Var, int]] = {}  # what stands for plain arguments
         self.streams: list[Any] = []  # the generators that `live` values come from
+        self.numbers = Numbers()
+        self.conditions: list[Callable[[], bool]] = []  # what must hold at a later run
 
     # ---- what trace.bind and the writes call
     def touch(self, t: Any) -> None:
@@ -185,6 +198,20 @@ class Capture:
         if id(a) not in self.arrays:
             self.arrays[id(a)] = a, self.input(Aval.of(a), Source("array", owner=a))
         return self.written.get(id(a), self.arrays[id(a)][1])
+
+    def number(self, n: Num) -> Var:
+        """A plain number that is computed at every run, as a variable."""
+        if n not in self.numbers.used:
+            self.numbers.used[n] = self.input(weak(n.value), Source("live", -1, n))
+        return self.numbers.used[n]
+
+    def forget(self, t: Any) -> None:
+        """The gradient of a leaf is dropped: what it was before does not matter."""
+        self.touch(t)
+        known = self.given.get(id(t))
+        if known is not None and known.leaf and t.node.grad is known.traced:
+            known.dropped = True
+        t.node.grad = None
 
     def change(self, a: Any, value: Any) -> None:
         """After the run the array `a` holds `value`."""
@@ -337,15 +364,37 @@ def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
         sinks.append(Sink("array", owner=tracer.arrays[key][0]))
         outputs.append(value)
     graph.outputs = outputs
+    gradients = [
+        (g.tensor, tracer.places.get(id(g.tensor), -1), g.grad is not None)
+        for g in tracer.given.values()
+        if g.leaf and not g.dropped and (g.grad is not None or g.node.grad is not None)
+    ]
     tracer.restore()
+    numbered(tracer)
     verify(graph)
     held(tracer)
     sources = [tracer.sources[v.n] for v in graph.inputs]
     sinks = [s if s.kind != "result" else tensorial(s, graph, sources, leaves) for s in sinks]
     return Program(
         graph, sources, sinks, structure, constants, tracer.draws, tracer.drawn, tracer.after,
-        recorded, tracer.streams,
+        recorded, tracer.streams, tracer.undo, [], tracer.conditions, gradients,
     )  # fmt: skip
+
+
+def numbered(tracer: Capture) -> None:
+    """The numbers that an optimizer computes, as one draw; the branches on them, as conditions."""
+    numbers = tracer.numbers
+    if numbers.used:
+        values, holds = numbers.function()
+        place = len(tracer.draws)
+        tracer.draws.append(values)
+        tracer.drawn.append(tuple([n.value for n in numbers.used]))
+        for i, v in enumerate(numbers.used.values()):
+            tracer.sources[v.n] = Source("live", place, i)
+        if numbers.branches:
+            tracer.conditions.append(holds)
+    elif numbers.branches:
+        tracer.conditions.append(numbers.function()[1])
 
 
 def held(tracer: Capture) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from .kernel import ROW, Fold, Kernel, Operand, Statement
+from .kernel import ROW, Fold, Kernel, Operand, Statement, Store
 
 __all__ = ["collapse", "flat", "operands"]
 
@@ -28,13 +28,12 @@ def collapse(kernel: Kernel) -> tuple[Kernel, int]:
     """An equal kernel of fewer axes, with the number of its points for one of the first axis.
 
     Two axes become one where each operand steps from the end of the inner one to its next start
-    as it steps within it. A space that becomes one axis is (n, 1). With (k, unit) = collapse(kernel)
-    the pieces of both agree:
+    as it steps within it. A space that becomes one axis is (n, 1). The pieces of both agree: with
+    (k, unit) = collapse(kernel),
 
         evaluate(kernel, args, lo, hi, piece) = evaluate(k, args, lo * unit, hi * unit, piece)
 
     >>> import numpy as np
-    >>> from wengert.compile.kernel import Store
     >>> f = np.dtype(float)
     >>> x, y = (Operand(n, f, 0, (12, 4, 1)) for n in range(2))
     >>> body = Statement("load", (), f, x), Statement("exp", (0,), f)
@@ -48,9 +47,6 @@ def collapse(kernel: Kernel) -> tuple[Kernel, int]:
     unit = 1
     k = len(kernel.space) - 2
     while k >= 0:
-        if len(kernel.space) == 2 and kernel.space[1] == 1 and k == 0 and unit:
-            if not flat(kernel):
-                break
         if mergeable(kernel, k):
             if k == 0:
                 unit *= kernel.space[1]
@@ -99,8 +95,13 @@ def by_rows(kernel: Kernel) -> bool:
     return (
         any(s.op in ROW for s in kernel.body)
         or any(o.index for o in operands(kernel))
-        or any(isinstance(out, Fold) and out.rows for out in kernel.outputs)
+        or any(out.rows if isinstance(out, Fold) else once(kernel, out) for out in kernel.outputs)
     )
+
+
+def once(kernel: Kernel, out: Store) -> bool:
+    """Whether a store is made once for a row of several points."""
+    return out.to.strides[-1] == 0 and kernel.space[-1] != 1
 
 
 def merge(kernel: Kernel, k: int) -> Kernel:

@@ -52,11 +52,12 @@ MISSING = Missing()
 _user: dict[CodeType, int] = {}  # 2: the user's own code, 1: of a module of networks, 0: neither
 
 
-def owner_of(code: CodeType) -> int:
+def owner_of(frame: Any) -> int:
+    code = frame.f_code
     known = _user.get(code)
     if known is None:
         name = code.co_filename
-        if name in LIBRARY or "wengert" in name and name.startswith("<"):
+        if name in LIBRARY or str(frame.f_globals.get("__name__")).startswith("wengert."):
             known = int("/nn/" in name.replace("\\", "/"))
         else:
             known = 0 if name.startswith(STANDARD) else 2
@@ -94,17 +95,25 @@ def same(a: Any, b: Any) -> bool:
 class Watch:
     """Values outside that a program depends on; `holds` is asked before every run."""
 
-    __slots__ = ("contents", "deep", "flat")
+    __slots__ = ("conditions", "contents", "deep", "flat", "gradients")
 
     def __init__(self) -> None:
         self.flat: list[tuple[dict[str, Any], str, Any, str]] = []  # compared by identity
         self.deep: list[tuple[Any, Any, Any, str]] = []  # compared by token
         self.contents: list[tuple[Any, Any, str]] = []  # arrays that plain code read
+        self.conditions: list[Any] = []
+        self.gradients: list[tuple[Any, bool]] = []  # leaves, and whether they had a gradient
 
     def holds(self) -> bool:
         for space, name, value, _ in self.flat:
             if space.get(name, MISSING) is not value:
                 return self.broken() is None
+        for leaf, had in self.gradients:
+            if (leaf.node.grad is not None) is not had:
+                return False
+        for holds in self.conditions:
+            if not holds():
+                return False
         for space, key, value, _ in self.deep:
             if not same(token(read(space, key)), value):
                 return False
@@ -125,6 +134,10 @@ class Watch:
         for array, copy, told in self.contents:
             if not np.array_equal(array, copy, equal_nan=array.dtype.kind in "fc"):
                 return f"the numbers in `{told}` have changed"
+        if any((leaf.node.grad is not None) is not had for leaf, had in self.gradients):
+            return "a parameter has a gradient where it had none, or none where it had one"
+        if not all(holds() for holds in self.conditions):
+            return "an option of the optimizer has changed"
         return None
 
 
@@ -160,7 +173,7 @@ class World:
     def event(self, frame: Any, event: str, arg: Any) -> None:
         if event == "call":
             code = frame.f_code
-            kind = owner_of(code)
+            kind = owner_of(frame)
             if not kind:
                 return
             if kind == 1 and code.co_varnames[:1] != ("self",):
@@ -172,7 +185,7 @@ class World:
                 sys.setprofile(self.event)
         elif event == "c_call":
             said = EFFECTS.get(arg) if arg.__class__ is BuiltinFunctionType else None
-            if said is not None and owner_of(frame.f_code) == 2:
+            if said is not None and owner_of(frame) == 2:
                 raise UnsupportedError(  # before it happens: the function will run once more
                     "a compiled function", f"it {said}, which a program would not repeat"
                 )
@@ -280,6 +293,8 @@ class World:
         self.attributes()
         live = {id(s.owner) for s in program.sources if s.kind == "array"}
         out = Watch()
+        out.conditions = program.conditions
+        out.gradients = [(t, had) for t, place, had in program.gradients if place < 0]
         for space, key, known, value, told in self.values.values():
             if isinstance(space, dict) and (
                 not isinstance(known, tuple) and not isinstance(value, np.generic | str | float)

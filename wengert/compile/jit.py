@@ -24,6 +24,7 @@ from ..trace import HERE, SOLE, Leaf, Tensor, getrefcount, make, ndarray, record
 from ..transforms.jvp import inward
 from ..types import dtype_of, shape_of
 from . import backends
+from .apply import Compiled as CompiledLaw
 from .apply import recorded_call
 from .capture import Program, capture, direct, moved
 from .guards import World, Watch
@@ -83,11 +84,12 @@ def compile(
 class Variant:
     """One program, ready to run, and what must hold for it."""
 
-    __slots__ = ("executable", "program", "runs", "seconds", "watch", "why")
+    __slots__ = ("executable", "law", "program", "runs", "seconds", "watch", "why")
 
     def __init__(self, program: Program, watch: Watch, why: str) -> None:
         self.program, self.watch, self.why = program, watch, why
         self.executable: Any = None
+        self.law: CompiledLaw | None = None
         self.runs = 0
         self.seconds: dict[str, float] = {}
 
@@ -129,6 +131,7 @@ class Compiled:
         key, level = self.key(leaves, structure)
         if key in self.refused:
             return self.f(*args, **kwargs)
+        away = level and any(isinstance(x, Tensor) and at_transform(x) for x in leaves)
         variant = None
         for v in self.variants.get(key, ()):
             if v.watch.holds():
@@ -138,10 +141,17 @@ class Compiled:
             variant, drawn = self.record(key, leaves, structure)
             if variant is None:
                 return self.f(*args, **kwargs)
+            if away and effectful(variant.program):
+                variant.program.rewind()
+                return self.f(*args, **kwargs)
+        elif away and effectful(variant.program):
+            return self.f(*args, **kwargs)
         else:
             drawn = [draw() for draw in variant.program.draws]
+        if not within(variant.program.checks, leaves, drawn):
+            return self.f(*args, **kwargs)  # which says what is wrong
         if level or variant.program.recorded and recording(trace.EAGER):
-            return recorded_call(self, variant, leaves, drawn)
+            return self.differentiated(variant, leaves, drawn)
         return self.run(variant, leaves, drawn)
 
     def key(self, leaves: Leaves, structure: tree.Tree) -> tuple[Any, bool]:
@@ -215,6 +225,24 @@ class Compiled:
             message = f"{name} runs uncompiled: {why}"
             warn(f"{message}\n  at:  {where}" if where else message, CompileWarning)
 
+    def differentiated(self, variant: Variant, leaves: Leaves, drawn: Leaves) -> Any:
+        """A call as one operation, whose derivatives are compiled too."""
+        program = variant.program
+        if variant.law is None:
+            name = getattr(self.f, "__qualname__", "a compiled function")
+            variant.law = CompiledLaw(program.graph, self.build, self.budget, name)
+        inputs = [
+            (leaves[s.place] if s.place >= 0 else s.owner)
+            if s.kind in ("argument", "tensor") else fetch(s, leaves, drawn)
+            for s in program.sources
+        ]  # fmt: skip
+        variant.runs += 1
+        return settle(program, recorded_call(variant.law, program, inputs), leaves)
+
+    def build(self, graph: Any) -> Any:
+        """What runs a graph that was derived from one of a program."""
+        return backends.runner(self.backend, graph)
+
     # ---- running a program on plain arrays
     def run(self, variant: Variant, leaves: Leaves, drawn: Leaves) -> Any:
         """One run, its effects, and what it returns."""
@@ -251,6 +279,29 @@ def occupied() -> bool:
         or h.get("packers")
         or h.get("tapes")
     )
+
+
+def at_transform(x: Tensor) -> bool:
+    """Whether a value stands at a transform in progress, and not on the eager tape alone."""
+    while isinstance(x, Tensor):
+        if x.level is not trace.EAGER:
+            return True
+        x = x.data
+    return False
+
+
+def effectful(program: Program) -> bool:
+    """Whether a run does more than compute: then a transform goes through the function itself."""
+    return bool(program.draws or program.after) or any(s.kind != "result" for s in program.sinks)
+
+
+def within(checks: list[Any], leaves: Leaves, drawn: Leaves) -> bool:
+    """Whether labels name classes: a program does not ask at every use."""
+    for source, count in checks:
+        x = fetch(source, leaves, drawn)
+        if x.size and not (0 <= x.min() and x.max() < count):
+            return False
+    return True
 
 
 def whole(x: Any) -> bool:
@@ -304,7 +355,9 @@ def settle(program: Program, outputs: Leaves, leaves: Leaves) -> Any:
     for sink, y in zip(program.sinks, outputs):
         kind = sink.kind
         if kind == "result":
-            if sink.tensor:
+            if isinstance(y, Tensor):
+                results.append(y)
+            elif sink.tensor:
                 results.append(make(y, None, trace.EAGER))
             else:
                 results.append(y if y.ndim else y[()])

@@ -182,11 +182,13 @@ def check_operand(kernel: Kernel, operand: Operand | None, before: int, flat: li
 
 
 def places(kernel: Kernel, operand: Operand, values: Sequence[Any], lo: int, hi: int) -> Any:
-    """The element of every point, as positions in the argument."""
-    at: Any = operand.offset
+    """The element of every point, as positions in the argument; of length 1 where it stays."""
+    at: Any = np.full((1,) * len(kernel.space), operand.offset)
     for axis, (n, stride) in enumerate(zip(kernel.space, operand.strides)):
         shape = [1] * len(kernel.space)
         start, stop = (lo, hi) if axis == 0 else (0, n)
+        if stride == 0:
+            continue
         shape[axis] = stop - start
         at = at + np.arange(start, stop).reshape(shape) * stride
     for s, stride in operand.index:
@@ -201,8 +203,8 @@ def evaluate(
 
     >>> f = np.dtype(float)
     >>> x = Statement("load", (), f, Operand(0, f, 0, (3, 1)))
-    >>> total = Statement("row_add", (0,), f)
-    >>> k = Kernel((2, 3), (x, total), (Store(1, Operand(1, f, 0, (1, 0))),))
+    >>> y = Store(1, Operand(1, f, 0, (1, 0)))
+    >>> k = Kernel((2, 3), (x, Statement("row_add", (0,), f)), (y,))
     >>> y = np.zeros(2)
     >>> evaluate(k, [np.arange(6.0), y])
     >>> y
@@ -212,12 +214,11 @@ def evaluate(
     hi = kernel.space[0] if hi is None else hi
     space = (hi - lo, *kernel.space[1:])
     values: list[Any] = []
-    for s, flat in zip(kernel.body, kernel.by_row()):
+    for s in kernel.body:
         xs = [values[a] for a in s.args]
         if s.op == "load":
             assert s.operand is not None
             y = np.asarray(args[s.operand.arg])[places(kernel, s.operand, values, lo, hi)]
-            y = y[..., :1] if flat else y
         elif s.op == "const":
             y = np.full((1,) * len(space), s.number, s.dtype)
         elif s.op == "place":

@@ -25,7 +25,18 @@ from ..ops.index import GetItem, is_basic
 from ..ops.linear import Broadcast, Reshape, Transpose
 from ..primitive import Elementwise
 
-__all__ = ["Block", "Homes", "Plan", "blocks", "check", "overwritable", "peak", "plan", "views"]
+__all__ = [
+    "Block",
+    "Homes",
+    "Plan",
+    "blocks",
+    "check",
+    "overwritable",
+    "peak",
+    "plan",
+    "profile",
+    "views",
+]
 
 ALIGN = 64  # bytes: a cache line, and the widest vector
 
@@ -67,7 +78,7 @@ def plan(items: Sequence[Block], align: int = ALIGN) -> Plan:
     size = np.array([-(-b.size // align) * align for b in items], np.int64)
     start = np.array([b.start for b in items], np.int64)
     stop = np.array([b.stop for b in items], np.int64)
-    bound = most_alive(size, start, stop)
+    bound = int(alive(size, start, stop).max(initial=0))
     best: tuple[int, Any] = (0, np.zeros(0, np.int64))
     orders = (
         np.lexsort((start, -size)),
@@ -84,14 +95,12 @@ def plan(items: Sequence[Block], align: int = ALIGN) -> Plan:
     return Plan(tuple(items), tuple(best[1].tolist()), best[0], bound)
 
 
-def most_alive(size: Any, start: Any, stop: Any) -> int:
-    """The largest sum of sizes in use at one step."""
-    if not len(size):
-        return 0
-    change = np.zeros(int(stop.max()) + 2, np.int64)
+def alive(size: Any, start: Any, stop: Any, steps: int = 0) -> Any:
+    """The sum of sizes in use at each step."""
+    change = np.zeros(max(int(stop.max(initial=-1)) + 2, steps + 1), np.int64)
     np.add.at(change, start, size)
     np.add.at(change, stop + 1, -size)
-    return int(np.cumsum(change).max())
+    return np.cumsum(change)[:-1]
 
 
 def placed(order: Any, size: Any, start: Any, stop: Any) -> Any:
@@ -256,6 +265,15 @@ def dying(
     return None
 
 
+def profile(graph: Graph) -> Any:
+    """The bytes of intermediate values that are in use at each line, and at the end."""
+    items = blocks(graph).blocks
+    size = np.array([-(-b.size // ALIGN) * ALIGN for b in items], np.int64)
+    start = np.array([b.start for b in items], np.int64)
+    stop = np.array([b.stop for b in items], np.int64)
+    return alive(size, start, stop, len(graph.lines) + 1)
+
+
 def peak(graph: Graph) -> int:
     """The bytes of intermediate values that are in use at one step, at most.
 
@@ -264,8 +282,4 @@ def peak(graph: Graph) -> int:
     >>> peak(stage(lambda x: np.sum(np.tanh(x) * x), np.ones(100)).graph)
     832
     """
-    items = blocks(graph).blocks
-    size = np.array([-(-b.size // ALIGN) * ALIGN for b in items], np.int64)
-    return most_alive(
-        size, np.array([b.start for b in items], int), np.array([b.stop for b in items], int)
-    )
+    return int(profile(graph).max(initial=0))

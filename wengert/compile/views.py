@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Graph, Var
+from ..ops.contract import MatMul
 from ..ops.elementwise import copy
 from ..ops.index import GetItem, is_basic
 from ..ops.linear import Broadcast, Reshape, Transpose
@@ -137,6 +138,16 @@ def indexed(index: tuple[Any, ...], x: View) -> View | None:
     return View(x.base, offset, tuple(strides), tuple(shape))
 
 
+def matrix(x: View) -> bool:
+    """Whether a product can take the last two axes as they lie: one of them without gaps."""
+    if len(x.shape) < 2 or x.base.__class__ is np.ndarray:
+        return True
+    (rows, cols), (s, t) = x.shape[-2:], x.strides[-2:]
+    plain = (t == 1 or cols == 1) and (s >= max(1, cols) or rows == 1)
+    turned = (s == 1 or rows == 1) and (t >= max(1, rows) or cols == 1)
+    return plain or turned
+
+
 def own(v: Any) -> View:
     shape = v.shape
     return View(v, 0, compact(shape), shape)
@@ -184,6 +195,11 @@ def settled(graph: Graph) -> Graph:
             at = seen[x.n] if isinstance(x, Var) else own(np.asarray(x))
             if window(line.op, at) is None:
                 xs = [emit(copy, [x], line.where)]
+        elif isinstance(line.op, MatMul):
+            xs = [
+                x if not isinstance(x, Var) or matrix(seen[x.n]) else emit(copy, [x], line.where)
+                for x in xs
+            ]
         y = emit(line.op, xs, line.where)
         for v, w in zip(line.outputs, y if isinstance(y, tuple) else (y,)):
             known[v.n] = w

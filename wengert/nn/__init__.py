@@ -1,5 +1,7 @@
 """Neural networks: modules in PyTorch's manner that are pytrees too, and their functions."""
 
+from wengert.hollow import unallocated
+
 from . import functional, init
 from .activations import (
     CELU,
@@ -225,5 +227,6 @@ __all__ = [
     "sinusoids",
     "stack_modules",
     "summary",
+    "unallocated",
     "watch",
 ]

@@ -12,7 +12,7 @@ from wengert.trace import Tensor
 from wengert.types import shape_of
 
 from . import functional as F
-from .init import stream
+from . import init as initial
 from .module import Module, Parameter
 
 __all__ = ["Embedding", "EmbeddingBag", "PositionalEncoding", "TiedLinear", "sinusoids"]
@@ -55,7 +55,7 @@ class Embedding(Module):
         dtype: Any = np.float32,
     ) -> None:
         self.n, self.d, self.padding = n, d, padding
-        first = stream(rng).standard_normal((n, d)) * std
+        first = initial.normal((n, d), rng=rng) * std
         if padding is not None:
             first[padding] = 0
         self.weight = Parameter(first.astype(dtype))
@@ -183,7 +183,7 @@ class PositionalEncoding(Module):
     ) -> None:
         self.n, self.d, self.learned = n, d, learned
         if learned:
-            self.weight = Parameter((stream(rng).standard_normal((n, d)) * 0.02).astype(dtype))
+            self.weight = Parameter((initial.normal((n, d), rng=rng) * 0.02).astype(dtype))
         else:
             self.weight = tensor(sinusoids(n, d).astype(dtype))
 

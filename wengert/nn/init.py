@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from wengert import random
 from wengert.errors import OptionError, ShapeError, UnknownNameError, verbatim
+from wengert.hollow import Hollow, hollow, unallocating
 from wengert.trace import Tensor, no_grad
 from wengert.types import shape_of
 
@@ -117,7 +118,9 @@ def rule(f: Any) -> Any:
     def either(x: Any, *args: Any, **options: Any) -> Any:
         if not isinstance(x, Tensor):
             shape = (int(x),) if isinstance(x, int | np.integer) else tuple(x)
-            return f(shape, *args, **options)
+            return hollow(shape, float) if unallocating() else f(shape, *args, **options)
+        if isinstance(x.data, Hollow):
+            return x
         value = f(shape_of(x), *args, **options)
         with no_grad():
             x[...] = value.astype(x.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -15,15 +15,13 @@ from wengert.errors import CheckpointError, OptionError, ShapeError, UnknownName
 from wengert.trace import Tensor, no_grad
 
 from . import recurrent
-from .attention import MultiheadAttention
-from .containers import Sequential
 from .convolution import Convolution
-from .layers import Bilinear, Linear
+from .layers import Linear
 from .module import Module
 from .pooling import Flatten
 from .safetensors import load, write
 from .stateless import places
-from .transformer import FeedForward, TransformerBlock, TransformerEncoder
+from .torch_layout import Sources, same, sources_of, written_as
 
 __all__ = ["LoadReport", "load", "load_into", "save"]
 
@@ -31,20 +29,34 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 def save(
-    model: Module, path: str | os.PathLike[str], metadata: Mapping[str, str] | None = None
+    model: Module,
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    layout: str = "wengert",
+    flattened: Mapping[str, int] | None = None,
 ) -> None:
     """Write the parameters and buffers of a model to a safetensors file.
 
     The file is whole, or the one that was there before. A parameter that stands at several places
-    is written once.
+    is written once, or with layout="torch" at each of them, as `load_state_dict` wants it.
+
+    With layout="torch" the same model in PyTorch reads it:
+    `model.load_state_dict(safetensors.torch.load_file(path))`. Names, layouts, the order of gates
+    and of what stands behind a flattened picture become PyTorch's; `load_into` is the inverse. Of
+    the two biases of a recurrent layer, which PyTorch adds, the second is 0.
 
     Args:
         model: the model.
         path: where to.
         metadata: texts by name that go with it; `nn.load` gives them back.
+        layout: "wengert" or "torch".
+        flattened: with "torch", as in `load_into`.
 
     Raises:
         OutputError: the file cannot be written.
+        OptionError: another layout, a layer that PyTorch does not have, or a linear layer behind
+            convolutions that may read a flattened picture.
 
     Example:
         >>> import tempfile
@@ -54,8 +66,20 @@ def save(
         2 tensors read
           weight  <-  weight  float32[2, 3]
           bias    <-  bias    float32[3]
+        >>> save(Linear(2, 3, rng=0), place, layout="torch")
+        >>> print(load_into(Linear(2, 3, rng=1), place))
+        2 tensors read
+          weight  <-  weight  float32[3, 2]
+          bias    <-  bias    float32[3]
     """
-    write(path, model.state_dict(), {"format": "wengert", **(metadata or {})})
+    what = f"save({type(model).__name__}, {os.fspath(path)!r})"
+    _check_layout("save", layout)
+    if layout == "wengert":
+        write(path, model.state_dict(), {"format": "wengert", **(metadata or {})})
+        return
+    values: dict[str, NDArray[Any]] = {k: np.array(t.value()) for k, t in places(model).items()}
+    _reorder(what, model, values, flattened, back=True)
+    write(path, written_as(model, values), {"format": "pt", **(metadata or {})})
 
 
 @dataclass
@@ -133,11 +157,12 @@ def load_into(
             what, "the file does not say whether its weights are laid out as PyTorch's",
             fix='layout="torch", or layout="wengert"',
         )  # fmt: skip
-    if layout not in ("torch", "wengert"):
-        raise OptionError(f"load_into(layout={layout!r})", '"torch" or "wengert"')
+    _check_layout("load_into", layout)
     arrays = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
     own = dict([*model.named_parameters(), *model.named_buffers()])
-    sources = _torch_sources(model) if layout == "torch" else _plain_sources(own)
+    sources: Sources = {n: [((n,), same)] for n in own}
+    if layout == "torch":
+        sources = sources_of(model)
     found, report = _matched(what, model, own, sources, arrays)
     report.metadata = metadata
     if strict:
@@ -152,9 +177,9 @@ def load_into(
     return report
 
 
-# A source of a tensor: the names that must all be in the file, and what makes the tensor of them.
-Source = tuple[tuple[str, ...], Callable[..., Any]]
-Sources = dict[str, list[Source]]
+def _check_layout(what: str, layout: str) -> None:
+    if layout not in ("torch", "wengert"):
+        raise OptionError(f"{what}(layout={layout!r})", '"torch" or "wengert"')
 
 
 def _matched(
@@ -276,9 +301,14 @@ class _Flow:
 
 
 def _reorder(
-    what: str, model: Module, found: dict[str, NDArray[Any]], flattened: Mapping[str, int] | None
+    what: str,
+    model: Module,
+    found: dict[str, NDArray[Any]],
+    flattened: Mapping[str, int] | None,
+    *,
+    back: bool = False,
 ) -> None:
-    """Rows that stand for (channel, place) are put in the order (place, channel)."""
+    """Rows that stand for (channel, place) are put in the order (place, channel), or back."""
     flow = _Flow()
     flow.through(model, "")
     modules = dict(model.named_modules())
@@ -313,125 +343,6 @@ def _reorder(
                 continue
             if whole is not None and local.rpartition(".")[2] not in ("weight", "weight_x"):
                 continue
-            parts = value.reshape(channels, rows // channels, *value.shape[1:])
+            each = (rows // channels, channels) if back else (channels, rows // channels)
+            parts = value.reshape(*each, *value.shape[1:])
             found[name] = parts.swapaxes(0, 1).reshape(value.shape)
-
-
-# ------------------------------------------------------------------ PyTorch's names and layouts
-
-
-def same(x: Any) -> Any:
-    return x
-
-
-def turned(x: Any) -> Any:
-    """`[n_out, n_in]` to `[n_in, n_out]`; `[M, C, *kernel]` to `[*kernel, C, M]`."""
-    return np.transpose(x, (*range(2, x.ndim), 1, 0))
-
-
-def _plain_sources(own: Mapping[str, Any]) -> Sources:
-    return {name: [((name,), same)] for name in own}
-
-
-def _torch_sources(model: Module) -> Sources:
-    found: Sources = {}
-    _walk(model, "", "", found)
-    return found
-
-
-def _walk(module: Module, ours: str, theirs: str, found: Sources) -> None:
-    """Every tensor at and below a module; `ours` and `theirs` are the paths with a dot behind."""
-    table = next((f(module) for kind, f in LOCAL.items() if isinstance(module, kind)), {})
-    for local, sources in table.items():
-        found[ours + local] = [(tuple(theirs + n for n in names), f) for names, f in sources]
-    for name, value in module.__dict__.items():
-        if (isinstance(value, Tensor) or name in module._trained) and name not in table:
-            found[ours + name] = [((theirs + name,), same)]
-    if isinstance(module, WHOLE):
-        return
-    renames: Any = next((r for kind, r in RENAMES.items() if isinstance(module, kind)), {})
-    for local, child in module.named_children():
-        other = _renamed(local, renames(module) if callable(renames) else renames)
-        _walk(child, f"{ours}{local}.", f"{theirs}{other}." if other else theirs, found)
-
-
-def _renamed(local: str, renames: Mapping[str, str]) -> str:
-    head, dot, rest = local.partition(".")
-    new = renames.get(head, head)
-    return f"{new}{dot}{rest}" if new else rest
-
-
-def _attention(m: MultiheadAttention) -> Sources:
-    """in_proj_weight has query, key and value on top of each other."""
-    each = m.d // m.heads
-    ends = np.cumsum([0, m.d, m.kv_heads * each, m.kv_heads * each]).tolist()
-    out: Sources = {}
-    for i, name in enumerate(("query", "key", "value")):
-        part = slice(ends[i], ends[i + 1])
-        out[f"{name}.weight"] = [
-            (("in_proj_weight",), lambda w, part=part: turned(w[part])),
-            ((f"{name[0]}_proj_weight",), turned),
-        ]
-        out[f"{name}.bias"] = [(("in_proj_bias",), lambda b, part=part: b[part])]
-    out["out.weight"] = [(("out_proj.weight",), turned)]
-    out["out.bias"] = [(("out_proj.bias",), same)]
-    return out
-
-
-def _cell(m: recurrent.Cell, behind: str = "") -> Sources:
-    """Gates in our order; two biases that are always added are one here."""
-    n = m.n
-    order = [0, 1, 3, 2] if isinstance(m, recurrent.LSTMCell) else list(range(len(m.gates)))
-
-    def gates(w: Any) -> Any:
-        return np.concatenate([w[i * n : (i + 1) * n] for i in order])
-
-    def both(a: Any, b: Any) -> Any:
-        if isinstance(m, recurrent.GRUCell):
-            b = np.concatenate([b[: 2 * n], np.zeros_like(b[2 * n :])])
-        return gates(a + b)
-
-    ih, hh = f"bias_ih{behind}", f"bias_hh{behind}"
-    out: Sources = {
-        "weight_x": [((f"weight_ih{behind}",), lambda w: turned(gates(w)))],
-        "weight_h": [((f"weight_hh{behind}",), lambda w: turned(gates(w)))],
-        "bias": [((ih, hh), both)],
-    }
-    if isinstance(m, recurrent.GRUCell):
-        out["bias_h"] = [((hh,), lambda b: b[2 * n :])]
-    return out
-
-
-def _recurrent(m: recurrent.Recurrent) -> Sources:
-    out: Sources = {}
-    for i, ways in enumerate(m.layers):
-        for way, cell in ways.items():
-            behind = f"_l{i}" + ("_reverse" if way == "backward" else "")
-            for name, sources in _cell(cell, behind).items():
-                out[f"layers.{i}.{way}.{name}"] = sources
-    return out
-
-
-def _block(m: TransformerBlock) -> dict[str, str]:
-    last = "norm2" if m.cross is None else "norm3"
-    return {
-        "attention": "self_attn", "attention_norm": "norm1", "cross": "multihead_attn",
-        "cross_norm": "norm2", "network_norm": last, "network": "",
-    }  # fmt: skip
-
-
-LOCAL: dict[type[Module], Callable[[Any], Sources]] = {
-    Linear: lambda m: {"weight": [(("weight",), turned)]},
-    Convolution: lambda m: {"weight": [(("weight",), turned)]},
-    Bilinear: lambda m: {"weight": [(("weight",), lambda w: np.transpose(w, (1, 2, 0)))]},
-    MultiheadAttention: _attention,
-    recurrent.Recurrent: _recurrent,
-    recurrent.Cell: _cell,
-}
-WHOLE = (MultiheadAttention, recurrent.Recurrent)  # their tables reach below
-RENAMES: dict[type[Module], Any] = {
-    Sequential: {"layers": ""},
-    TransformerBlock: _block,
-    TransformerEncoder: {"blocks": "layers"},
-    FeedForward: {"into": "linear1", "out": "linear2"},
-}

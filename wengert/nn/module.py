@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from wengert import tree
 from wengert.create import tensor
 from wengert.errors import DTypeError, ShapeError, UnknownNameError, verbatim
-from wengert.trace import HERE, Tensor, no_grad, seq
+from wengert.hollow import Hollow
+from wengert.trace import EAGER, HERE, Tensor, make, no_grad, seq
 from wengert.transforms.hooks import Handle
 from wengert.transforms.memory import CALLS
 
@@ -33,6 +34,8 @@ def Parameter(data: Any, dtype: Any = None) -> Tensor:
         >>> Parameter([1.0, 2.0])
         tensor([1., 2.], requires_grad=True)
     """
+    if isinstance(data, Hollow):  # under `unallocated`
+        return make(data, None, EAGER).requires_grad_()
     return tensor(data, dtype=dtype, requires_grad=True)
 
 

@@ -9,11 +9,13 @@ import numpy as np
 
 from wengert.errors import ArgumentError, OptionError, ShapeError
 from wengert.ops import recurrent as ops
+from wengert.ops.index import Concatenate
 from wengert.trace import Tensor, bind
 from wengert.types import dtype_of, shape_of
 
 from . import functional as F
-from .init import orthogonal, stream
+from . import init as initial
+from .init import stream
 from .module import Module, Parameter
 
 __all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
@@ -42,9 +44,10 @@ class Cell(Module):
         self.n_in, self.n = n_in, n
         draw, count = stream(rng), len(self.gates)
         bound = math.sqrt(6 / (n_in + n))
-        self.weight_x = Parameter(draw.uniform(-bound, bound, (n_in, count * n)).astype(dtype))
-        square = [orthogonal((n, n), rng=draw) for _ in range(count)]
-        self.weight_h = Parameter(np.concatenate(square, axis=1).astype(dtype))
+        first = initial.uniform((n_in, count * n), -bound, bound, rng=draw)
+        self.weight_x = Parameter(first.astype(dtype))
+        square = [initial.orthogonal((n, n), rng=draw) for _ in range(count)]
+        self.weight_h = Parameter(bind(Concatenate(1), *square).astype(dtype))
         self._bias(bias, count * n, dtype)
 
     def _bias(self, bias: bool, n: int, dtype: Any) -> None:

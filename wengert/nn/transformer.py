@@ -12,6 +12,7 @@ from wengert.trace import Tensor, no_grad
 from wengert.types import shape_of
 
 from . import functional as F
+from . import init as initial
 from .attention import KVCache, MultiheadAttention
 from .dropout import Dropout
 from .embedding import Embedding, PositionalEncoding, TiedLinear
@@ -333,11 +334,10 @@ class GPT(Module):
     def _start(self, rng: np.random.Generator) -> None:
         """Normal weights of 0.02; those that add to the stream smaller, as there are many."""
         shrink = 1 / math.sqrt(max(1, 2 * len(self.blocks)))
-        with no_grad():
-            for path, module in self.named_modules():
-                if isinstance(module, Linear):
-                    std = 0.02 * (shrink if path.endswith(".out") else 1.0)
-                    module.weight[...] = rng.standard_normal(module.weight.shape) * std
+        for path, module in self.named_modules():
+            if isinstance(module, Linear):
+                std = 0.02 * (shrink if path.endswith(".out") else 1.0)
+                initial.normal(module.weight, std=std, rng=rng)
 
     def forward(self, x: Any, *, cache: list[KVCache] | None = None) -> Any:
         """The logits; `cache` has an entry for each block, see `generate`."""

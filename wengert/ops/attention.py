@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..hollow import Hollow, busy, hollow
 from ..primitive import General, op
 from ..trace import OPS
 from ..types import Array, Aval, Shape, shape_of
@@ -148,6 +149,12 @@ class Attention(General):
 
     def vjp(self, g: Array, live: tuple[int, ...], xs: Any) -> tuple[Any, ...]:
         q, k, v, b = xs
+        if isinstance(q, Hollow):  # as `_sweep` has it
+            gs = [hollow(shape_of(xs[i]), q.dtype) for i in live]
+            scores = math.prod(shape_of(q)[:-1]) * shape_of(k)[-2] * q.dtype.itemsize
+            spread = sum(x.nbytes for x in (g, q, k, v) if isinstance(x, Hollow) and not x.whole)
+            busy(2.2 * min(scores, TILE) + spread)
+            return tuple(gs)
         if all(x.__class__ is np.ndarray for x in (g, q, k, v)) and not hasattr(b, "level"):
             return self._sweep(g, live, q, k, v, b)
         p = self.weights(q, k, b)

@@ -31,7 +31,8 @@ class CTC(General):
         ga[t, k] = -gy sum_{s: l_s = k} e^(alpha_t(s) + beta_t(s) + y)
 
     without s-2 where it is a blank or the same label. y is inf, and ga nan, where no path is short
-    enough; with `forgive` both are 0.
+    enough or all of them are excluded; with `forgive` both are 0. A class that is excluded at a
+    step has a = -inf and ga = 0 there: no path goes through it. nan stays nan.
 
     Shapes: a `[N, T, C]`, b `[N, S]`, c and d `[N]`: the lengths of a and b; y `[N]`.
 
@@ -54,7 +55,7 @@ class CTC(General):
         check(self.blank, a, b, c, d)
         with np.errstate(invalid="ignore"):
             y = States(self.blank, a, b, c, d).cost()
-            return np.where(y < -NEVER / 2, y, 0.0 if self.forgive else np.inf).astype(
+            return np.where(y > -NEVER / 2, 0.0 if self.forgive else np.inf, y).astype(
                 a.dtype, copy=False
             )
 
@@ -130,7 +131,7 @@ class States:
             np.arange(steps)[:, None],
             states[:, None, :],
         )
-        a = where(OPS["gt"](a, NEVER), a, NEVER)
+        a = where(OPS["lt"](a, NEVER), NEVER, a)  # nan stays
         self.emitted = Gather((HOLE, HOLE, HOLE))(a, *self.index)
         self.never = np.full((), NEVER, a.dtype)
 

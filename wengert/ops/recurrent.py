@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..hollow import Hollow, hollow
 from ..primitive import General, op
 from ..types import Array, Aval, Shape, shape_of
 from .attention import summed_to
@@ -122,6 +123,8 @@ class Recurrent(General):
         raise NotImplementedError
 
     def vjp(self, g: Any, live: tuple[int, ...], xs: Any, y: Any) -> tuple[Any, ...]:
+        if isinstance(y[0], Hollow):
+            return self._weighed(live, xs, y)
         count, shape, m = self.states, shape_of(y[0])[1:], xs[-1]
         t, n, last = shape_of(xs[0])[0], shape_of(xs[1])[-2], len(xs) - 1
         plain = all(
@@ -157,6 +160,12 @@ class Recurrent(General):
         else:
             found |= self.collected(sides, first[0], xs, y, live)
         return tuple([summed_to(found[i], shape_of(xs[i])) for i in live])
+
+    def _weighed(self, live: tuple[int, ...], xs: Any, y: Any) -> tuple[Any, ...]:
+        """Hollow cotangents, in the buffers that those of arrays are written to."""
+        wide = (*shape_of(y[0])[:-1], self.wide * shape_of(xs[1])[-2])
+        sides = [hollow(wide, y[0].dtype) for _ in range(self.sides)]
+        return tuple([sides[0] if i == 0 else hollow(shape_of(xs[i]), xs[i].dtype) for i in live])
 
     def collected(self, sides: Any, h0: Any, xs: Any, y: Any, live: Any) -> dict[int, Any]:
         """The cotangents of x and w, from those of z at all places."""

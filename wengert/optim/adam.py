@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from wengert.compile.live import apply
+
 from .base import Flat, Group, Optimizer, check
 
 __all__ = ["Adam", "AdamW"]
@@ -102,7 +104,7 @@ class Adam(Optimizer):
         if o.amsgrad:
             v = np.maximum(states[2], v, out=states[2])
         # m^ / (sqrt(v^) + eps), with both sides of the quotient over `root`
-        root = math.sqrt((1 - beta2) / (1 - beta2**t))
+        root = apply(math.sqrt, (1 - beta2) / (1 - beta2**t))
         np.sqrt(v, out=scratch)
         scratch += o.eps / root
         np.divide(m, scratch, out=g)

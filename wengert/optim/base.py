@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from wengert import trace
+from wengert.compile import live
 from wengert.errors import GradientWarning, OptionError, ShapeError, verbatim, warned
 from wengert.nn.module import Module
 from wengert.trace import Tensor, enable_grad, no_grad
 from wengert.transforms.store import writable
 
 from .events import LISTENERS, tell
+from .recorded import recorded_step
 
 __all__ = ["Group", "Optimizer", "check"]
 
@@ -116,6 +119,7 @@ class Block:
         self.states = {name: np.zeros(self.stops[-1], dtype) for name in states}
         self.gradients = self.shaped(self.gradient)
         self.values = self.shaped(self.value)
+        self.views: dict[str, tuple[Flat, list[NDArray[Any]]]] = {}
 
     def shaped(self, row: Flat) -> list[NDArray[Any]]:
         """The part of a row that belongs to each parameter, in its shape."""
@@ -123,6 +127,12 @@ class Block:
             row[start:stop].reshape(p.shape)
             for p, start, stop in zip(self.parameters, self.starts, self.stops)
         ]
+
+    def view(self, name: str, i: int) -> NDArray[Any]:
+        """What is remembered of one parameter, in its shape: the same array at every call."""
+        if name not in self.views or self.views[name][0] is not self.states[name]:
+            self.views[name] = self.states[name], self.shaped(self.states[name])
+        return self.views[name][1][i]
 
     def runs(self, present: list[int]) -> Iterator[tuple[int, int]]:
         """Neighbours that have a gradient and have made equally many steps: [first, last] pairs."""
@@ -154,6 +164,7 @@ class Optimizer:
     """
 
     names: ClassVar[tuple[str, ...]] = ()  # of the rows of memory that the rule keeps
+    traceable: ClassVar[bool] = True  # `update` is all there is: a compiled step can record it
 
     def __init__(
         self, parameters: Iterable[Tensor] | Iterable[Mapping[str, Any]], **options: Any
@@ -262,6 +273,10 @@ class Optimizer:
         """Forget the gradients: `p.grad = None` for every parameter."""
         if LISTENERS:
             tell("zero_grad", self)
+        tracer = live.recording() if trace.MODES else None
+        if tracer is not None:
+            for p in self.parameters:
+                tracer.forget(p)
         for p in self.parameters:
             p.node.grad = None
 
@@ -279,9 +294,13 @@ class Optimizer:
             tell("step", self)
         if all(p.node.grad is None for p in self.parameters):
             self._idle()
+        tracer = live.recording() if trace.MODES else None
         with no_grad():
             for block in self._blocks:
-                self._step(block)
+                if tracer is not None:
+                    recorded_step(self, block, tracer)
+                else:
+                    self._step(block)
         return loss
 
     def _idle(self) -> None:

@@ -172,6 +172,8 @@ class KFAC(SGD):
         Kronecker-factored approximations.
     """
 
+    traceable = False
+
     def __init__(
         self,
         model: Module,

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from wengert.compile.live import apply
+
 from .base import Flat, Group
 from .rms import Decayed, both_betas
 
@@ -78,7 +80,8 @@ class NAdam(Decayed):
         self.penalty(o, g, p)
         m, v = states
         beta1, beta2 = o.betas
-        mu, product = momenta(beta1, o.momentum_decay, t)
+        mu = apply(momentum, beta1, o.momentum_decay, t)
+        product = apply(momenta_product, beta1, o.momentum_decay, t)
         after = beta1 * (1 - 0.5 * 0.96 ** ((t + 1) * o.momentum_decay))
         m *= beta1
         np.multiply(g, 1 - beta1, out=scratch)
@@ -102,6 +105,14 @@ def momenta(beta1: float, decay: float, t: int) -> tuple[float, float]:
     steps = beta1 * (1 - 0.5 * 0.96 ** (np.arange(1, t + 1) * decay))
     with np.errstate(under="ignore"):
         return float(steps[-1]), float(np.prod(steps))
+
+
+def momentum(beta1: float, decay: float, t: int) -> float:
+    return momenta(beta1, decay, t)[0]
+
+
+def momenta_product(beta1: float, decay: float, t: int) -> float:
+    return momenta(beta1, decay, t)[1]
 
 
 class RAdam(Decayed):
@@ -175,7 +186,7 @@ class RAdam(Decayed):
             np.sqrt(v, out=scratch)
             scratch += o.eps
             g /= scratch
-            g *= math.sqrt(r * left)
+            g *= apply(math.sqrt, r * left)
 
 
 class Lion(Decayed):

@@ -61,6 +61,8 @@ class LBFGS(Optimizer):
         M. Schmidt (2005), minFunc.
     """
 
+    traceable = False
+
     def __init__(
         self,
         parameters: Iterable[Any],

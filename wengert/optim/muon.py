@@ -99,6 +99,8 @@ class Muon(AdamW):
         J. Liu et al. (2025), Muon is Scalable for LLM Training, arXiv:2502.16982.
     """
 
+    traceable = False
+
     def __init__(
         self,
         parameters: Iterable[Any],

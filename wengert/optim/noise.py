@@ -136,6 +136,8 @@ class SGLD(Optimizer):
         Networks, arXiv:1512.07666.
     """
 
+    traceable = False
+
     def __init__(
         self,
         parameters: Iterable[Any],

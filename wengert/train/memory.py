@@ -1,20 +1,17 @@
 """What training a model takes in memory: predicted before a run, and measured in one.
 
-A step is recorded with two and with four examples; what the tape keeps is a straight line in the
-number of examples, which is followed to the batch that is asked for. Nothing large is allocated
-apart from the model itself, and for a GPT not even that.
+A step is run on hollow arrays, which have a shape and no contents, so that nothing large is made,
+be it the batch or the model.
 """
 
 from __future__ import annotations
 
 import gc
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, fields
-from fractions import Fraction
-from functools import lru_cache
-from itertools import product
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,17 +19,19 @@ import numpy as np
 from wengert import tree
 from wengert.amp import autocast
 from wengert.amp.half import Half
-from wengert.errors import ArgumentError, OptionError
+from wengert.errors import ArgumentError, LevelError, OptionError, TapeExitError
+from wengert.hollow import Account, Hollow, hollow, unallocated
 from wengert.nn import GPT, Module, Parameter
 from wengert.nn import functional as F
-from wengert.ops.conv_kernels import SUMMED
-from wengert.trace import Leaf, Tensor, no_grad
-from wengert.transforms.memory import arrays, columns, explain_memory, named, recorded, root
+from wengert.trace import Tensor
+from wengert.transforms.memory import arrays, columns, explain_memory, recorded, root
+from wengert.transforms.weighing import weighing
 from wengert.types import shape_of
 
 from .config import AMP, OPTIMIZERS
 from .recipe import find
 from .state import random_states, restore_random
+from .work import work
 
 __all__ = ["Breakdown", "memory"]
 
@@ -85,51 +84,42 @@ def units(n: float) -> str:
     return f"{n:.0f} B"
 
 
-# ------------------------------------------------------------------ one small run, looked at
+# ------------------------------------------------------------------ a step on hollow arrays
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What a recorded step keeps: bytes and new gradients node by node, the youngest first."""
+    """What a recorded step keeps, in bytes.
 
-    sizes: list[int]
-    gradients: list[int]
-    temporaries: list[int]  # cotangents and the like
-    work: int  # what convolutions gather columns in
-    sqrt: int  # with segments of about equal length, each computed again in its turn
+    Args:
+        total: at the end of the forward pass.
+        sqrt: the same, with segments that are computed again.
+        most: at a time.
+        given: copies of what the user gave, which are part of the others.
+    """
 
-    @property
-    def total(self) -> int:
-        return sum(self.sizes)
+    total: int
+    sqrt: int
+    most: int
+    given: int
 
 
 def looked_at(model: Module, loss: Any) -> Kept:
-    """The buffers that a graph keeps, each at the oldest node that keeps it."""
-    nodes = recorded([loss.node])
-    seen: set[Any] = set()
-    sizes, temporaries = [], []
-    for n in nodes:
-        total = temporary = 0
-        for size, key, half in held(n):
-            if key not in seen:
-                seen.add(key)
-                total += size
-                if isinstance(key, tuple):  # given: it has no cotangent
-                    continue
-                temporary = max(temporary, (5 if half else 2) * size)
-        sizes.append(total)
-        temporaries.append(temporary)
-    left = {id(p.node): p.nbytes for p in model.parameters() if p.requires_grad}
-    gradients = [
-        sum(left.pop(id(p), 0) for p in n.parents if type(p) is Leaf) for n in reversed(nodes)
-    ]
-    work = SUMMED if any(named(n).startswith("Conv") for n in nodes) else 0
-    ways = {p.name: p.bytes for p in explain_memory(loss).plans}
-    return Kept(sizes[::-1], gradients, temporaries[::-1], work, ways.get("sqrt", sum(sizes)))
+    """The buffers that a graph keeps, each counted once."""
+    seen: dict[Any, tuple[int, str]] = {}
+    for n in recorded([loss.node]):
+        for size, key, kind in held(n):
+            seen.setdefault(key, (size, kind))
+    sizes = [size for size, _ in seen.values()]
+    total, ways = sum(sizes), {p.name: p.bytes for p in explain_memory(loss).plans}
+    given = sum(size for size, kind in seen.values() if kind == "input")
+    largest = max([size for size, kind in seen.values() if kind != "input"], default=0)
+    most = total + 2 * largest  # cotangents and the like
+    return Kept(total, ways.get("sqrt", total), most, given)
 
 
-def held(n: Any) -> Iterator[tuple[int, Any, bool]]:
-    """(bytes, identity, whether half) of what a node keeps, apart from parameters.
+def held(n: Any) -> Iterator[tuple[int, Any, str]]:
+    """(bytes, identity, kind) of what a node keeps, apart from parameters.
 
     What the user gave is known by its content: small arrays are copied for every node, large ones
     are shared.
@@ -137,15 +127,49 @@ def held(n: Any) -> Iterator[tuple[int, Any, bool]]:
     for name, value in zip(n.rule.names, n.res or ()):
         for half in value if isinstance(value, tuple) else (value,):
             if isinstance(half, Half):
-                yield half.bits.nbytes, id(half), True
+                yield half.bits.nbytes, id(half), "activation"
         for a, kind, _ in arrays(n, name, value):
             base = root(a)
             if kind != "parameter":
-                yield base.nbytes, content(base) if kind == "input" else id(base), False
+                known = kind == "input" and not isinstance(base, Hollow)
+                yield base.nbytes, content(base) if known else id(base), kind
 
 
 def content(a: Any) -> Any:
     return a.shape, a.dtype.str, a.tobytes()
+
+
+def many(n: int, a: Any) -> Any:
+    """An array of n examples without contents, in the place of one with some."""
+    return Tensor(hollow((n, *shape_of(a)[1:]), a.dtype)) if shape_of(a) else a
+
+
+def repeated(n: int, a: Any) -> Any:
+    """The first example n times over, in the room of one."""
+    return np.broadcast_to(a[:1], (n, *shape_of(a)[1:])) if shape_of(a) else a
+
+
+def weighed(model: Module, loss: Callable[..., Any], batch: Any, n: int, amp: str) -> Kept:
+    """A forward pass and a sweep with n examples, on hollow arrays.
+
+    A program that asks for the values of its inputs gets the first example again and again; one
+    that asks for others is run with a few examples, and a straight line followed.
+    """
+    for way in (many, repeated):
+        with suppress(LevelError, TapeExitError):
+            return hollow_step(model, loss, tree.map(partial(way, n), batch), amp)
+    low, high = (tried(model, loss, few(batch, k), amp) for k in FEW)
+    pairs = zip(*(vars(k).values() for k in (low, high)))
+    return Kept(*[round(a + (b - a) * (n - FEW[0]) / (FEW[1] - FEW[0])) for a, b in pairs])
+
+
+def hollow_step(model: Module, loss: Callable[..., Any], batch: Any, amp: str) -> Kept:
+    with undisturbed(model), weighing(Account(work)) as account:
+        value = recorded_loss(model, loss, batch, amp)
+        kept = looked_at(model, value)
+        account.charge(kept.given)
+        value.backward(Tensor(hollow(value.shape, value.dtype)))
+    return replace(kept, most=account.most)
 
 
 def few(batch: Any, n: int) -> Any:
@@ -155,32 +179,41 @@ def few(batch: Any, n: int) -> Any:
     )
 
 
-def tried(model: Module, loss: Callable[..., Any], batch: Any, n: int, amp: str) -> Kept:
-    """A forward pass with n examples that leaves the model and random streams as they were."""
-    part = few(batch, n)
-    before, buffers = (
-        random_states(model),
-        {k: np.array(t.value()) for k, t in model.named_buffers()},
-    )
+def tried(model: Module, loss: Callable[..., Any], batch: Any, amp: str) -> Kept:
+    """A forward pass that leaves the model and random streams as they were."""
+    with undisturbed(model):
+        return looked_at(model, recorded_loss(model, loss, batch, amp))
+
+
+def recorded_loss(model: Module, loss: Callable[..., Any], batch: Any, amp: str) -> Any:
+    with nullcontext() if amp == "off" else autocast(amp):
+        value = loss(model, *batch)
+    if not isinstance(value, Tensor) or value.node is None:
+        raise ArgumentError(
+            "memory(model, loss)", "the loss is a recorded number", operands=[("loss", value)]
+        )
+    return value
+
+
+@contextmanager
+def undisturbed(model: Module) -> Iterator[None]:
+    """Gradients, buffers and random streams are at the end as they were."""
+    gradients = [(p, p.grad) for p in model.parameters() if p.requires_grad]
+    before = random_states(model)
+    buffers = [(t, t.data, t.data if isinstance(t.data, Hollow) else np.array(t.value()))
+               for t in model.buffers()]  # fmt: skip
+    for p, _ in gradients:
+        p.grad = None
     try:
-        with nullcontext() if amp == "off" else autocast(amp):
-            value = loss(model, *part)
-        if not isinstance(value, Tensor) or value.node is None:
-            raise ArgumentError(
-                "memory(model, loss)", "the loss is a recorded number", operands=[("loss", value)]
-            )
-        return looked_at(model, value)
+        yield
     finally:
         restore_random(before, model)
-        with no_grad():
-            for k, t in model.named_buffers():
-                t[...] = buffers[k]
-
-
-def line(low: float, high: float, n: float) -> int:
-    """The straight line through the values at `FEW`, at n."""
-    a, b = FEW
-    return round(low + (high - low) * (n - a) / (b - a))
+        for p, g in gradients:
+            p.grad = g
+        for t, data, value in buffers:
+            t.data = data
+            if not isinstance(data, Hollow):
+                data[...] = value
 
 
 # ------------------------------------------------------------------ the breakdown
@@ -189,15 +222,16 @@ def line(low: float, high: float, n: float) -> int:
 class _Memory:
     """What training a model takes in memory, before it is run: `wg.train.memory(model, ...)`.
 
-    Exact for what stays (parameters, gradients, the optimizer) and for what the tape keeps; the
-    peak is an estimate: cotangents and temporaries are taken to be twice the largest activation,
-    and in mixed precision, where operands are rounded on the way, five times what is kept of it.
+    A step is run on arrays that have a shape and no contents, and an account is kept. It is exact
+    for what stays (parameters, gradients, the optimizer) and for what the tape keeps; the peak is
+    within a tenth. Models may be larger than the memory there is: a function that makes one is
+    called under `nn.unallocated()`.
 
     Args:
         model: a module, or a function without arguments that makes one.
         loss: (model, *batch) -> the loss; the sum of model(*batch) if left out.
-        batch: the arrays of a batch, of which a few examples are used; or the shape of one array
-            of float32. The first axis counts examples.
+        batch: the arrays of a batch; or the shape of one array of float32. The first axis counts
+            examples.
         examples: how many there are in a batch, if not as many as in `batch`.
         optimizer: a name as `wengert train` knows it.
         amp: "float16" or "bfloat16" for mixed precision.
@@ -213,6 +247,9 @@ class _Memory:
         >>> report = memory(model, batch=(64, 100), optimizer="adam")
         >>> report.parameters, report.state, report.activations
         (88840, 177680, 76800)
+        >>> huge = memory(lambda: nn.Linear(1_000_000, 1_000_000), batch=(8, 1_000_000))
+        >>> units(huge.parameters), units(huge.state)
+        ('4 TB', '8 TB')
     """
 
     def __call__(
@@ -229,24 +266,20 @@ class _Memory:
     ) -> Breakdown:
         find("amp", amp, dict.fromkeys(AMP))
         find("checkpointing", checkpointing, dict.fromkeys(("none", "sqrt")))
-        made = model if isinstance(model, Module) else model()
+        made = model if isinstance(model, Module) else without_room(model)
         f, arrays_, n = _told(loss, batch, examples)
         n = -(-n // accumulate)
-        low, high = (tried(made, f, arrays_, k, amp) for k in FEW)
+        kept = weighed(made, f, arrays_, n, amp)
         one = sum(a.nbytes // len(a) for a in tree.leaves(arrays_) if shape_of(a))
-        gradients = low.gradients
-        if checkpointing == "none" and len(low.sizes) == len(high.sizes):
-            sizes = [line(a, b, n) for a, b in zip(low.sizes, high.sizes)]
-            temporaries = [line(a, b, n) for a, b in zip(low.temporaries, high.temporaries)]
-        else:
-            a, b = (k.sqrt if checkpointing == "sqrt" else k.total for k in (low, high))
-            sizes, gradients = [line(a, b, n)], [sum(gradients)]
-            temporaries = [line(max(low.temporaries), max(high.temporaries), n)]
-        trained = [p for p in made.parameters() if p.requires_grad]
-        return _put_together(
-            sum(t.nbytes for _, t in [*made.named_parameters(), *made.named_buffers()]),
-            sum(p.nbytes for p in trained), sizes, gradients, temporaries, low.work,
-            one * n, optimizer, amp,
+        trained = sum(p.nbytes for p in made.parameters() if p.requires_grad)
+        own = sum(t.nbytes for _, t in [*made.named_parameters(), *made.named_buffers()])
+        state, scratch = (trained * k for k in rows(optimizer))
+        most, activations = max(kept.most, trained), kept.total
+        if checkpointing == "sqrt":
+            most, activations = kept.sqrt + max(kept.most - kept.total, trained), kept.sqrt
+        return Breakdown(
+            own, trained, state, scratch, activations, one * n,
+            own + state + scratch + one * n + most,
             f"{type(made).__name__}, {n:,} examples at a time, {optimizer}",
         )  # fmt: skip
 
@@ -278,10 +311,9 @@ class _Memory:
         *,
         optimizer: str = "adamw",
         amp: str = "off",
+        checkpointing: str = "none",
     ) -> Breakdown:
-        """That of `nn.GPT` of any size, in float32, from small ones: nothing large is made.
-
-        Every count is a polynomial in the sizes, and a polynomial is known from a few values.
+        """That of `nn.GPT` of any size, in float32: nothing large is made.
 
         Example:
             >>> from wengert import nn
@@ -302,26 +334,31 @@ class _Memory:
                 "memory.gpt(d_model, n_head)", "the heads share the features evenly",
                 operands=[("d_model", d_model), ("n_head", n_head)],
             )  # fmt: skip
-        point = (n_layer, n_head, d_model // n_head, vocab, context)
-        weights = 4 * interpolated(_gpt_parameters, (2, 3, 3, 2, 2), (0, 0, 1, 4, 1), point)
-        kept = interpolated(
-            lambda *at: _gpt_kept(*at, amp), (2, 3, 3, 2, 2, 2), (0, 0, 1, 4, 1, 1), (*point, batch)
+        made = without_room(lambda: GPT(vocab, n_layer, n_head, d_model, context))
+        x = np.zeros((1, context), np.int64)
+        found = self(
+            made, next_token, (x, x), examples=batch, optimizer=optimizer, amp=amp,
+            checkpointing=checkpointing,
         )  # fmt: skip
-        wide = 4 * d_model * (5 * 2 if amp != "off" else 2 * 4)
-        temporary = batch * context * max(2 * 4 * vocab, wide)
-        return _put_together(
-            weights, weights, _shared(kept, n_layer), _shared(weights, n_layer),
-            [temporary] * n_layer, 0,            16 * batch * context, optimizer, amp,
-            f"GPT with {weights // 4:,} parameters, {batch} x {context} tokens, {optimizer}",
-        )  # fmt: skip
+        count = found.parameters // 4
+        title = f"GPT with {count:,} parameters, {batch} x {context} tokens, {optimizer}"
+        return replace(found, title=title)
 
 
 memory = _Memory()
 
 
-def _shared(total: int, n: int) -> list[int]:
-    each = total // n
-    return [total - each * (n - 1)] + [each] * (n - 1)
+def next_token(model: Module, x: Any, y: Any) -> Any:
+    """The loss of a language model."""
+    logits = model(x)
+    return F.cross_entropy(logits.reshape(-1, shape_of(logits)[-1]), y.reshape(-1))
+
+
+def without_room(make: Callable[[], Module]) -> Module:
+    """The model that a function makes, without storage where the function lets it be."""
+    with suppress(LevelError), unallocated():
+        return make()
+    return make()
 
 
 def _told(
@@ -345,30 +382,6 @@ def _told(
     return loss or (lambda m, *xs: m(*xs).sum()), made, n if examples is None else examples
 
 
-def _put_together(
-    parameters: int,
-    trained: int,
-    sizes: Sequence[int],
-    gradients: Sequence[int],
-    temporaries: Sequence[int],
-    work: int,
-    batch: int,
-    optimizer: str,
-    amp: str,
-    title: str,
-) -> Breakdown:
-    state, scratch = (trained * k for k in rows(optimizer))
-    kept = sum(sizes)
-    left, grown, most = kept, 0, 3 * batch if amp != "off" else 0
-    temporary = max(temporaries, default=0)
-    for size, new in zip(sizes, gradients):  # the sweep frees and adds as it goes
-        grown += new
-        most = max(most, left + grown + temporary + work)
-        left -= size
-    peak = parameters + state + scratch + batch + most
-    return Breakdown(parameters, trained, state, scratch, kept, batch, peak, title)
-
-
 @lru_cache
 def rows(name: str) -> tuple[int, int]:
     """How many numbers an optimizer remembers, and how many it works with, for each parameter."""
@@ -377,68 +390,6 @@ def rows(name: str) -> tuple[int, int]:
     scratch = [block.gradient, block.value, block.scratch]
     count = [sum(a.size for a in group) // 64 for group in (block.states.values(), scratch)]
     return count[0], count[1]
-
-
-# ------------------------------------------------------------------ polynomials
-
-
-def interpolated(
-    f: Callable[..., int], counts: Sequence[int], first: Sequence[int], point: Sequence[int]
-) -> int:
-    """The value at a point of the polynomial that agrees with f on a small grid, exactly.
-
-        sum_k f(x_k) prod_j prod_{i != k_j} (p_j - x_ij) / (x_kj - x_ij)
-
-    Args:
-        f: of as many whole numbers as there are `counts`.
-        counts: how many places along each axis: the degree and one more.
-        first: the powers or places where the grid begins, see the body.
-        point: where.
-
-    Example:
-        >>> interpolated(lambda a, b: a * a * b + 1, (3, 2), (0, 0), (100, 7))
-        70001
-    """
-    axes = [[2 * (k + b) if b else k + 1 for k in range(n)] for n, b in zip(counts, first)]
-    weights = []
-    for xs, p in zip(axes, point):
-        each = []
-        for x in xs:
-            w = Fraction(1)
-            for other in xs:
-                if other != x:
-                    w *= Fraction(p - other, x - other)
-            each.append((x, w))
-        weights.append(each)
-    total = Fraction(0)
-    for corner in product(*weights):
-        factor = Fraction(1)
-        for _, w in corner:
-            factor *= w
-        if factor:
-            total += factor * f(*[x for x, _ in corner])
-    return int(total)
-
-
-@lru_cache(maxsize=4096)
-def _gpt(layers: int, heads: int, width: int, vocab: int, context: int) -> GPT:
-    return GPT(vocab, layers, heads, heads * width, context, rng=0)
-
-
-def _gpt_parameters(*sizes: int) -> int:
-    return sum(p.size for p in _gpt(*sizes).parameters())
-
-
-@lru_cache(maxsize=4096)
-def _gpt_kept(
-    layers: int, heads: int, width: int, vocab: int, context: int, batch: int, amp: str
-) -> int:
-    model = _gpt(layers, heads, width, vocab, context)
-    x = np.arange(batch * context).reshape(batch, context) % vocab
-    with nullcontext() if amp == "off" else autocast(amp):
-        logits = model(x)
-        loss = F.cross_entropy(logits.reshape(-1, vocab), x[:, ::-1].reshape(-1))
-    return looked_at(model, loss).total
 
 
 # ------------------------------------------------------------------ measured

@@ -38,7 +38,8 @@ def checkpoint(f: Any = None, *, policy: Policy | None = None) -> Any:
 
     The value and every derivative, of any order and in any mode, are those of f, bit for bit.
     Random numbers are drawn again, in-place writes to tensors from outside happen once, and hooks
-    fire once: the graph is that of the first run. Arguments are remembered, so later writes to
+    fire once: the graph is that of the first run. What a transform inside of f records, such as
+    `grad`, is kept until that transform has swept it. Arguments are remembered, so later writes to
     them, or to parameters that f reads, change nothing.
 
     Args:
@@ -46,7 +47,8 @@ def checkpoint(f: Any = None, *, policy: Policy | None = None) -> Any:
         policy: (operation that computed a value or None, name, `Aval`) -> True to keep the value,
             False to compute it again, or a function that packs the array elsewhere. The name is
             what the rule that needs it calls it ("x", "y", ..), or that of `checkpoint_name`. See
-            `wg.checkpoint.policies`.
+            `wg.checkpoint.policies`. Parts within parts ask it again in the second run: it answers
+            the same question alike.
 
     Raises:
         ReplayError: in the backward pass, if f does not compute the same again: it read a plain

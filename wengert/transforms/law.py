@@ -61,6 +61,10 @@ class Law:
     ) -> list[Array | None]:
         raise NotImplementedError
 
+    def lanes(self, n: int, dims: Sequence[int | None]) -> Law:
+        """The same law for n lanes at once, along a first axis of the arguments with dims[i] 0."""
+        return Lanes(self, n, dims)
+
     def infer(self, *avals: Aval) -> Any:
         raise UnsupportedError(
             f"{self.name} in a staged function", "its shapes are not known without running it"
@@ -166,7 +170,7 @@ class Custom(Primitive):
 
     def batch(self, xs: list[Array], dims: list[int | None]) -> Any:
         n = next(shape_of(x)[0] for x, d in zip(xs, dims) if d is not None)
-        many = Custom(law=Lanes(self.law, n, dims), want=self.want)
+        many = Custom(law=self.law.lanes(n, dims), want=self.want)
         y = many(*xs)
         self.outputs, self.out = many.outputs, many.out  # type: ignore[misc]
         self.like = [Aval(a.shape[1:], a.dtype) for a in many.like]

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import tree
 from ..errors import ArgumentError, describe, place
+from ..hollow import Hollow
 from ..trace import Leaf, Tensor, looked
 from .severed import disconnected
 
@@ -202,7 +203,7 @@ def buffers(nodes: list[Any]) -> Iterator[Held]:
 
 
 def root(a: Any) -> Any:
-    while isinstance(a.base, np.ndarray):
+    while isinstance(a.base, np.ndarray | Hollow):
         a = a.base
     return a
 
@@ -241,7 +242,7 @@ def made_by(value: Any, maker: Any) -> Iterator[tuple[Any, str, str]]:
     if isinstance(value, tuple | list):
         for v in value:
             yield from made_by(v, maker)
-    elif isinstance(value, np.ndarray) and value.nbytes:
+    elif isinstance(value, np.ndarray | Hollow) and value.nbytes:
         while value.base is not None and views(maker):
             (maker,) = maker.parents  # a window on what was there before
         if type(maker) is Leaf:

@@ -25,25 +25,20 @@ from ..owned import own
 from ..source import place, user_frame
 from ..trace import (
     HERE,
-    Leaf,
-    Node,
     Tensor,
-    generation,
     getframe,
-    lens,
-    make,
     modes,
     ndarray,
-    seq,
+    number,
 )
 from ..types import Aval
 from .around import Surroundings
 from .inside import Whole, opened, packed
+from .outside import Again, Blind, Note, Watcher
 from .residuals import Packed, packing
 
 __all__ = ["Frame", "fingerprint", "run"]
 
-_MISSING = object()
 WIDTH = 509  # words in a row of the table of a fingerprint
 OPAQUE = frozenset("gGO")  # bytes that say nothing: padding of long doubles, addresses of objects
 
@@ -83,158 +78,44 @@ def spaced(a: np.ndarray[Any, Any]) -> Any:
     return made
 
 
-# ------------------------------------------------------------------ tensors from outside
-
-
-class Note:
-    """How a tensor stood when it was first touched."""
-
-    __slots__ = ("cls", "data", "grad", "gradient", "hooks", "level", "node", "ref", "store")
-
-    def __init__(self, t: Tensor, at: Any, hold: Callable[[Any], Any]) -> None:
-        self.ref = at
-        self.cls = type(t)
-        self.data = hold(t.data)
-        self.level = t.level
-        self.node = hold(t.node) if isinstance(t.node, Tensor | ndarray) else t.node
-        self.store = getattr(t, "store", _MISSING)
-        self.grad = t.node.grad if type(t.node) is Leaf else None
-        self.gradient = self.grad.data if isinstance(self.grad, Tensor) else None
-        self.hooks = hung(t.node)
-
-    def put(self) -> tuple[Tensor, Any]:
-        """The tensor as it stood, and how it stands now."""
-        t = self.ref()
-        now = None
-        if t is None:
-            t = make(None, None, self.level, self.cls)
-        else:
-            now = Note(t, self.ref, lambda x: x)
-        self._into(t)
-        return t, now
-
-    def _into(self, t: Tensor) -> None:
-        data, node = opened(self.data), opened(self.node)
-        if t.data is not data:
-            t.data = data
-        if t.node is not node:
-            t.node = node
-        if t.level is not self.level:
-            t.level = self.level
-        if t.__class__ is not self.cls:
-            t.__class__ = self.cls
-        if self.store is not _MISSING:
-            t.store = self.store
-        elif hasattr(t, "store"):
-            del t.store
-        hang(self.node, self.hooks)
-        if type(self.node) is Leaf:
-            self.node.grad = self.grad
-            if isinstance(self.grad, Tensor):
-                self.grad.data = self.gradient
-
-    def back(self, t: Tensor, then: Note) -> None:
-        """Give t its present state again; windows on it look again if it was written."""
-        written = generation(t)
-        was = then.store if then.store.__class__ is int else 0
-        self._into(t)
-        if written != was:
-            t.store = max(written, generation(t)) + 1
-
-
-def hung(node: Any) -> Any:
-    """The hooks at a node or a leaf from outside, to which a run may add others."""
-    if node.__class__ is Leaf:
-        hooks, rule = node.hooks, None
-    elif node.__class__ is Node:
-        hooks, rule = getattr(node.rule, "hooks", None), node.rule
-    else:
-        return None
-    found = [(n, getattr(hooks, n, None)) for n in getattr(hooks, "__slots__", ())]
-    tables = [(n, dict(v)) for n, v in found if v.__class__ is dict]
-    return hooks, rule, tables
-
-
-def hang(node: Any, hung: Any) -> None:
-    if hung is None:
-        return
-    hooks, rule, tables = hung
-    if rule is None:
-        node.hooks = hooks
-    elif node.rule is not rule:
-        node.rule = rule
-    for name, table in tables:
-        if getattr(hooks, name) != table:
-            setattr(hooks, name, dict(table))
-
-
-class Watcher:
-    """Sees every tensor that a run touches, and notes those that stood outside."""
-
-    def __init__(self, frame: Frame, old: Any) -> None:
-        self.frame, self.old = frame, old
-        self.notes: dict[int, Note] = {}
-        self.born = seq()
-
-    def touch(self, t: Tensor) -> None:
-        if self.old is not None:
-            self.old.touch(t)
-        node = t.node
-        key = id(t)
-        taped = node.__class__ is Node or node.__class__ is Leaf
-        if key in self.notes or (taped and node.seq < self.born):
-            return
-        window = lens(t)
-        if window is not None:
-            self.touch(window[0])
-        notes = self.notes
-        # a tensor that dies inside was made inside, or only lent
-        at = ref(t, lambda _: notes.pop(key, None))
-        notes[key] = Note(t, at, self.frame.hold if taped else self.frame.save)
-
-    def wrote(self, t: Tensor) -> None:
-        self.touch(t)
-        self.frame.last = None
-        if self.old is not None:
-            self.old.wrote(t)
-
-    def result(self) -> list[Note]:
-        alive = [(n, t) for n in list(self.notes.values()) if (t := n.ref()) is not None]
-        self.notes.clear()
-        for n, t in alive:
-            n.ref = ref(t)  # without the callback, which made a circle
-        return [n for n, _ in alive]
-
-
-class _Blind:
-    """The watcher of a second run: everything has been noted."""
-
-    def touch(self, t: Tensor) -> None: ...
-
-    def wrote(self, t: Tensor) -> None: ...
-
-
 # ------------------------------------------------------------------ a part
 
 
 class Kept(Packed):
     """Where an array was that comes again."""
 
-    __slots__ = ("fixed", "frame", "value")
+    __slots__ = ("fixed", "frame", "near", "value")
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
         self.value: Any = None
         self.fixed = False
+        self.near: Any = None  # of the input of a part within: (the array, weakly; its code)
 
     def unpack(self) -> Any:
         with self.frame.lock:
+            if self.value is None and self.near is not None:
+                a = self.near[0]()
+                if a is not None and fingerprint(a) == self.near[1]:
+                    return a
             if self.value is None:
                 self.frame.again()
             value = self.value
             if not self.fixed:
                 self.value = None
             return value
+
+
+class Here(Packed):
+    """An array that is at hand, where the first run had a handle."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def unpack(self) -> Any:
+        return self.value
 
 
 class Slot:
@@ -276,12 +157,15 @@ class Frame(packing):
     def __init__(self, f: Callable[..., Any], args: Any, kwargs: Any, policy: Any) -> None:
         self.f, self.policy = f, policy
         self.lock = threading.RLock()
+        # what a transform within records, it sweeps within: dropped, it would come again at once
+        self.depth = 2 * number()
         self.slots: list[Slot | None] = []
         self.last: Any = None  # (the latest array, its fingerprint)
         self.computed = None if policy is None else self._computed
         self.made: dict[int, Any] = {}  # (an array, weakly; the operation that computed it)
-        self.held: dict[int, tuple[Any, int]] = {}  # (array, how many slots there were)
+        self.held: dict[int, Any] = {}  # the arrays that notes keep where they are
         self.chosen: dict[int, Any] = {}  # what was kept by its name
+        self.within: set[int] = set()  # the slots of inputs of parts within, which got a handle
         self.results: list[Any] = []  # of the evaluations on plain arrays, weakly, in order
         self.kept: dict[int, Any] = {}  # what the policy kept
         self.supply: dict[int, Any] = {}  # the same, by the number of the evaluation
@@ -307,34 +191,38 @@ class Frame(packing):
         return x
 
     # ---- the first run
-    def save(self, x: Any) -> Any:
+    def save(self, x: Any, known: Callable[[Any], None] | None = None) -> Any:
         """What the frame keeps of an input: given on to whoever packs around it."""
         outer = self.outer
-        return x if outer is None else packed(x, lambda a: outer.pack(None, "input", a))
+
+        def pack(a: Any) -> Any:
+            kept = a if outer is None else outer.pack(None, "input", a)
+            if known is not None and kept is a:
+                known(a)
+            return kept
+
+        note = None
+        if outer is not None and isinstance(x, Tensor):
+            note = self.watcher.noted(x)
+        return note or packed(x, pack)
 
     def hold(self, x: Any) -> Any:
         """The same for an input that need not be packed when it is a residual."""
-        kept = self.save(x)
-
-        def known(a: Any) -> Any:
-            self.held.setdefault(id(a), (a, len(self.slots)))
-            return a
-
-        if kept is x:
-            packed(x, known)
-        return kept
+        return self.save(x, lambda a: self.held.setdefault(id(a), a))
 
     def pack(self, rule: Any, name: str, value: Any) -> Any:
         op = rule and rule.op
         if value.__class__ is ndarray:
-            return self._pack(value, op, name)
+            k = len(self.slots)
+            kept = self._pack(value, op, name)
+            if kept is not value and name == "input":
+                self.within.add(k)
+            return kept
         parts = packed(value, lambda a: self._pack(a, op, name))
         return value if parts is value else Whole(parts)
 
     def _pack(self, a: Any, op: Any, name: str) -> Any:
-        if id(a) in self.held or a.dtype.char in OPAQUE:
-            return a
-        if id(a) in self.chosen:
+        if id(a) in self.held or id(a) in self.chosen or a.dtype.char in OPAQUE:
             self.slots.append(None)
             return a
         keep: Any = False
@@ -358,6 +246,8 @@ class Frame(packing):
             self.bytes += a.nbytes
         handle = Kept(self)
         self.slots.append(Slot(ref(handle), op, name, a, code, ref(a)))
+        if name == "input":
+            handle.near = ref(a), code
         return handle
 
     def _computed(self, op: Any, xs: Any, values: Any, y: Any) -> None:
@@ -415,7 +305,7 @@ class Frame(packing):
         live = [k for k, s in enumerate(self.slots) if s is not None and s.handle() is not None]
         catcher = Catcher(self, live[-1] if live else -1)
         notes = self.notes if self.watcher is None else list(self.watcher.notes.values())
-        undo: list[tuple[Tensor, Note, Any]] = []
+        tensors = Again()
         here = HERE.__dict__
         now = dict(here)
         levels = [x for level in self.here.get("stack", ()) for x in (level, level._ambient)]
@@ -423,18 +313,15 @@ class Frame(packing):
         try:
             here.clear()
             here.update(_copied(self.here))
-            HERE.trace = _Blind()
+            HERE.trace = Blind()
             HERE.replaying = True
             modes(1)
             for level in sleeping:
                 level.alive = True
-            given = {}
             for note in notes:
                 if note.ref() is not None:
-                    t, was = note.put()
-                    undo.append((t, note, was))
-                    given[id(note)] = t
-            leaves = [given[id(x)] if id(x) in given else taken(x) for x in self.leaves]
+                    tensors.given(note)
+            leaves = [tensors.given(x) if x.__class__ is Note else taken(x) for x in self.leaves]
             args, kwargs = tree.unflatten(self.structure, leaves)
             del leaves
             with self.around.again(), catcher:
@@ -442,8 +329,7 @@ class Frame(packing):
         except _Done:
             pass
         finally:
-            for t, note, was in reversed(undo):
-                was.back(t, note)
+            tensors.end()
             for level in sleeping:
                 level.alive = False
             modes(-1)
@@ -497,7 +383,7 @@ class Catcher(packing):
     """Takes the arrays of a second run, in the order of the first."""
 
     def __init__(self, frame: Frame, end: int) -> None:
-        self.frame, self.end, self.n = frame, end, 0
+        self.frame, self.end, self.n, self.depth = frame, end, 0, frame.depth
         self.last: Any = (None, 0)
         self.evaluations = 0
         self.supplied = self._supplied if frame.supply else None
@@ -515,15 +401,16 @@ class Catcher(packing):
     def pack(self, rule: Any, name: str, value: Any) -> Any:
         op = rule and rule.op
         if value.__class__ is ndarray:
-            return self._catch(value, op, name)
+            k = self.n
+            a = self._catch(value, op, name)
+            # a part within packs again what it packed then: it is told the same of its inputs
+            return Here(a) if k < self.n and k in self.frame.within else a
         packed(value, lambda a: self._catch(a, op, name))
         return value
 
     def _catch(self, a: Any, op: Any, name: str) -> Any:
         frame = self.frame
         k = self.n
-        if a.dtype.char in OPAQUE or (id(a) in frame.held and frame.held[id(a)][1] <= k):
-            return a
         self.n += 1
         slot = frame.slots[k] if k < len(frame.slots) else None
         if slot is not None:
@@ -563,9 +450,7 @@ class _Copied:
 
 def taken(x: Any) -> Any:
     """An argument for a second run."""
-    if x.__class__ is _Copied:
-        return x.take()
-    return x.put()[0] if x.__class__ is Note else x
+    return x.take() if x.__class__ is _Copied else x
 
 
 def _copied(space: dict[str, Any]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class Tape(Level):
             nodes = [n for i, n in zip(places, nodes) if i in rule.live]
         res = [self.residual(n, op, rule, xs, values, y, kinks) for n in rule.names]
         if trace.MODES:
-            rule, res = packed(rule, res)
+            rule, res = packed(rule, res, self)
         frame = user_frame(getframe(2))
         return Node(seq(), rule, tuple(nodes), tuple(res), frame.f_code, frame.f_lasti)
 

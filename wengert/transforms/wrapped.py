@@ -15,7 +15,7 @@ import numpy as np
 
 from ..primitive import Rule
 from ..structural import STRUCTURED, apply_diagonal, densify, fit
-from ..trace import HERE, Tensor
+from ..trace import HERE, Level, Tensor
 
 
 class Wrapped(Rule):
@@ -121,10 +121,15 @@ def supplied(op: Any, values: Any) -> Any:
     return None
 
 
-def packed(rule: Rule, res: list[Any]) -> tuple[Rule, list[Any]]:
-    """The residuals as the innermost packer of this thread wants them kept, and their rule."""
+def packed(rule: Rule, res: list[Any], level: Level) -> tuple[Rule, list[Any]]:
+    """The residuals as the innermost packer of this thread wants them kept, and their rule.
+
+    A packer with a `depth` is not asked for levels above it: those of transforms within.
+    """
     packers = getattr(HERE, "packers", None)
     if not packers or packers[-1] is None:
+        return rule, res
+    if level.depth > getattr(packers[-1], "depth", level.depth):
         return rule, res
     pack = packers[-1].pack
     out: list[Any] = []

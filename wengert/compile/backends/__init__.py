@@ -15,7 +15,7 @@ from ...graph import Graph, evaluate
 from ..passes.algebra import algebra
 from ..passes.cse import cse
 from ..passes.dce import dce
-from ..passes.expand import expand
+from ..passes.expand import expand, label_checks
 from ..passes.fold import fold
 
 __all__ = ["aliases", "chosen", "prepare", "size"]
@@ -75,12 +75,23 @@ def aliases(program: Any) -> dict[int, int]:
 
 def prepare(compiled: Any, variant: Any, first: bool) -> None:
     """Give a variant what runs it."""
-    graph = optimized(variant.program.graph)
+    program = variant.program
+    program.graph = dce(program.graph)
+    program.checks = [(program.sources[i], k) for i, k, _ in label_checks(program.graph)]
+    graph = optimized(program.graph)
     if compiled.backend == "llvm":
         native = import_module("wengert.compile.backends.llvm.program")
         variant.executable = native.build(graph, aliases(variant.program))
     else:
         variant.executable = Reference(graph)
+
+
+def runner(backend: str, graph: Graph) -> Any:
+    """What runs a graph without effects."""
+    graph = optimized(graph)
+    if backend == "llvm":
+        return import_module("wengert.compile.backends.llvm.program").build(graph)
+    return Reference(graph)
 
 
 def optimized(graph: Graph) -> Graph:

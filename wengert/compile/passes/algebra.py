@@ -235,7 +235,8 @@ def narrowed(r: Rewriter, line: Line, xs: Operands) -> Any:
     """An elementwise line of operands before they were broadcast.
 
     f(broadcast x, y) = f(x, y) where the other operands have the whole shape, and
-    f(broadcast x, broadcast y) = broadcast f(x, y) where none has.
+    f(broadcast x, broadcast y) = broadcast f(x, y) where none has. A constant whose elements are all
+    the same counts as a broadcast number.
     """
     sources = [broadcast_source(r, x) for x in xs]
     if all(s is x for s, x in zip(sources, xs)):
@@ -248,6 +249,9 @@ def narrowed(r: Rewriter, line: Line, xs: Operands) -> Any:
 
 
 def broadcast_source(r: Rewriter, x: Any) -> Any:
+    if not isinstance(x, Var):
+        first = number(x) if getattr(x, "ndim", 0) else None
+        return x if first is None else np.asarray(first)
     made = r.source(x)
     if made is None or type(made.op) is not Broadcast:
         return x

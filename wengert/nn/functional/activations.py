@@ -241,7 +241,7 @@ def gumbel_softmax(
     logits = array(logits)
     generator = stream(rng)
     dtype = logits.dtype if logits.dtype.kind == "f" else np.dtype(float)
-    noise = drawn(logits, lambda shape: np.asarray(generator.gumbel(size=shape), dtype))
+    noise = drawn(logits, lambda shape: np.asarray(generator.gumbel(size=shape), dtype), dtype)
     y = softmax((logits + noise) / tau, axis)
     if not hard:
         return y

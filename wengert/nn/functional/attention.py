@@ -42,7 +42,10 @@ def scaled_dot_product_attention(
     Args:
         mask: booleans, True where a query may look at a key, or numbers that are added to the
             scores, -inf to leave a key out.
-        causal: leave out later keys; the last query may look at the last key.
+        causal: leave out later keys. The last query may look at the last key, as it must where the
+            first keys come from a cache: query i sees key j if j - i <= T - S. With as many queries
+            as keys that is the lower triangle; with others PyTorch's `is_causal` lets the first
+            query look at the first key, which is `mask=np.tri(S, T, dtype=bool)` here.
         dropout: the probability of leaving out a weight.
         scale: None for 1 / sqrt(D).
         rng: what `dropout` draws from: a generator or a seed.

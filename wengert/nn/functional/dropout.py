@@ -9,6 +9,7 @@ import numpy as np
 
 from wengert import random
 from wengert.errors import OptionError, ShapeError
+from wengert.hollow import Hollow
 from wengert.ops.dropout import Dropout
 from wengert.trace import Tensor, bind, live, looked, make
 from wengert.transforms.vmap import VMap
@@ -31,12 +32,14 @@ def stream(rng: Rng) -> np.random.Generator:
     return random.default() if rng is None else random.generator(rng)
 
 
-def drawn(x: Any, draw: Any) -> Any:
+def drawn(x: Any, draw: Any, dtype: Any = None) -> Any:
     """draw(shape of the plain array in x): lanes of a vmap are drawn for one by one."""
     x = looked(x)
+    if isinstance(x, Hollow):
+        return x.like(dtype)
     if not isinstance(x, Tensor):
         return draw(shape_of(x))
-    inner = drawn(x.data, draw)
+    inner = drawn(x.data, draw, dtype)
     lanes = isinstance(x.level, VMap) and x.node is not None
     return make(inner, x.node, x.level, type(x)) if lanes else inner
 
@@ -49,7 +52,7 @@ def kept(x: Any, p: float, rng: Rng, axes: tuple[int, ...] = ()) -> Any:
         sizes = tuple(1 if i - len(shape) in axes else n for i, n in enumerate(shape))
         return live(lambda: generator.random(sizes, np.float32) >= np.float32(p), generator)
 
-    return drawn(x, draw)
+    return drawn(x, draw, bool)
 
 
 def probability(what: str, p: Any) -> None:

@@ -369,7 +369,9 @@ def ctc_loss(
         lengths, label_lengths: how much of each sample counts; None for all of it.
         blank: the class that is no label.
         reduction: "mean" divides each loss by the number of its labels, then takes the mean.
-        zero_infinity: labels too long for their sample count 0; else inf, with gradient nan.
+        zero_infinity: samples that no path spells, as their labels are too long, count 0; else
+            their loss is inf and their gradient nan. The gradient at a log_p of -inf is 0 as long
+            as there is another path (PyTorch has nan).
 
     Raises:
         ShapeError, DTypeError, AxisError: operands that do not fit.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from wengert.errors import OptionError, ShapeError
+from wengert.hollow import Hollow, busy
 from wengert.ops.norm import Normalize
 from wengert.trace import Tensor, bind, looked, no_grad
 from wengert.transforms.vmap import VMap
@@ -224,6 +225,9 @@ def update(x: Any, axes: Any, n: int, mean: Any, var: Any, momentum: float) -> N
                 fix="running_mean=None, running_var=None",
             )
         a = looked(a.data)
+    if isinstance(a, Hollow):
+        busy(a.nbytes)  # c
+        return
     now = np.add.reduce(a, axis=axes) / n
     c = a - now
     spread = np.einsum("ij,ij->j", *(2 * (c.reshape(n, -1),))) / (n - 1)

@@ -50,10 +50,36 @@ class Windows:
         self.padding = self.given
         if ceil_mode:
             self.padding = tuple(map(rounded_up, self.size, *self.settings))
+        if axis := self.short(self.size):
+            raise self.refusal(what, x, axis)
 
     @property
     def settings(self) -> tuple[Ints, Ints, Pads, Ints]:
         return self.kernel, self.stride, self.padding, self.dilation
+
+    def short(self, size: Ints) -> int:
+        """The first axis of x that is shorter than a window; 0 if none is."""
+        for axis, (n, k, (lo, hi), d) in enumerate(
+            zip(size, self.kernel, self.padding, self.dilation), 1
+        ):
+            if min(lo, hi) >= 0 and n + lo + hi < d * (k - 1) + 1:
+                return axis
+        return 0
+
+    def refusal(self, what: str, x: Any, axis: int) -> ShapeError:
+        """Of a window that does not fit, with what would help if the channels come first."""
+        shape = shape_of(x)
+        turned = (*shape_of(self.x)[2:], self.size[0])
+        order = (*range(2, len(turned) + 1), 1)
+        order = tuple(i - 1 for i in order) if self.single else (0, *order)
+        axis -= self.single
+        return ShapeError(
+            f"{what}(x)", f"the window {list(self.kernel)} is larger than x with its padding",
+            operands=[("x", x, f"axis {axis} is {shape[axis]}")],
+            fix=None
+            if self.short(turned[:-1])
+            else f"{{x}}.transpose{order} if its channels come first",
+        )  # fmt: skip
 
     def back(self, y: Any) -> Any:
         return y[0] if self.single else y
@@ -136,7 +162,8 @@ def max_pool2d(
 
     Where several are largest, the first of them in row-major order gets the gradient.
 
-    Shapes: x `[N, H, W, C]` or `[H, W, C]`, y `[N, OH, OW, C]`.
+    Shapes: x `[N, H, W, C]` or `[H, W, C]`, y `[N, OH, OW, C]`. What has its channels first is
+    pooled along the wrong axes, unnoticed wherever a window fits: transpose it first.
 
     Args:
         kernel_size, dilation: an integer, or one for each axis.
@@ -234,7 +261,8 @@ def avg_pool2d(
 
         y[n, o, c] = (1 / K) sum_k x[n, s o + k - p, c]
 
-    Shapes: x `[N, H, W, C]` or `[H, W, C]`, y `[N, OH, OW, C]`.
+    Shapes: x `[N, H, W, C]` or `[H, W, C]`, y `[N, OH, OW, C]`. What has its channels first is
+    pooled along the wrong axes, unnoticed wherever a window fits: transpose it first.
 
     Args:
         kernel_size: an integer, or one for each axis.

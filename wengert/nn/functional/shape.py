@@ -43,7 +43,8 @@ def pad(x: Any, widths: Any, mode: str = "constant", value: float = 0.0) -> Any:
         value: what "constant" fills in.
 
     Raises:
-        ShapeError: more widths than axes, or an edge wider than what it mirrors.
+        ShapeError: widths that are no pairs (PyTorch's flat form is refused, and turned round in
+            the message), more of them than axes, or an edge wider than what it mirrors.
         OptionError: another mode.
 
     Example:
@@ -52,17 +53,15 @@ def pad(x: Any, widths: Any, mode: str = "constant", value: float = 0.0) -> Any:
     """
     x = array(x)
     shape = shape_of(x)
-    pairs = [(w,) if np.ndim(w) == 0 else tuple(map(int, w)) for w in widths]
-    if len(pairs) > len(shape) or any(len(w) != 2 for w in pairs):
-        flat = len(pairs) % 2 == 0 and all(len(w) == 1 for w in pairs)  # as PyTorch has them
-        told = [(*a, *b) for a, b in zip(pairs[-2::-2], pairs[::-2])] if flat else []
-        raise ShapeError(
-            "pad(x, widths)", "widths has a pair (before, after) for each axis",
-            operands=[("x", x), ("widths", verbatim(widths))],
-            fix=f"pad(x, {told}), in the order of the axes" if flat else None,
-        )  # fmt: skip
+    pairs = paired(x, widths)
     after = 1 if len(pairs) < len(shape) else 0
     full: list[Any] = [(0, 0)] * (len(shape) - len(pairs) - after) + pairs + [(0, 0)] * after
+    for axis, (n, (a, b)) in enumerate(zip(shape, full)):
+        if max(0, -a) + max(0, -b) > n:
+            raise ShapeError(
+                "pad(x, widths)", f"axis {axis} has {n} places, fewer than are cut off",
+                operands=[("x", x), ("widths", verbatim(widths))],
+            )  # fmt: skip
     cut = tuple(slice(max(0, -a), n - max(0, -b)) for n, (a, b) in zip(shape, full))
     if any(a < 0 or b < 0 for a, b in full):
         x = bind(GetItem(cut), x)
@@ -92,6 +91,24 @@ def pad(x: Any, widths: Any, mode: str = "constant", value: float = 0.0) -> Any:
     return x
 
 
+def paired(x: Any, widths: Any) -> list[tuple[int, int]]:
+    """The widths as pairs, one for each axis that has some."""
+    given: Any = widths.value() if isinstance(widths, Tensor) else widths
+    given = given.tolist() if isinstance(given, np.ndarray) else given
+    each = list(given) if isinstance(given, list | tuple) else [given]
+    pairs = [tuple(w) if isinstance(w, list | tuple) else (w,) for w in each]
+    whole = all(isinstance(v, int | np.integer) for w in pairs for v in w)
+    if whole and len(pairs) <= len(shape_of(x)) and all(len(w) == 2 for w in pairs):
+        return [(int(a), int(b)) for a, b in pairs]
+    flat = whole and len(pairs) % 2 == 0 and all(len(w) == 1 for w in pairs)  # as PyTorch's are
+    told = [(*a, *b) for a, b in zip(pairs[-2::-2], pairs[::-2])] if flat else []
+    raise ShapeError(
+        "pad(x, widths)", "widths has a pair (before, after) of whole numbers for each axis",
+        operands=[("x", x), ("widths", verbatim(repr(widths)))],
+        fix=f"pad(x, {told}), in the order of the axes" if flat else None,
+    )  # fmt: skip
+
+
 MODES = ("nearest", "nearest-exact", "linear", "bilinear", "trilinear", "bicubic", "area")
 KINDS = {"linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2}
 
@@ -109,7 +126,8 @@ def interpolate(
 
     Place o of y lies at (o + 1/2) n / m - 1/2 in x, or with align_corners at o (n - 1) / (m - 1).
 
-    Shapes: x `[N, *S, C]`, y `[N, *size, C]`, with one to three axes of space.
+    Shapes: x `[N, *S, C]`, y `[N, *size, C]`, with one to three axes of space. What has its
+    channels first is resized along the wrong axes, unnoticed: transpose it first.
 
     Args:
         size: the new lengths: one for all axes, or one for each.

@@ -37,7 +37,8 @@ from typing import Any
 
 import numpy as np
 
-from .engine import add_symbol, compile_ir, load
+from .cache import compiled
+from .engine import add_symbol
 from .target import target
 
 __all__ = ["Blas", "candidates", "find", "prepare", "single_threaded", "works", "wrappers"]
@@ -431,7 +432,7 @@ class Control:
             add_symbol("wg_blas_set_threads", blas.set_threads)
             add_symbol("wg_blas_get_threads", blas.get_threads)
         text = CONTROL if controlled(blas) else NO_CONTROL
-        self.library = load(compile_ir(text, target())).forever()
+        self.library = compiled(text, target()).forever()
         self.enter = self.library.function("enter")
         self.leave = self.library.function("leave")
         self.reset = self.library.function("reset")

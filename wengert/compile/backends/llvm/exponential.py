@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .coefficients import EXP, EXPM1, LOG, LOG_ODD
+from .coefficients import EXP, EXPM1, LOG, LOG_ODD, TANH
 from .ir import Function, Value
 from .lanes import (
     BIAS,
@@ -30,6 +30,7 @@ from .lanes import (
     kind_of,
     native,
     to_float,
+    two_product,
     two_sum,
 )
 
@@ -60,8 +61,32 @@ class Power:
             y = y * x
         return y
 
-    def over(self, d: Value) -> Power:
-        return Power(self.f, Power(self.f, self.high, self.low, ()).value() / d, None, self.scales)
+    def over(self, d: Value, times: Value | None = None) -> Power:
+        """The power times `times`, divided by d."""
+        y = Power(self.f, self.high, self.low, ()).value(*([] if times is None else [times]))
+        return Power(self.f, y / d, None, self.scales)
+
+    def more(self) -> Pair:
+        """1 + the power, which is careful."""
+        e, left = self.pair()
+        d, rest = two_sum(self.f, self.f.const(1.0, e.kind), e)
+        return d, rest + left
+
+    def over_pair(self, d: Pair) -> Power:
+        """The careful power over d, to little more than the rounding."""
+        assert self.low is not None
+        f, c = self.f, 1.0 / d[0]
+        q = exact(f, "mul", self.high, c)
+        p, low = two_product(f, q, d[0])
+        rest = f.fma(-q, d[1], self.low) + exact(f, "sub", exact(f, "sub", self.high, p), low)
+        return Power(f, f.fma(rest, c, q), None, self.scales)
+
+    def pair(self) -> Pair:
+        """The value, and what its rounding left out."""
+        assert self.low is not None
+        f, y = self.f, exact(self.f, "add", self.high, self.low)
+        left = exact(f, "add", exact(f, "sub", self.high, y), self.low)
+        return Power(f, y, None, self.scales).value(), Power(f, left, None, self.scales).value()
 
 
 def reduction(f: Function, goal: str, x: Value) -> tuple[Value, Value, Value, Value]:
@@ -93,10 +118,12 @@ def power(
     *,
     careful: bool = False,
     extra: int = 0,
+    bottom: float | None = None,
 ) -> Power:
     """e^(x + low) 2^extra; `careful` leaves only the final rounding, for a third more."""
     kind = kind_of(goal)
-    bottom, top = RANGE[goal]
+    least, top = RANGE[goal]
+    bottom = least if bottom is None else bottom
     x = f.larger(f.smaller(x, top), bottom)
     i, n, first, r = reduction(f, goal, x)
     scales = exponent_scales(f, goal, i, extra)
@@ -138,18 +165,29 @@ def half_expm1(f: Function, goal: str, x: Value) -> Value:
     return f.fma(s, p, s - 0.5)
 
 
+def unless_tiny(f: Function, goal: str, x: Value, y: Value) -> Value:
+    """x where x + x^2 rounds to x, else y: halves and sums would lose the last subnormal bit."""
+    small = f.compare("olt", f.fabs(x), 2.0**-26 if goal == "float" else 2.0**-55)
+    return f.select(small, x, y)
+
+
 @native()
 def expm1(f: Function, goal: str, x: Value) -> Value:
     y = half_expm1(f, goal, x)
-    return f.copysign(y + y, x)
+    return unless_tiny(f, goal, x, y + y)
 
 
 @native()
 def tanh(f: Function, goal: str, x: Value) -> Value:
-    """q / (q + 2) with q = e^(2|x|) - 1."""
-    a = f.smaller(f.fabs(x), 10.0 if goal == "float" else 20.0)
-    h = half_expm1(f, goal, a + a)
-    return f.copysign(h / (h + 1.0), x)
+    """q / (q + 2) with q = e^(2|x|) - 1; in float32 1 - 2 / (q + 2), but a polynomial near 0."""
+    if goal != "float":
+        a = f.smaller(f.fabs(x), 20.0)
+        h = half_expm1(f, goal, a + a)
+        return f.copysign(h / (h + 1.0), x)
+    a, z = f.smaller(f.fabs(x), 10.0), x * x
+    near = f.fma(a * z, f.polynomial(z, TANH[goal]), a)
+    far = 1.0 - 2.0 / (power(f, goal, a + a).value() + 1.0)
+    return f.copysign(f.select(f.compare("olt", a, 0.6), near, far), x)
 
 
 # ------------------------------------------------------------------ logarithms
@@ -227,7 +265,7 @@ def log1p(f: Function, goal: str, x: Value) -> Value:
     y = log_of_pair(f, goal, *two_sum(f, f.const(1.0, x.kind), x))
     y = f.select(f.compare("ult", x, -1.0), NAN, y)
     y = f.select(f.compare("oeq", x, -1.0), -INF, y)
-    return f.copysign(y, x)
+    return unless_tiny(f, goal, x, y)
 
 
 # 1 / log b and log 2 / log b, each as two doubles

@@ -6,8 +6,8 @@ What a fold keeps decides where its running value is:
     cell       the row is folded, another axis behind a folded one is kept: one number in memory
     columns    the row is kept: a row in memory, or in registers where it is short
 
-Sums of float32 are taken in two levels, and the second is float64: rows, or blocks of a long row,
-are added in float32 lanes, and their totals in float64 lanes.
+Sums of floats are taken in two levels: rows, or blocks of a long row, are added lane by lane, and
+their totals go to float64 lanes; for float64 these have a second vector with what was rounded away.
 """
 
 from __future__ import annotations
@@ -47,11 +47,14 @@ class Accumulator:
         self.slots = [f.room(self.kind) for _ in range(count)]
         self.deep = f.room(vector("double", width)) if deep and two_levels(how, kind) else None
         self.deep_kind = vector("double", width)
+        exact = self.deep is not None and kind == "double"
+        self.lost = f.room(self.deep_kind) if exact else None  # what the sums have rounded away
 
     def open(self) -> None:
         self.reset()
-        if self.deep is not None:
-            self.f.set(self.deep, neutral(self.f, self.how, self.deep_kind))
+        for slot in (self.deep, self.lost):
+            if slot is not None:
+                self.f.set(slot, neutral(self.f, self.how, self.deep_kind))
 
     def reset(self) -> None:
         for slot in self.slots:
@@ -74,16 +77,32 @@ class Accumulator:
         if self.deep is not None:
             x = scalars.cast(self.f, self.gather(), "double")
             so_far = self.f.get(self.deep, self.deep_kind)
-            self.f.set(self.deep, combine(self.f, self.how, so_far, x))
+            total = combine(self.f, self.how, so_far, x)
+            if self.lost is not None:
+                total = self.f.binary("add", so_far, x, "")
+                rounded = two_sum_error(self.f, so_far, x, total)
+                lost = self.f.get(self.lost, self.deep_kind)
+                self.f.set(self.lost, self.f.binary("add", lost, rounded, ""))
+            self.f.set(self.deep, total)
             self.reset()
 
     def total(self) -> Value:
         """One number of the whole; the accumulator is then of no more use."""
         if self.deep is not None:
             self.spill()
-            x = scalars.across(self.f, self.how, self.f.get(self.deep, self.deep_kind))
-            return scalars.cast(self.f, x, self.inner)
+            x = self.f.get(self.deep, self.deep_kind)
+            if self.lost is not None:
+                lost = self.f.get(self.lost, self.deep_kind)
+                x = self.f.select(self.f.compare("uno", lost, lost), x, x + lost)
+            return scalars.cast(self.f, scalars.across(self.f, self.how, x), self.inner)
         return scalars.across(self.f, self.how, self.gather())
+
+
+def two_sum_error(f: Function, a: Value, b: Value, total: Value) -> Value:
+    """a + b - total, exactly; nan where the total is infinite (D. E. Knuth, TAOCP 2, 4.2.2)."""
+    part = f.binary("sub", total, a, "")
+    left = f.binary("sub", a, f.binary("sub", total, part, ""), "")
+    return f.binary("add", left, f.binary("sub", b, part, ""), "")
 
 
 def two_levels(how: str, kind: str) -> bool:

@@ -52,8 +52,7 @@ def literal(x: Any, kind: str) -> str:
         return str(int(x))
     with np.errstate(over="ignore"):
         x = float(np.float32(x)) if kind == "float" else float(x)
-    (bits,) = struct.unpack("<Q", struct.pack("<d", x))
-    return f"0x{bits:016X}"
+    return f"0x{struct.unpack('<Q', struct.pack('<d', x))[0]:016X}"
 
 
 class Value:

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .ir import INT, Function, Value, element, lanes, vector
+from .ir import Function, Value, element
 
 Pair = tuple[Value, Value]
 Body = Callable[..., Value]
@@ -35,7 +35,6 @@ BIAS = {"float": 127, "double": 1023}
 # which then stands in the low bits
 MAGIC = {"float": 12582912.0, "double": 6755399441055744.0}
 MAGIC_BITS = {"float": 0x4B400000, "double": 0x4338000000000000}
-ABSOLUTE = {"float": 0x7FFFFFFF, "double": 0x7FFFFFFFFFFFFFFF}
 HEAD = {"float": -(1 << 12), "double": -(1 << 27)}  # keeps the leading 12 or 26 bits
 INF, NAN = float("inf"), float("nan")
 
@@ -102,10 +101,12 @@ def pair_sum(f: Function, a: Pair, b: Pair) -> Pair:
     return fast_two_sum(f, s, exact(f, "add", low, exact(f, "add", a[1], b[1])))
 
 
-def power_of_two(f: Function, exponent: Value, bias: int = 0) -> Value:
-    """2^(exponent + bias), for an integer in the range of normal numbers."""
-    kind = "float" if element(exponent.kind) == "i32" else "double"
-    return f.unbits((exponent + (BIAS[kind] + bias)) << MANTISSA[kind])
+def reciprocal(f: Function, d: Pair) -> Pair:
+    """1 / d."""
+    t = 1.0 / d[0]
+    p, low = two_product(f, t, d[0])
+    left = exact(f, "sub", exact(f, "sub", 1.0, p), low) - t * d[1]
+    return t, t * left
 
 
 def to_float(f: Function, i: Value) -> Value:
@@ -136,11 +137,3 @@ def floored(f: Function, x: Value) -> Value:
 
 def any_lane(f: Function, condition: Value) -> Value:
     return f.across(condition, "or")
-
-
-def like_type(x: Value, kind: str) -> str:
-    return vector(kind, lanes(x.kind))
-
-
-def integer_kind(x: Value) -> str:
-    return like_type(x, INT[element(x.kind)])

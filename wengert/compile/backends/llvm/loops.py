@@ -54,8 +54,6 @@ def width(kernel: Kernel, native: int = 64) -> int:
     kernel, _ = collapse(kernel)
     wide = [s.dtype for s, flat in zip(kernel.body, kernel.by_row()) if not flat]
     wide += [out.to.dtype for out in kernel.outputs]
-    if length(kernel) != kernel.space[0]:
-        pass
     floats = [d.itemsize for d in wide if d.kind == "f"]
     size = max(floats or [d.itemsize for d in wide if d.kind == "i"] or [4])
     one = native // size
@@ -101,7 +99,9 @@ class Nest:
         self.rows = 1
         folds = [n for n, out in enumerate(self.kernel.outputs) if isinstance(out, Fold)]
         self.folds = {n: Folding(self.plan, n) for n in folds}
-        self.running: dict[int, Accumulator | Scalar] = {}
+        self.running: dict[int, Accumulator] = {}
+        self.counted: dict[int, Scalar] = {}
+        self.stayed: dict[tuple[int, int, int], Value] = {}
         self.held: dict[int, list[Accumulator]] = {}
 
     # ---- the nest
@@ -145,8 +145,10 @@ class Nest:
     def rows_together(self) -> int:
         """How many rows are swept at a time: several where columns are added up."""
         plan = self.plan
-        if plan.moving or plan.resident or not any(
-            x.form == "columns" and x.over and x.rows_meet for x in self.folds.values()
+        if (
+            plan.moving
+            or plan.resident
+            or not any(x.form == "columns" and x.over and x.rows_meet for x in self.folds.values())
         ):
             return 1
         cost = max(self.cost(p) for p in plan.passes)
@@ -220,13 +222,10 @@ class Nest:
     def row_of(self, rows: int) -> None:
         f, plan = self.f, self.plan
         self.rows, self.place, self.spread, self.stayed = rows, {}, {}, {}
-        cells = [x for x in self.folds.values() if x.form == "cell" and not x.scalar]
         for p, step in enumerate(plan.passes):
             self.scalars(plan.axis, p)
             self.sweep(p, step)
         self.scalars(plan.axis, len(plan.passes))
-        for x in cells:
-            self.cell(x, [self.sums[x.n, r].total() for r in range(rows)])
         for x in self.folds.values():
             if x.scalar:
                 self.fold_scalar(x)
@@ -234,10 +233,9 @@ class Nest:
                 self.running[x.n].spill()
         for out in self.kernel.outputs:
             if isinstance(out, Store) and plan.at_end(out):
-                several = self.several(out.to) or len(self.value_of(out.value)) > 1
+                several = self.several(out.to) or len(self.value[out.value]) > 1
                 for r in range(rows if several else 1):
-                    x = self.at(out.value, r)
-                    store(f, x, self.address(out.to, r), out.to)
+                    store(f, self.at(out.value, r), self.address(out.to, r), out.to)
 
     def scalars(self, level: int, stage: int) -> None:
         """The statements that are one number for a row and are due here."""
@@ -266,9 +264,6 @@ class Nest:
         if statement.op == "cast":
             return scalars.cast(f, xs[0], kind)
         return scalars.cast(f, scalars.apply(f, statement.op, *xs), kind)
-
-    def value_of(self, s: int) -> list[Value]:
-        return self.value[s]
 
     def at(self, s: int, r: int) -> Value:
         held = self.value[s]
@@ -326,6 +321,10 @@ class Nest:
                 scalars.cast(f, self.sums[~s, r].total(), KIND[self.kernel.body[s].dtype.name])
                 for r in range(self.rows)
             ]
+        for n in step.folds:
+            if self.folds[n].form == "cell":
+                totals = [self.sums[n, r].total() for r in range(self.rows)]
+                self.cell(self.folds[n], totals)
 
     def whole(
         self,
@@ -371,15 +370,11 @@ class Nest:
         """Accumulators of the reductions and row folds of a sweep."""
         body = self.kernel.body
         self.sums: dict[tuple[int, int], Accumulator] = {}
-        made = []
-        for s in step.reductions:
-            made.append((~s, body[s].op[4:], self.sum_kind(s)))
+        made = [(~s, body[s].op[4:], self.sum_kind(s)) for s in step.reductions]
         for n in step.folds:
             x = self.folds[n]
             if x.form == "cell":
                 made.append((n, x.how, x.kind))
-            elif x.form == "total":
-                self.total_room(x, many)
         for key, how, kind in made:
             for r in range(self.rows):
                 a = Accumulator(self.f, how, kind, self.width, many, long)
@@ -394,9 +389,6 @@ class Nest:
         statement = self.kernel.body[s]
         one = self.kernel.body[statement.args[0]].dtype
         return KIND[(one if statement.dtype.kind == "b" else statement.dtype).name]
-
-    def total_room(self, x: Folding, many: int) -> None:
-        """Let the registers of a fold be as many as this sweep has vectors."""
 
     def spill(self, step: Pass) -> None:
         for a in self.sums.values():
@@ -415,8 +407,9 @@ class Nest:
         for s in step.order:
             if s not in step.kept:
                 used += body[s].args
-                if body[s].operand is not None:
-                    places.append(body[s].operand)
+                operand = body[s].operand
+                if operand is not None:
+                    places.append(operand)
         for key in places:
             for r in range(self.rows if self.several(self.operand_of(key)) else 1):
                 self.address(key, r)
@@ -461,9 +454,9 @@ class Nest:
                     x = scalars.cast(f, x, self.sum_kind(s))
                     self.sums[~s, r].add(spot.n, x, spot.mask)
         for n in step.folds:
-            x = self.folds[n]
+            value = self.kernel.outputs[n].value
             for spot in spots:
-                self.fold(x, [get(x.out.value, r, spot) for r in rows], spot)
+                self.fold(self.folds[n], [get(value, r, spot) for r in rows], spot)
         for s in step.keep:
             for r in rows if plan.axis in plan.depends[s] else (0,):
                 for spot in spots:
@@ -519,19 +512,16 @@ class Nest:
         f = self.f
         if x.form == "held":
             count = -(-self.plan.row // self.width)
-            self.held[x.n] = [
-                Accumulator(f, x.how, x.kind, self.width, 1) for _ in range(count)
-            ]
+            self.held[x.n] = [Accumulator(f, x.how, x.kind, self.width, 1) for _ in range(count)]
             for a in self.held[x.n]:
                 a.open()
         elif x.form == "total":
-            running: Accumulator | Scalar
             if x.scalar:
-                running = Scalar(f, x.how, x.kind)
+                self.counted[x.n] = Scalar(f, x.how, x.kind)
+                self.counted[x.n].open()
             else:
-                running = Accumulator(f, x.how, x.kind, self.width, 4, True)
-            running.open()
-            self.running[x.n] = running
+                self.running[x.n] = Accumulator(f, x.how, x.kind, self.width, 4, True)
+                self.running[x.n].open()
         else:
             x.fill(f, self.plan, self.base[x.n][0], partial(self.fill_row, x))
 
@@ -553,7 +543,8 @@ class Nest:
                 p, o = self.base[x.n][0], x.out.to
                 store(self.f, a.gather(), p, o, None, n * self.width, mask)
         elif x.form == "total":
-            store(self.f, self.running[x.n].total(), self.base[x.n][0], x.out.to)
+            total = (self.counted if x.scalar else self.running)[x.n].total()
+            store(self.f, total, self.base[x.n][0], x.out.to)
 
     def fold(self, x: Folding, values: list[Value], spot: Spot) -> None:
         """Take a vector of each row into the running value."""
@@ -563,16 +554,13 @@ class Nest:
                 self.sums[x.n, r].add(spot.n, v, spot.mask)
             return
         if x.form == "total":
-            running = self.running[x.n]
-            assert isinstance(running, Accumulator)
             for r, v in enumerate(values):
-                running.add(spot.n + r, v, spot.mask)
+                self.running[x.n].add(spot.n + r, v, spot.mask)
             return
         if x.form == "held":
             self.held[x.n][spot.n].add(0, tree(f, x.how, values), spot.mask)
             return
-        meet = x.rows_meet or not x.over
-        for r, v in enumerate([tree(f, x.how, values)] if meet else values):
+        for r, v in enumerate([tree(f, x.how, values)] if x.rows_meet else values):
             p, o = self.address(x.n, r), x.out.to
             if x.over:
                 old = load(f, p, o, spot.i, spot.off, spot.mask, self.width)
@@ -582,10 +570,8 @@ class Nest:
     def fold_scalar(self, x: Folding) -> None:
         values = [self.at(x.out.value, r) for r in range(self.rows)]
         if x.form == "total":
-            running = self.running[x.n]
-            assert isinstance(running, Scalar)
             for v in values:
-                running.add(v)
+                self.counted[x.n].add(v)
         else:
             self.cell(x, values)
 

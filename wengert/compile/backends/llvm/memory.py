@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...kernel import Operand
 from ....types import DType
+from ...kernel import Operand
 from .ir import BYTES, SUFFIX, Function, Value, lanes, vector
 from .scalars import KIND
 

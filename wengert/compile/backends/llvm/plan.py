@@ -99,9 +99,7 @@ class Plan:
         reductions = [i for i, s in enumerate(body) if s.op in ROW and self.live[i]]
         stages = [self.stage[out.value] for out in outputs]
         last = [max((self.stage[s] for s in self.indices(o.to)), default=0) for o in outputs]
-        when = [
-            0 if self.at_end(out) else max(pair) for out, *pair in zip(outputs, stages, last)
-        ]
+        when = [0 if self.at_end(out) else max(pair) for out, *pair in zip(outputs, stages, last)]
         self.count = 1 + max([self.stage[i] - 1 for i in reductions] + when, default=0)
         self.refused: set[int] = set()  # outputs that may not lend their memory
         while True:
@@ -199,9 +197,9 @@ class Plan:
     def clashes(self, when: list[int]) -> int | None:
         """An output that is stored before a pass that may read the same memory."""
         for n, out in enumerate(self.kernel.outputs):
-            if isinstance(out, Store) and not self.at_end(out):
-                if self.reads(out.to, when[n] + 1):
-                    return n
+            early = isinstance(out, Store) and not self.at_end(out)
+            if early and self.reads(out.to, when[n] + 1):
+                return n
         return None
 
     def reads(self, place: Operand, start: int) -> bool:

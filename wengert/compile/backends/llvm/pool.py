@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import OptionError
-from .engine import Library, add_symbol, compile_ir, load
+from .cache import compiled
+from .engine import add_symbol
 from .pool_code import FUTEX, source
 from .target import target
 
@@ -40,7 +41,8 @@ class Pool:
 
     def __init__(self, waiting: str) -> None:
         self.waiting, self.threads = waiting, 1
-        self.library: Library = load(code(waiting)).forever()
+        here = target()
+        self.library = compiled(source(here.triple, waiting), here).forever()
         self.address = self.library.address("parallel")
         call = self.library.function
         pointers = ctypes.c_void_p, ctypes.c_void_p
@@ -67,11 +69,6 @@ def timed(f: Any, n: int) -> float:
     start = time.perf_counter()
     f(n)
     return max(time.perf_counter() - start, 1e-9)
-
-
-def code(waiting: str) -> bytes:
-    here = target()
-    return compile_ir(source(here.triple, waiting), here)
 
 
 def kind_of_waiting() -> str:

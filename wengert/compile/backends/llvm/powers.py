@@ -8,7 +8,7 @@ References: T. J. Dekker, 1971; P. Markstein, IA-64 and Elementary Functions, 20
 from __future__ import annotations
 
 from .coefficients import CBRT, LOG_TAIL, SINH
-from .exponential import LN2, log_of_pair, log_sum, power, split
+from .exponential import LN2, log_of_pair, log_sum, power, split, unless_tiny
 from .ir import Function, Value
 from .lanes import (
     INF,
@@ -173,7 +173,8 @@ def arcsinh(f: Function, goal: str, x: Value) -> Value:
     """log(1 + a + a^2 / (1 + sqrt(1 + a^2)))."""
     a = f.fabs(x)
     z = a * a
-    return f.copysign(log_of_twice(f, goal, a, a + z / (f.sqrt(z + 1.0) + 1.0)), x)
+    y = log_of_twice(f, goal, a, a + z / (f.sqrt(z + 1.0) + 1.0))
+    return unless_tiny(f, goal, x, f.copysign(y, x))
 
 
 @native(wide=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .ir import Function, Module, Value, lanes
-from .lanes import INF, NAN, any_lane, exact, floored, native, truncated, two_product
-from .powers import length
+from .lanes import INF, NAN, any_lane, exact, floored, native, truncated, two_product, two_sum
+from .powers import cbrt, length
 
 
 def long_remainders(module: Module) -> str:
@@ -115,7 +115,13 @@ def cauchy(f: Function, goal: str, x: Value) -> Value:
     """1 / (1 + x^2); 1/x 1/x where the square overflows."""
     a = f.fabs(x)
     big = f.compare("ogt", a, 2.0**60 if goal == "float" else 2.0**500)
-    y = 1.0 / f.select(big, a, f.fma(a, a, 1.0))
+    if f.module.fma:
+        d = f.fma(a, a, 1.0)
+    else:
+        square, low = two_product(f, a, a)
+        d, left = two_sum(f, square, 1.0)
+        d = d + (left + low)
+    y = 1.0 / f.select(big, a, d)
     return f.select(big, y * y, y)
 
 
@@ -152,8 +158,8 @@ def turn(f: Function, goal: str, a: Value, b: Value) -> Value:
     return f.select(infinite, f.copysign(f.const(0.0, a.kind), b), y)
 
 
-@native()
+@native(wide=True)
 def dcbrt(f: Function, goal: str, x: Value) -> Value:
     """x^(1/3) / (3 x), and inf at 0."""
-    y = f.math("cbrt", x) / x * (1 / 3)
+    y = cbrt(f, goal, x) / x * (1 / 3)
     return f.select(f.compare("oeq", x, 0.0), INF, y)

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from ....types import DType
 from . import ir
 from .ir import INT, REORDER, Function, Value, element, lanes, vector
+from .mathematics import ARITY
 
-__all__ = ["KIND", "apply", "cast", "combine", "const", "neutral", "supported"]
+__all__ = ["KIND", "across", "apply", "cast", "combine", "const", "neutral", "price", "supported"]
 
 KIND = {"float32": "float", "float64": "double", "int32": "i32", "int64": "i64", "bool": "i1"}
 WIDTH = {"i32": 32, "i64": 64}
@@ -325,12 +325,21 @@ TABLE: dict[str, tuple[str, Rule]] = {
 }
 # fmt: on
 
-MATH = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan tanh sinh cosh erf erfc sigmoid gelu pow".split()
-)
+MATH = frozenset(ARITY)
 DEAR = frozenset(
-    ["div", "reciprocal", "sqrt", "root", "remainder", "fmod", "floor_divide", "unit_vector"]
-    + ["lorentz", "lorentz2", "softsign"]
+    [
+        "div",
+        "reciprocal",
+        "sqrt",
+        "root",
+        "remainder",
+        "fmod",
+        "floor_divide",
+        "unit_vector",
+        "lorentz",
+        "lorentz2",
+        "softsign",
+    ]
 )
 
 

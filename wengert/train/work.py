@@ -1,0 +1,95 @@
+"""What operations need beside their operands and results, while they run: bytes, by their names.
+
+Most elementwise operations need nothing, or a block of a fixed size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from wengert.ops import attention, conv_kernels
+from wengert.primitive import Elementwise
+from wengert.types import Aval
+
+__all__ = ["work"]
+
+BLOCK = 1 << 18  # what the accurate elementwise functions work in at a time
+# How many times the size of the largest operand.
+TIMES = {
+    "by_cosh2": 1.0, "bce_logits": 3.5, "elu": 1.25, "log_sigmoid": 1.25, "softsign": 3.25,
+    "times_log": 2.25, "times_log1m": 2.25, "unit_vector": 1.25, "Softmax": 1.0,
+    "LogSoftmax": 2.0, "LogSumExp": 2.0, "CrossEntropy": 2.0, "MeanCrossEntropy": 2.0,
+    "SoftCrossEntropy": 2.0, "Norm": 1.0, "MaxTap": 1.0, "TapPut": 1.0,
+    "AddAt": 1.0,
+}  # fmt: skip
+
+Avals = Sequence[Aval]
+
+
+def work(op: Any, xs: Avals, ys: Avals) -> int:
+    """The bytes that op(xs) = ys needs for itself."""
+    name = op.name if isinstance(op, Elementwise) else type(op).__name__
+    largest = max([room(x) for x in (*xs, *ys)], default=0)
+    if name in TIMES:
+        return int(TIMES[name] * largest)
+    if name in OWN:
+        return OWN[name](op, xs, ys)
+    return min(BLOCK, largest // 4) if isinstance(op, Elementwise) else 0
+
+
+def room(x: Aval) -> int:
+    return math.prod(x.shape) * x.dtype.itemsize
+
+
+def convolution(op: Any, xs: Avals, ys: Avals) -> int:
+    """Images with their padding, and columns of patches."""
+    x, kernel = xs[0], (ys[0] if type(op).__name__ == "ConvWeight" else xs[1]).shape[:-2]
+    wide = [s + a + b for s, (a, b) in zip(x.shape[1:-1], op.padding)]
+    columns = room(x) * math.prod(kernel) // math.prod(op.stride)
+    return padded(x, wide, min(columns, conv_kernels.SUMMED))
+
+
+def padded(x: Aval, wide: Sequence[int], columns: int) -> int:
+    """The columns beside a lot of images; or the next lot, before they are made."""
+    n, size = x.shape[0], x.shape[1:-1]
+    if tuple(wide) == size or not room(x):
+        return columns
+    lot = min(n, max(1, conv_kernels.IMAGES // max(1, room(x) // n)))
+    each = room(x) // n * math.prod(wide) // math.prod(size)
+    return lot * each + max(columns, min(lot, n - lot) * each)
+
+
+def transposed(op: Any, xs: Avals, ys: Avals) -> int:
+    """A convolution for each remainder by the stride, whose result is copied to its places."""
+    u, y = xs[0], ys[0]
+    taps = [-(-k // s) for k, s in zip(xs[1].shape, op.stride)]
+    some = [-(-n // s) for n, s in zip(op.size, op.stride)]
+    steps = math.prod(op.stride)
+    columns = room(u) * math.prod(taps)
+    parts = 2 * room(y) // steps if steps > 1 else 0
+    wide = [n + k - 1 for n, k in zip(some, taps)]
+    return padded(u, wide, min(columns, conv_kernels.COLUMNS)) + parts
+
+
+def normalize(op: Any, xs: Avals, ys: Avals) -> int:
+    """The squares, but along the last axis."""
+    return 0 if op.axes == (len(xs[0].shape) - 1,) else room(xs[0])
+
+
+def attend(op: Any, xs: Avals, ys: Avals) -> int:
+    """A tile of scores, and what is made of it."""
+    q, k = xs[0].shape, xs[1].shape
+    scores = math.prod(q[:-1]) * k[-2] * xs[0].dtype.itemsize
+    return int(1.35 * min(scores, attention.TILE))
+
+
+def pool(op: Any, xs: Avals, ys: Avals) -> int:
+    return room(ys[0])
+
+
+OWN: dict[str, Callable[[Any, Avals, Avals], int]] = {
+    "Conv": convolution, "ConvInput": transposed, "ConvWeight": convolution,
+    "Normalize": normalize, "Attention": attend, "MaxPool": pool, "SumPool": pool,
+}  # fmt: skip
