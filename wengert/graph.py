@@ -18,6 +18,18 @@ from .trace import OPS, Tensor, bind, getframe
 from .types import RAW, Array, Aval, DType, Shape, is_inexact
 
 
+# what Python's operators do to plain numbers, whose results are plain numbers again (NEP 50)
+PLAIN = {"add", "sub", "mul", "div", "pow", "neg", "positive", "abs", "remainder", "floor_divide"}
+
+
+def inferred(op: Any, avals: Sequence[Aval]) -> Any:
+    """The types of op's value; of plain numbers the operators give plain numbers."""
+    out = op.infer(*avals)
+    if avals and all(a.weak for a in avals) and getattr(op, "name", None) in PLAIN:
+        return Aval(out.shape, out.dtype, weak=True)
+    return out
+
+
 class Var:
     """A value that has a shape and a dtype and, while a function is being staged, no contents."""
 
@@ -161,7 +173,7 @@ class Graph:
             if isinstance(x, Var) and x.graph is not self:
                 raise LevelError(f"{op!r}", f"{x!r} belongs to another graph")
         try:
-            avals = op.infer(*[x.aval if isinstance(x, Var) else Aval.of(x) for x in xs])
+            avals = inferred(op, [x.aval if isinstance(x, Var) else Aval.of(x) for x in xs])
         except (ValueError, TypeError, IndexError) as error:
             raise op.refusal(tuple(xs), error) from error
         many = isinstance(avals, tuple)
@@ -186,7 +198,8 @@ def verify(graph: Graph) -> None:
                 raise ValueError(f"%{x.n} is used before it is defined, in {line!r}")
             if not isinstance(x, Var) and not isinstance(x, RAW):
                 raise ValueError(f"an operand is neither a variable nor a constant: {x!r}")
-        avals = line.op.infer(*[x.aval if isinstance(x, Var) else Aval.of(x) for x in line.inputs])
+        operands = [x.aval if isinstance(x, Var) else Aval.of(x) for x in line.inputs]
+        avals = inferred(line.op, operands)
         for v, aval in zip(
             line.outputs, avals if isinstance(avals, tuple) else (avals,), strict=True
         ):

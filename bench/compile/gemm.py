@@ -5,7 +5,7 @@
     whole       the same library through its address, from native code, in one call
     rows R      in blocks of R rows of the result, the blocks one after the other
     columns R   in blocks of R columns
-    own         wengert's own generated product (`gemm.py` of the LLVM backend)
+    own         wengert's own generated product (`gemm.py` of the LLVM backend), whole or in blocks
 
 A layer of a network with `batch` samples, `inputs` and `outputs` needs three of them:
 
@@ -33,14 +33,17 @@ if any(os.environ.get(name) != "1" for name in THREADS):  # the libraries read t
 
 import numpy as np  # noqa: E402 - after the environment is set
 
-from wengert.compile.backends.llvm import blas, cache, target  # noqa: E402
+from wengert.compile.backends.llvm import blas, cache, gemm, target  # noqa: E402
 
 LAYERS = ((32, 784, 128), (128, 784, 512), (128, 512, 512), (512, 784, 2048), (512, 2048, 2048))
 BLOCKS = (8, 16, 32, 64, 128)
+DECLARATION = (
+    "declare void @gemm_f32(i32, i32, i64, i64, i64, float, ptr, i64, ptr, i64, float, ptr, i64)"
+)
 MODES = {"NN": (0, 0), "NT": (0, 1), "TN": (1, 0)}
 
 
-def source(found: blas.Blas) -> str:
+def source(product: str) -> str:
     """@cut(table): a product in blocks; table: a b c m n k ta tb lda ldb rows columns."""
     names = ("a", "b", "c", "m", "n", "k", "ta", "tb", "lda", "ldb", "rows", "columns")
     lines = []
@@ -88,7 +91,7 @@ end:
 }
 declare i64 @llvm.smin.i64(i64, i64)
 """
-    return blas.wrappers(found) + "define void @cut(ptr %t) {\nentry:\n" + "\n".join(lines) + body
+    return product + "\ndefine void @cut(ptr %t) {\nentry:\n" + "\n".join(lines) + body
 
 
 def shortest(ways: dict[str, Callable[[], Any]], budget: float) -> dict[str, float]:
@@ -107,7 +110,7 @@ def shortest(ways: dict[str, Callable[[], Any]], budget: float) -> dict[str, flo
     return best
 
 
-def ways(mode: str, m: int, n: int, k: int, cut: Any, own: Any) -> dict[str, Callable[[], Any]]:
+def ways(mode: str, m: int, n: int, k: int, theirs: Any, own: Any) -> dict[str, Callable[[], Any]]:
     ta, tb = MODES[mode]
     rng = np.random.default_rng(0)
     a = rng.standard_normal((k, m) if ta else (m, k), np.float32)
@@ -117,7 +120,7 @@ def ways(mode: str, m: int, n: int, k: int, cut: Any, own: Any) -> dict[str, Cal
     want = left.astype(np.float64) @ right
     made: dict[str, Callable[[], Any]] = {"numpy": lambda: np.matmul(left, right, out=c)}
 
-    def blocks(rows: int, columns: int) -> Callable[[], Any]:
+    def blocks(cut: Any, rows: int, columns: int) -> Callable[[], Any]:
         table = np.array(
             [x.ctypes.data for x in (a, b, c)]
             + [m, n, k, ta, tb, a.shape[1], b.shape[1], rows, columns],
@@ -126,16 +129,11 @@ def ways(mode: str, m: int, n: int, k: int, cut: Any, own: Any) -> dict[str, Cal
         at = table.ctypes.data
         return lambda table=table: cut(at)
 
-    if cut is not None:
-        made["whole"] = blocks(m, n)
-        made |= {f"rows {r}": blocks(r, n) for r in BLOCKS if r < m}
-        made |= {f"columns {r}": blocks(m, r) for r in BLOCKS if r < n}
-    if own is not None:
-        args = (
-            ta, tb, m, n, k, 1.0, a.ctypes.data, a.shape[1], b.ctypes.data, b.shape[1], 0.0,
-            c.ctypes.data, n,
-        )  # fmt: skip
-        made["own"] = lambda: own(*args)
+    for cut, prefix in ((theirs, ""), (own, "own ")):
+        if cut is not None:
+            made[f"{prefix}whole"] = blocks(cut, m, n)
+            made |= {f"{prefix}rows {r}": blocks(cut, r, n) for r in BLOCKS if r < m}
+            made |= {f"{prefix}columns {r}": blocks(cut, m, r) for r in BLOCKS if r < n}
     for name, f in made.items():
         c[:] = np.nan
         f()
@@ -148,13 +146,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=0.6, help="for each product")
     seconds = parser.parse_args().seconds
-    here, found, cut, own = target.target(), blas.prepare(), None, None
+    here, found, theirs = target.target(), blas.prepare(), None
     if found is not None:
-        cut = cache.compiled(source(found), here, blas=found.name).function(
-            "cut", None, ctypes.c_void_p
-        )
+        text = source(blas.wrappers(found))
+        theirs = cache.compiled(text, here, blas=found.name).function("cut", None, ctypes.c_void_p)
+    gemm.prepare()
+    text = source(DECLARATION).replace("@gemm_f32", "@wg_gemm_f32")
+    own = cache.compiled(text, here).function("cut", None, ctypes.c_void_p)
     print(f"{here.name} ({here.cpu}), {found.source if found else 'no library'}; GFLOP/s")
-    peak, rows = 0.0, []
+    peak = 0.0
     for layer in LAYERS:
         batch, inputs, outputs = layer
         for mode, (m, n, k) in {
@@ -162,14 +162,15 @@ def main() -> None:
             "NT": (batch, inputs, outputs),
             "TN": (inputs, outputs, batch),
         }.items():
-            found_times = shortest(ways(mode, m, n, k, cut, own), seconds)
+            found_times = shortest(ways(mode, m, n, k, theirs, own), seconds)
             speeds = {name: 2e-9 * m * n * k / t for name, t in found_times.items()}
             peak = max(peak, *speeds.values())
-            rows.append((layer, mode, (m, n, k), speeds))
             told = "  ".join(f"{name} {speed:.0f}" for name, speed in speeds.items())
             print(f"{'x'.join(map(str, layer)):>14} {mode} m{m} n{n} k{k}: {told}", flush=True)
+            best = max(speeds, key=lambda name: speeds[name])
+            print(f"{'':17} best: {best}, {speeds[best] / speeds['numpy']:.2f} times numpy")
     for size in (256, 384, 768, 1024):
-        both = shortest(ways("NN", size, size, size, None, own), seconds)
+        both = shortest(ways("NN", size, size, size, None, None), seconds)
         peak = max(peak, *(2e-9 * size**3 / t for t in both.values()))
     print(f"peak {peak:.0f}")
 

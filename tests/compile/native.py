@@ -21,6 +21,8 @@ TARGETS = {
     "haswell": ("haswell", 32, True),
     "x86-64": ("x86-64", 16, False),
 }
+SHORT = ["always_inliner", "sroa", "simplify_cfg", "instruction_combine", "new_gvn"]
+SHORT += ["aggressive_dce"]
 EDGE = 80  # elements around every array that must stay as they are
 
 
@@ -46,14 +48,26 @@ def text(kernels, target="host", width=None):
     return str(module)
 
 
+def optimize(module, m, level):
+    """By LLVM's own pipeline of a level, or "short": what such code needs and no more."""
+    short = level == "short"
+    options = ll.create_pipeline_tuning_options(speed_level=1 if short else int(level))
+    builder = ll.create_pass_builder(m, options)
+    if short:
+        passes = ll.create_new_module_pass_manager()
+        for name in SHORT:
+            getattr(passes, f"add_{name}_pass")()
+    else:
+        passes = builder.getModulePassManager()
+    passes.run(module, builder)
+
+
 def compiled(kernels, target="host", width=None, level=1):
     """Functions (pointers, lo, hi, piece) of the kernels."""
     m = machine(target)
     module = ll.parse_assembly(text(kernels, target, width))
     module.verify()
-    options = ll.create_pipeline_tuning_options(speed_level=level)
-    builder = ll.create_pass_builder(m, options)
-    builder.getModulePassManager().run(module, builder)
+    optimize(module, m, level)
     engine = ll.create_mcjit_compiler(module, m)
     engine.finalize_object()
     ALIVE.append(engine)

@@ -1,4 +1,4 @@
-"""Composites written out are what the operation's own `impl` gives, at the ends of the range too."""
+"""Composites written out give what the operation's own `impl` does, at extreme operands too."""
 
 import numpy as np
 import pytest

@@ -504,6 +504,7 @@ def test_the_pipeline_says_what_it_did():
     )
     names = [s.name for s in told.stages]
     assert names[:5] == ["dce", "fold", "algebra", "cse", "dce"]
+    assert len(names) % 4 == 0
     assert (told.stages[0].before, told.stages[0].after) == (8, 7)
     assert told.seconds > 0
     assert len(str(told).splitlines()) == len(told.stages)

@@ -105,6 +105,7 @@ class Program:
     checks: list[tuple[Source, int]] = field(default_factory=list)  # labels, number of classes
     conditions: list[Callable[[], bool]] = field(default_factory=list)  # for a run to be like this
     gradients: list[tuple[Any, int, bool]] = field(default_factory=list)  # (leaf, place, had one)
+    sample: list[Any] = field(default_factory=list)  # what draws are like
 
     def rewind(self) -> None:
         """What the first run has drawn is put back: it runs again, uncompiled."""
@@ -243,6 +244,11 @@ def strong(v: Any) -> Aval:
     return Aval(a.shape, a.dtype, a.weak)
 
 
+def sampled(drawn: list[Any]) -> list[Any]:
+    """Draws without their memory: the first number of an array stands for it."""
+    return [d[:0] if isinstance(d, np.ndarray) and d.ndim else d for d in drawn]
+
+
 def capture(f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixed: Any) -> Program:
     """Run f(*args, **kwargs) on variables.
 
@@ -266,7 +272,7 @@ def capture(f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixe
                 tracer.touch(x)
                 given.append(x)
             else:
-                v = tracer.input(Aval.of(inward(x)), Source("argument", i))
+                v = tracer.input(Aval.of(x if type(x) in (float, int) else inward(x)), Source("argument", i))
                 t = make(v, None, trace.EAGER)
                 tracer.wraps[id(t)] = t, v, i
                 if isinstance(x, Tensor) and x.recorded():
@@ -378,6 +384,7 @@ def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
     return Program(
         graph, sources, sinks, structure, constants, tracer.draws, tracer.drawn, tracer.after,
         recorded, tracer.streams, tracer.undo, [], tracer.conditions, gradients,
+        sampled(tracer.drawn),
     )  # fmt: skip
 
 
@@ -388,7 +395,7 @@ def numbered(tracer: Capture) -> None:
         values, holds = numbers.function()
         place = len(tracer.draws)
         tracer.draws.append(values)
-        tracer.drawn.append(tuple([n.value for n in numbers.used]))
+        tracer.drawn.append(tuple([float(n.value) for n in numbers.used]))
         for i, v in enumerate(numbers.used.values()):
             tracer.sources[v.n] = Source("live", place, i)
         if numbers.branches:

@@ -114,11 +114,17 @@ class Watch:
         for holds in self.conditions:
             if not holds():
                 return False
-        for space, key, value, _ in self.deep:
-            if not same(token(read(space, key)), value):
-                return False
+        if not self.deeply():
+            return False
         for array, copy, _ in self.contents:
             if not np.array_equal(array, copy, equal_nan=array.dtype.kind in "fc"):
+                return False
+        return True
+
+    def deeply(self) -> bool:
+        """Whether what has to be compared by its items is the same."""
+        for space, key, value, _ in self.deep:
+            if not same(token(read(space, key)), value):
                 return False
         return True
 
@@ -163,11 +169,15 @@ class World:
     def __enter__(self) -> World:
         self.global_states = states()
         self.old = sys.getprofile()
+        if hasattr(self.old, "disable"):  # cProfile's: it looks again when we are done
+            self.old.disable()
         sys.setprofile(self.event)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        sys.setprofile(self.old)
+        sys.setprofile(None if hasattr(self.old, "enable") else self.old)
+        if hasattr(self.old, "enable"):
+            self.old.enable()
 
     # ---- while the function runs
     def event(self, frame: Any, event: str, arg: Any) -> None:

@@ -27,6 +27,7 @@ from . import backends
 from .apply import Compiled as CompiledLaw
 from .apply import recorded_call
 from .capture import Program, capture, direct, moved
+from .dispatch import MISS, short
 from .guards import World, Watch
 from .report import explained
 
@@ -84,12 +85,19 @@ def compile(
 class Variant:
     """One program, ready to run, and what must hold for it."""
 
-    __slots__ = ("executable", "law", "program", "runs", "seconds", "watch", "why")
+    __slots__ = (
+        "executable", "failure", "fast", "law", "passes", "program", "runs", "seconds", "watch",
+        "way", "why",
+    )  # fmt: skip
 
     def __init__(self, program: Program, watch: Watch, why: str) -> None:
         self.program, self.watch, self.why = program, watch, why
         self.executable: Any = None
         self.law: CompiledLaw | None = None
+        self.fast: Any = None  # the short way of a call
+        self.way: Any = None  # the executable that it is for
+        self.passes: Any = None  # what each pass did
+        self.failure: str | None = None  # why there is no machine code
         self.runs = 0
         self.seconds: dict[str, float] = {}
 
@@ -110,6 +118,7 @@ class Compiled:
         self.told: set[str] = set()
         self.ints: dict[int, set[int]] = {}  # values that each int among the arguments has had
         self.lock = threading.RLock()
+        self.fast: Any = None  # the short way for calls like the last one
 
     def __repr__(self) -> str:
         name = getattr(self.f, "__qualname__", repr(self.f))
@@ -125,6 +134,10 @@ class Compiled:
 
     # ---- a call
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.fast is not None:
+            y = self.fast(args, kwargs)
+            if y is not MISS:
+                return y
         if trace.MODES and occupied():
             return self.f(*args, **kwargs)
         leaves, structure = tree.flatten((args, kwargs), is_leaf=whole)
@@ -152,7 +165,12 @@ class Compiled:
             return self.f(*args, **kwargs)  # which says what is wrong
         if level or variant.program.recorded and recording(trace.EAGER):
             return self.differentiated(variant, leaves, drawn)
-        return self.run(variant, leaves, drawn)
+        y = self.run(variant, leaves, drawn)
+        if not trace.MODES and variant.way is not variant.executable:
+            variant.way = variant.executable
+            variant.fast = short(variant, leaves, structure, self.fixed(leaves, key))
+        self.fast = variant.fast
+        return y
 
     def key(self, leaves: Leaves, structure: tree.Tree) -> tuple[Any, bool]:
         """(what a variant is found by, whether an argument is recorded or at a transform)."""

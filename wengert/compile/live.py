@@ -80,7 +80,7 @@ class Numbers:
         def body(goals: Any) -> list[str]:
             return [f"    n{n.at} = {n.form.format(*map(word, n.args))}" for n in needed(goals)]
 
-        values = ", ".join(f"n{n.at}" for n in self.used)
+        values = ", ".join(f"float(n{n.at})" for n in self.used)
         lines = ["def values():", *body(self.used), f"    return ({values},)", "def holds():"]
         lines += body(self.branches)
         tests = [f"{'' if way else 'not '}n{n.at}" for n, way in self.branches.items()]
@@ -225,4 +225,4 @@ for _word, _ufunc in (
 
 def weak(value: Any) -> Aval:
     """The type of a plain number."""
-    return Aval.of(float(value) if not isinstance(value, int) else value)
+    return Aval.of(float(value))

@@ -15,13 +15,15 @@ import numpy as np
 
 from ..graph import Graph, Line, Var, verify
 from ..ops.contract import MatMul
+from ..ops.embedding import AddRows
 from ..ops.linear import Cast, Reshape
 from ..types import DType
+from .assemble import Part, parts, sources
 from .fusion import REDUCE, Group, Misfit, Supported, fusible, joined, kernel_of
 from .kernel import Kernel, evaluate
 from .views import View, is_window, settled, views
 
-__all__ = ["Call", "Loops", "Product", "Step", "Steps", "lower", "run"]
+__all__ = ["Call", "Loops", "Product", "Scatter", "Step", "Steps", "lower", "run"]
 
 
 @dataclass(slots=True)
@@ -61,6 +63,37 @@ class Product:
 
 
 @dataclass(slots=True)
+class Scatter:
+    """out[k] = sum of the rows i of `rows` with at[i] = k: `count` of them, `each` numbers long."""
+
+    rows: View
+    at: View
+    out: Any
+    dtype: DType
+    kind: DType  # of the numbers of rows
+    lines: list[Line]
+
+    @property
+    def args(self) -> list[Any]:
+        return [self.rows.base, self.at.base, self.out]
+
+    @property
+    def writes(self) -> list[Any]:
+        return [self.out]
+
+    def reads(self) -> list[Any]:
+        return [self.rows.base, self.at.base]
+
+    @property
+    def count(self) -> int:
+        return math.prod(self.at.shape)
+
+    @property
+    def each(self) -> int:
+        return int(self.out.size // self.out.shape[0])
+
+
+@dataclass(slots=True)
 class Call:
     """An operation that Python evaluates, on windows of storage."""
 
@@ -81,7 +114,7 @@ class Call:
         return [x.base for x in self.inputs if isinstance(x, View)]
 
 
-Step = Loops | Product | Call
+Step = Loops | Product | Scatter | Call
 
 
 @dataclass(slots=True)
@@ -268,18 +301,44 @@ class Maker:
         self.made.append(group)
         self.needs.append(before)
 
-    def postpone(self, out: Any, given: Var) -> None:
-        """The step that computes `out` comes after all that read `given`, if it can."""
-        if not isinstance(out, Var) or out.n not in self.home:
-            return
-        writer = self.home[out.n]
+    def view(self, x: Any) -> Any:
+        """The window of an operand; a number as it is."""
+        if isinstance(x, Var):
+            return self.seen[x.n]
+        return window_of(self.seen, x) if np.ndim(x) else x
+
+    def several(self, made: list[Part], line: Line) -> None:
+        """Kernels that put one value together, in this order."""
+        before = self.before(line)
+        for part in made:
+            self.needs.append(before | ({len(self.made) - 1} if part is not made[0] else set()))
+            self.made.append(Loops(part.kernel, part.args, [line], [line.outputs[0]]))
+        self.home[line.outputs[0].n] = len(self.made) - 1
+
+    def readers(self) -> dict[int, set[int]]:
+        """For each variable with storage the steps that read it."""
+        out: dict[int, set[int]] = {}
         for line in self.graph.lines:
             if is_window(line.op):
                 continue
-            roots = {self.source(x)[0] for x in line.inputs if isinstance(x, Var)}
-            reader = self.home[line.outputs[0].n]
-            if given.n in roots and reader != writer and not self.reaches({reader}, writer):
-                self.needs[writer].add(reader)
+            for x in line.inputs:
+                if isinstance(x, Var):
+                    root, _ = self.source(x)
+                    if root is not None:
+                        out.setdefault(root, set()).add(self.home[line.outputs[0].n])
+        return out
+
+    def postpone(self, alias: dict[int, int]) -> None:
+        """The step that computes an output comes after all that read its input, if it can."""
+        readers = self.readers() if alias else {}
+        for j, i in alias.items():
+            out, given = self.graph.outputs[j], self.graph.inputs[i]
+            if not isinstance(out, Var) or out.n not in self.home:
+                continue
+            writer = self.home[out.n]
+            for reader in readers.get(given.n, ()):
+                if reader != writer and not self.reaches({reader}, writer):
+                    self.needs[writer].add(reader)
 
     def single(self, step: Step, line: Line) -> None:
         for v in line.outputs:
@@ -302,6 +361,7 @@ def attempt(
     alone: set[int],
 ) -> Steps:
     maker = Maker(graph, supported)
+    checked = set(sources(graph))
     for i, line in enumerate(graph.lines):
         op = line.op
         if is_window(op):
@@ -315,10 +375,13 @@ def attempt(
                 maker.single(Product(a, b, out, out.dtype, [line]), line)
                 continue
             maker.single(call(maker.seen, line), line)
+        elif (made := parts(line, maker.view, checked)) is not None:
+            maker.several(made, line)
+        elif (scatter := scattered(maker, line, checked)) is not None:
+            maker.single(scatter, line)
         else:
             maker.single(call(maker.seen, line), line)
-    for j, i in alias.items():
-        maker.postpone(graph.outputs[j], graph.inputs[i])
+    maker.postpone(alias)
     needed = uses(maker)
     steps: list[Step] = []
     index = {id(line): i for i, line in enumerate(graph.lines)}
@@ -338,6 +401,20 @@ def attempt(
             raise Retry(sums, set() if sums else mine) from None
         steps.append(Loops(kernel, args, made.lines, stored))
     return Steps(graph, steps, graph.inputs, graph.outputs, maker.seen)
+
+
+def scattered(maker: Maker, line: Line, checked: set[int]) -> Scatter | None:
+    """A sum of rows by number as a step, if its operands lie in order."""
+    if not isinstance(line.op, AddRows):
+        return None
+    a, b = line.inputs
+    out = line.outputs[0]
+    if not isinstance(b, Var) or b.n not in checked or out.dtype.char not in "fd" or not out.size:
+        return None
+    rows, at = maker.view(a), maker.view(b)
+    if not (isinstance(rows, View) and rows.contiguous and at.contiguous):
+        return None
+    return Scatter(rows, at, out, out.dtype, b.dtype, [line]) if b.size else None
 
 
 def window_of(seen: dict[int, View], x: Any) -> View:
@@ -418,6 +495,11 @@ def run(steps: Steps, inputs: Sequence[Any]) -> list[Any]:
         for s in steps.steps:
             if isinstance(s, Loops):
                 evaluate(s.kernel, [storage(a) for a in s.args])
+            elif isinstance(s, Scatter):
+                y = storage(s.out).reshape(s.out.shape[0], s.each)
+                y[...] = 0
+                rows = seen_array(storage, s.rows).reshape(s.count, s.each)
+                np.add.at(y, seen_array(storage, s.at).reshape(-1), rows)
             elif isinstance(s, Product):
                 y = np.matmul(seen_array(storage, s.a), seen_array(storage, s.b))
                 storage(s.out)[...] = y.reshape(-1)

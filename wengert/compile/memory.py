@@ -195,6 +195,7 @@ def blocks(
     graph: Graph,
     viewing: Collection[int] | None = None,
     over: Mapping[int, Iterable[int]] | None = None,
+    placed_too: Collection[int] = (),
 ) -> Homes:
     """The blocks of a graph whose line k is step k, and whose outputs are read at the last step.
 
@@ -202,6 +203,7 @@ def blocks(
         graph: inputs, constants and the values that are outputs have their memory elsewhere.
         viewing: the lines whose value is a window on the first operand (default: `views`).
         over: for each line the operands that it may write over (default: `overwritable`).
+        placed_too: outputs that have a block all the same.
     """
     viewing = views(graph) if viewing is None else viewing
     end = len(graph.lines)
@@ -220,6 +222,7 @@ def blocks(
         last[root[n]] = end
 
     outside = {v.n for v in graph.inputs} | {n for n in results if root[n] == n}
+    outside -= {*placed_too} - {v.n for v in graph.inputs}
     of: dict[int, int] = {}
     written: dict[int, int] = {}
     found: list[Block] = []

@@ -17,7 +17,7 @@ from typing import Any
 from ..graph import Var
 from ..types import DType
 from .kernel import Fold, Kernel, Operand, Statement, Store
-from .lower import Call, Loops, Product, Step, Steps
+from .lower import Call, Loops, Product, Scatter, Step, Steps
 
 __all__ = ["Chain", "Partial", "Region", "cost", "schedule"]
 
@@ -88,6 +88,8 @@ def rows_of(step: Step) -> int:
     """How many rows a step can be cut into."""
     if isinstance(step, Loops):
         return step.kernel.space[0]
+    if isinstance(step, Scatter):
+        return 1
     assert isinstance(step, Product)
     lead = step.out.shape[:-2]
     return int(lead[0]) if math.prod(lead) > 1 and lead[0] > 1 else (
@@ -105,7 +107,7 @@ class Touch:
 
 
 def touches(step: Step) -> list[Touch]:
-    if isinstance(step, Call):
+    if isinstance(step, Call | Scatter):
         return [Touch(b, False, False) for b in step.reads()] + [
             Touch(b, True, False) for b in step.writes
         ]
@@ -162,6 +164,8 @@ def cost(step: Step) -> float:
     """Microseconds on one thread, roughly."""
     if isinstance(step, Call):
         return 5.0
+    if isinstance(step, Scatter):
+        return 1e-3 * step.count + 3e-4 * step.count * step.each
     if isinstance(step, Product):
         return 2.0 * step.out.size * step.a.shape[-1] / FLOPS * (1 if step.dtype.char == "f" else 2)
     k = step.kernel

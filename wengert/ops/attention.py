@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +24,7 @@ TILE = 1 << 20  # bytes of scores at a time
 ROWS = 64  # queries of a causal tile, at least
 
 
+@lru_cache(64)
 def causal_mask(queries: int, keys: int) -> Any:
     """Which keys a query may look at: those up to its own place, counted from the end.
 
@@ -30,7 +32,9 @@ def causal_mask(queries: int, keys: int) -> Any:
     array([[1, 1, 0],
            [1, 1, 1]])
     """
-    return np.arange(keys) <= np.arange(queries)[:, None] + (keys - queries)
+    mask = np.arange(keys) <= np.arange(queries)[:, None] + (keys - queries)
+    mask.flags.writeable = False
+    return mask
 
 
 @op

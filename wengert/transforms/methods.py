@@ -20,7 +20,7 @@ from ..errors import (
     warned,
 )
 from ..structural import cast, densify
-from ..trace import Leaf, Level, Node, Tensor, View, fresh, lens, line, make, method
+from ..trace import HERE, Leaf, Level, Node, Tensor, View, fresh, lens, line, make, method
 from ..types import RAW, dtype_of, is_inexact, shape_of
 from .between import pull_between
 from .hooks import drop_retained, level_of, retain_grad, retaining
@@ -239,6 +239,8 @@ def get_grad(self: Tensor) -> Tensor | None:
         if hooks is None and node is not None:
             result_grad(self)
         return None if hooks is None else hooks.grad
+    if trace.MODES and (tracer := getattr(HERE, "trace", None)) is not None:
+        tracer.touch(self)  # a program reads the gradient at every run
     if node.grad is None:
         return None
     g = node.grad
@@ -274,6 +276,11 @@ def set_grad(self: Tensor, value: Any) -> None:
         return
     if isinstance(value, Tensor) and value.node is None and value.level is self.level:
         value = value.data
+    if trace.MODES and (tracer := getattr(HERE, "trace", None)) is not None:
+        if value is None and hasattr(tracer, "forget"):
+            tracer.forget(self)
+        else:
+            tracer.touch(self)
     self.node.grad = value
 
 

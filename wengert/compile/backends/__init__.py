@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import re
+import threading
 from importlib import import_module
 from importlib.util import find_spec
+from time import perf_counter
 from typing import Any
 
-import numpy as np
-
-from ...errors import OptionError
+from ...errors import CompileWarning, OptionError, warn
 from ...extras import need
-from ...graph import Graph, evaluate
-from ..passes.algebra import algebra
-from ..passes.cse import cse
+from ...graph import Graph
+from ..assemble import row_checks
 from ..passes.dce import dce
 from ..passes.expand import expand, label_checks
-from ..passes.fold import fold
+from ..passes.pipeline import Explained, optimize
+from . import numpy
 
-__all__ = ["aliases", "chosen", "prepare", "size"]
+__all__ = ["aliases", "chosen", "prepare", "runner", "size"]
 
 UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KIB": 1024, "MIB": 1024**2,
          "GIB": 1024**3}  # fmt: skip
+NATIVE = "wengert.compile.backends.llvm.program"
 
 
 def chosen(name: str) -> str:
@@ -31,7 +32,7 @@ def chosen(name: str) -> str:
     if name == "auto":
         return "llvm" if find_spec("llvmlite") is not None else "numpy"
     if name == "llvm":
-        need("wengert.compile.backends.llvm.target", extra="compile").llvm()
+        need("llvmlite.binding", extra="compile")
     return name
 
 
@@ -47,16 +48,17 @@ def size(budget: Any) -> int | None:
     return int(float(found[1]) * UNITS[found[2]])
 
 
-class Reference:
-    """Runs a graph line by line."""
+class Numpy:
+    """A program of NumPy calls: outputs are new arrays, wherever they are wanted."""
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+        start = perf_counter()
+        self.graph, self.program = graph, numpy.build(graph)
+        self.seconds = {"plan": perf_counter() - start}
 
     def __call__(self, inputs: list[Any], into: list[Any]) -> list[Any]:
-        with np.errstate(all="ignore"):
-            ys = evaluate(self.graph, *inputs)
-        return [np.array(y) if y is not None else None for y in ys]
+        outputs = self.program(*inputs)
+        return [None if y is None else a for y, a in zip(self.graph.outputs, outputs)]
 
 
 def aliases(program: Any) -> dict[int, int]:
@@ -73,28 +75,55 @@ def aliases(program: Any) -> dict[int, int]:
     return out
 
 
+def native(graph: Graph, alias: dict[int, int] | None = None, checks: Any = ()) -> Any:
+    return import_module(NATIVE).build(graph, alias, checks=checks)
+
+
 def prepare(compiled: Any, variant: Any, first: bool) -> None:
-    """Give a variant what runs it."""
+    """Give a variant what runs it.
+
+    The first one waits for its machine code. Later ones run on NumPy until theirs is there, unless
+    the function was compiled with wait=True.
+    """
     program = variant.program
     program.graph = dce(program.graph)
-    program.checks = [(program.sources[i], k) for i, k, _ in label_checks(program.graph)]
-    graph = optimized(program.graph)
-    if compiled.backend == "llvm":
-        native = import_module("wengert.compile.backends.llvm.program")
-        variant.executable = native.build(graph, aliases(variant.program))
+    checks = [(i, k) for i, k, _ in label_checks(program.graph)] + row_checks(program.graph)
+    program.checks = [(program.sources[i], k) for i, k in checks]
+    start = perf_counter()
+    graph, variant.passes = optimized(program.graph)
+    variant.seconds["passes"] = perf_counter() - start
+    if compiled.backend == "numpy":
+        variant.executable = Numpy(graph)
+        return
+
+    def build() -> None:
+        try:
+            variant.executable = native(graph, aliases(program), checks)
+        except Exception as error:
+            if variant.executable is None:
+                variant.executable = Numpy(graph)
+            variant.failure = f"{type(error).__name__}: {error}"
+            warn(
+                f"{compiled!r} runs on NumPy: machine code for it could not be made "
+                f"({variant.failure})",
+                CompileWarning,
+            )
+
+    if first or compiled.wait:
+        build()
     else:
-        variant.executable = Reference(graph)
+        variant.executable = Numpy(graph)
+        threading.Thread(target=build, name="wengert-compile", daemon=True).start()
 
 
 def runner(backend: str, graph: Graph) -> Any:
     """What runs a graph without effects."""
-    graph = optimized(graph)
-    if backend == "llvm":
-        return import_module("wengert.compile.backends.llvm.program").build(graph)
-    return Reference(graph)
+    graph, _ = optimized(graph)
+    return native(graph) if backend == "llvm" else Numpy(graph)
 
 
-def optimized(graph: Graph) -> Graph:
-    for step in (dce, cse, expand, fold, algebra, cse, dce):
-        graph = step(graph)
-    return graph
+def optimized(graph: Graph) -> tuple[Graph, Explained]:
+    """The graph that backends get, and what each pass did."""
+    told = Explained()
+    graph = optimize(expand(graph), explain=told)  # a composite may expand into others
+    return graph, told

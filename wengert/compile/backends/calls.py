@@ -14,13 +14,14 @@ import numpy as np
 from ...graph import Line
 from ...ops import elementwise as e
 from ...ops.contract import Affine, MatMul
+from ...ops.embedding import Embedding, check_rows
 from ...ops.index import AddAt, Concatenate, GetItem, Pad, ScatterAdd, Write, filled, put
 from ...ops.linear import Broadcast, Cast, CastConstant, Cumsum, Reshape, Sum, Transpose
 from ...ops.order import Max, Min
 from ...types import BOOL
 from .layout import windowed
 
-__all__ = ["CALLS", "Value", "Writer", "call_impl", "call_ufunc"]
+__all__ = ["CALLS", "Value", "Writer", "call_impl", "call_pointwise", "call_ufunc"]
 
 
 class Value:
@@ -47,6 +48,7 @@ class Writer:
         self.operands: dict[int, list[str]] = {}
         self.allocating: dict[str, None] = {}
         self.at: int | None = None
+        self.ends: list[str] = []
 
     def begin(self, k: int | None) -> None:
         self.at = k
@@ -55,6 +57,10 @@ class Writer:
         self.code.append(text)
         if self.at is not None:
             self.line_of[len(self.code) + 1] = self.at
+
+    def last(self, text: str) -> None:
+        """After everything else."""
+        self.ends.append(text)
 
     def fresh(self, prefix: str) -> str:
         n = self.counts.get(prefix, 0)
@@ -97,7 +103,7 @@ class Writer:
 
     def source(self, inputs: int, outputs: int) -> str:
         names = [f"x{i}" for i in range(inputs)] + [f"r{i}" for i in range(outputs)]
-        body = self.code or ["pass"]
+        body = self.code + self.ends or ["pass"]
         return "\n".join([f"def run({', '.join(names)}):", *(f"    {c}" for c in body)])
 
 
@@ -140,6 +146,34 @@ def in_place(x: Value, out: Value) -> bool:
         return False
     same = a.__array_interface__["data"] == b.__array_interface__["data"]
     return same and a.shape == b.shape and a.strides == b.strides and a.size > 0
+
+
+BLOCK = 8192  # elements, as in ops.accurate: what stays in the second-level cache
+
+
+def in_blocks(f: Callable[..., Any], out: Any, *xs: Any) -> None:
+    """out = f(*xs), elementwise, a piece at a time; all in one run of memory, or one number."""
+    flat = [x.reshape(-1) if x.ndim else x for x in xs]
+    target = out.reshape(-1)
+    for k in range(0, target.size, BLOCK):
+        piece = slice(k, k + BLOCK)
+        target[piece] = f(*[x[piece] if x.ndim else x for x in flat])
+
+
+def call_pointwise(w: Writer, line: Line, xs: list[Value], outs: list[Value]) -> bool:
+    """A function that is no ufunc, of large arrays: its temporaries stay small."""
+    (out,) = outs
+    plain = all(
+        isinstance(x.array, np.ndarray)
+        and (x.array.ndim == 0 or (x.array.shape == out.array.shape and x.array.flags.c_contiguous))
+        for x in xs
+    )
+    if not plain or not out.array.flags.c_contiguous or out.array.size <= BLOCK:
+        return False
+    w.allocating[line.op.title()] = None
+    operands = ", ".join(x.text for x in xs)
+    w.add(f"{w.name(in_blocks, 'f')}({w.name(line.op.f, 'f')}, {out.text}, {operands})")
+    return True
 
 
 def call_where(w: Writer, line: Line, xs: list[Value], outs: list[Value]) -> bool:
@@ -237,6 +271,15 @@ def call_getitem(w: Writer, line: Line, xs: list[Value], outs: list[Value]) -> b
     return True
 
 
+def call_embedding(w: Writer, line: Line, xs: list[Value], outs: list[Value]) -> bool:
+    table, places = xs
+    if not isinstance(places.array, np.ndarray):
+        return False
+    w.add(f"{w.name(check_rows, 'f')}({table.text}, {places.text})")
+    w.add(f"{table.text}.take({places.text}, 0, {outs[0].text}, 'clip')")
+    return True
+
+
 def call_add_at(w: Writer, line: Line, xs: list[Value], outs: list[Value]) -> bool:
     call_copy(w, line, xs, outs)
     w.add(f"{w.name(line.op.at.add_into, 'f')}({outs[0].text}, {xs[1].text})")
@@ -299,6 +342,7 @@ CALLS: dict[Any, Callable[[Writer, Line, list[Value], list[Value]], bool]] = {
     CastConstant: call_copy,
     Reshape: call_reshape,
     GetItem: call_getitem,
+    Embedding: call_embedding,
     AddAt: call_add_at,
     Write: call_write,
     ScatterAdd: call_scatter,

@@ -16,7 +16,7 @@ from ...graph import Graph, Line, Var
 from ...ops.contract import MatMul
 from ...ops.index import GetItem, is_basic
 from ...ops.linear import Broadcast, Reshape, Transpose
-from ...types import DType, Shape
+from ...types import Aval, DType, Shape
 
 __all__ = ["Layouts", "compact", "in_one", "is_view_of"]
 
@@ -60,7 +60,8 @@ class Layouts:
 
     def __init__(self, graph: Graph) -> None:
         every = [*graph.inputs, *(v for line in graph.lines for v in line.outputs)]
-        most = max([v.aval.size * v.aval.dtype.itemsize for v in every], default=0)
+        avals = [v.aval for v in every] + [Aval.of(v) for v in graph.outputs]
+        most = max([a.size * a.dtype.itemsize for a in avals], default=0)
         self.zeros = np.zeros(max(most, 64), np.uint8)
         self.of: dict[int, Any] = {}
         self.views: set[int] = set()

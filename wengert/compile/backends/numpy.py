@@ -14,7 +14,7 @@ memory call `impl` and copy; `Program.allocating` names them.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -30,7 +30,7 @@ from ...primitive import Elementwise
 from ...trace import OPS
 from ...types import Aval
 from ..memory import ALIGN, Homes, Plan, blocks, plan
-from .calls import CALLS, Value, Writer, call_impl, call_ufunc
+from .calls import CALLS, Value, Writer, call_impl, call_pointwise, call_ufunc
 from .layout import Layouts, compact
 
 __all__ = ["Program", "build"]
@@ -62,7 +62,13 @@ class Program:
     """
 
     def __init__(
-        self, graph: Graph, writer: Writer, arena: Any, made: Plan, templates: list[Any]
+        self,
+        graph: Graph,
+        writer: Writer,
+        arena: Any,
+        made: Plan,
+        templates: list[Any],
+        donated: Mapping[int, int],
     ) -> None:
         self.graph, self.arena, self.plan = graph, arena, made
         self.allocating = tuple(writer.allocating)
@@ -73,7 +79,10 @@ class Program:
         self._scope = writer.scope
         self._run = writer.scope["run"]
         self._fresh = [new_like(t) for t in templates]
+        made_now = [new() for new in self._fresh]
+        self._forms = [(a.shape, a.dtype, a.strides) for a in made_now]
         self._types = [(v.aval.shape, v.aval.dtype) for v in graph.inputs]
+        self._donated = sorted((j, i) for i, j in donated.items())
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -81,7 +90,12 @@ class Program:
         return f"Program({lines} lines, arena of {self.plan.size} bytes)"
 
     def __call__(self, *arrays: Any, out: Sequence[Any] | None = None) -> list[Any]:
-        """The outputs, in `out` if given: arrays of the right types that overlap no input."""
+        """The outputs, in new arrays or in donated inputs.
+
+        With `out`, in these: arrays of the right types that overlap nothing else, but that the
+        array of an output to which an input was donated may be that input. One of another layout
+        than the program writes costs a copy.
+        """
         xs = [
             x
             if x.__class__ is np.ndarray
@@ -91,12 +105,42 @@ class Program:
             else admitted(i, x, shape, dtype)
             for i, (x, (shape, dtype)) in enumerate(zip(arrays, self._types, strict=True))
         ]
-        results = [new() for new in self._fresh] if out is None else list(out)
+        if out is not None:
+            results = [self._fitting(j, y) for j, y in enumerate(out)]
+        elif self._donated:
+            results = self._results(xs)
+        else:
+            results = [new() for new in self._fresh]
         with self._lock, np.errstate(all="ignore"):
             try:
                 self._run(*xs, *results)
             except REFUSALS as error:
                 raise self._refusal(error) from error
+        if out is not None:
+            for given, made in zip(out, results, strict=True):
+                if given is not made:
+                    given[...] = made
+            return list(out)
+        return results
+
+    def _fitting(self, j: int, y: Any) -> Any:
+        """The array to write output j to: y, or one of the layout that the program has seen."""
+        shape, dtype, strides = self._forms[j]
+        if y.shape != shape or y.dtype != dtype:
+            raise ShapeError(
+                f"the array for output {j} of a compiled program",
+                f"it has to be {Aval(shape, dtype)}",
+                operands=[("out", y, "")],
+            )
+        return y if y.strides == strides and y.flags.writeable else self._fresh[j]()
+
+    def _results(self, xs: list[Any]) -> list[Any]:
+        given = dict(self._donated)
+        results = []
+        for j, new in enumerate(self._fresh):
+            if j in given and not xs[given[j]].flags.writeable:
+                xs[given[j]] = xs[given[j]].copy()
+            results.append(xs[given[j]] if j in given else new())
         return results
 
     def _refusal(self, error: Exception) -> Exception:
@@ -139,15 +183,36 @@ def admitted(i: int, x: Any, shape: Any, dtype: Any) -> Any:
 # ------------------------------------------------------------------ building
 
 
-def build(graph: Graph) -> Program:
+def build(graph: Graph, donate: Mapping[int, int] | None = None) -> Program:
     """A program of NumPy calls for a graph; the same numbers as `graph.evaluate`, to the bit.
 
     For inputs in row-major order: others are copied, and NumPy may then add up in another order.
+
+    Args:
+        graph: any graph that verifies.
+        donate: input -> output of the same type that may take its memory, as an updated state does:
+            the array that was given holds the output afterwards. It costs a copy only if the input
+            is read after the output is known.
+
+    >>> import numpy as np
+    >>> from wengert.transforms.staging import stage
+    >>> program = build(stage(lambda w, g: w - g * 0.5, np.ones(2), np.ones(2)).graph, {0: 0})
+    >>> w = np.array([1.0, 2.0])
+    >>> program(w, np.ones(2))[0] is w, w
+    (True, array([0.5, 1.5]))
     """
+    donated = dict(donate or {})
     layouts = Layouts(graph)
     spread = spread_views(graph)
     views = layouts.views | spread
-    homes = blocks(graph, views, {k: over(graph, k, layouts) for k in range(len(graph.lines))})
+    writable = {k: over(graph, k, layouts) for k in range(len(graph.lines))}
+    late = {
+        graph.outputs[j].n
+        for i, j in donated.items()
+        if not at_once(graph, graph.inputs[i], graph.outputs[j], views, writable)
+        or layouts.of[graph.outputs[j].n].strides != layouts.of[graph.inputs[i].n].strides
+    }
+    homes = blocks(graph, views, writable, late)
     made = plan(homes.blocks)
     raw = np.zeros(made.size + ALIGN, np.uint8)
     shift = -raw.ctypes.data % ALIGN
@@ -180,10 +245,38 @@ def build(graph: Graph) -> Program:
             values[v.n] = outs[-1]
         emit(w, line, xs, outs)
     w.begin(None)
-    for i, v in enumerate(graph.outputs):
-        if not (isinstance(v, Var) and results.get(v.n) == i):
-            w.add(f"copyto(r{i}, {operand(w, values, v).text})")
-    return Program(graph, w, arena, made, templates)
+    copied = [
+        (i, operand(w, values, v))
+        for i, v in enumerate(graph.outputs)
+        if not (isinstance(v, Var) and results.get(v.n) == i)
+    ]
+    for i, x in copied:
+        if donated and not x.static:  # it may be an input that another output is written over
+            x = Value(w.local(f"{x.text}.copy()"), x.array, False)
+        w.last(f"copyto(r{i}, {x.text})")
+    return Program(graph, w, arena, made, templates, donated)
+
+
+def at_once(graph: Graph, x: Var, y: Any, views: set[int], over: Mapping[int, Any]) -> bool:
+    """Whether y may be written to the memory of x as soon as it is computed.
+
+    Nothing reads x after that, and the line itself reads it, if at all, point by point.
+    """
+    if not isinstance(y, Var) or y.aval != x.aval:
+        raise ValueError(f"{x!r} cannot be donated to {y!r}: the types differ")
+    seen = {x.n}  # x and the views of it
+    made = None
+    for k, line in enumerate(graph.lines):
+        reads = [i for i, v in enumerate(line.inputs) if isinstance(v, Var) and v.n in seen]
+        if k in views and 0 in reads:
+            seen.add(line.outputs[0].n)
+        if made is not None and reads:
+            return False
+        if any(v is y for v in line.outputs):
+            made = k
+            if any(line.inputs[i] is not x or i not in over[k] for i in reads):
+                return False
+    return made is not None and not any(isinstance(v, Var) and v.n in seen for v in graph.outputs)
 
 
 def is_pointwise(op: Any) -> bool:
@@ -260,7 +353,7 @@ def window(w: Writer, line: Any, x: Value, spread: bool) -> Value:
 
 def emit(w: Writer, line: Any, xs: list[Value], outs: list[Value]) -> None:
     call = CALLS.get(type(line.op)) or CALLS.get(line.op)
-    if call is None and isinstance(getattr(line.op, "f", None), np.ufunc):
-        call = call_ufunc
+    if call is None and is_pointwise(line.op):
+        call = call_ufunc if isinstance(line.op.f, np.ufunc) else call_pointwise
     if call is None or not call(w, line, xs, outs):
         call_impl(w, line, xs, outs)

@@ -235,8 +235,8 @@ def narrowed(r: Rewriter, line: Line, xs: Operands) -> Any:
     """An elementwise line of operands before they were broadcast.
 
     f(broadcast x, y) = f(x, y) where the other operands have the whole shape, and
-    f(broadcast x, broadcast y) = broadcast f(x, y) where none has. A constant whose elements are all
-    the same counts as a broadcast number.
+    f(broadcast x, broadcast y) = broadcast f(x, y) where none has. A constant
+    whose elements are all the same counts as a broadcast number.
     """
     sources = [broadcast_source(r, x) for x in xs]
     if all(s is x for s, x in zip(sources, xs)):

@@ -22,6 +22,7 @@ import numpy as np
 
 from ...graph import Graph, Line, Var
 from ...ops import elementwise as e
+from ...ops.attention import Attention
 from ...ops.contract import Affine, matmul
 from ...ops.dropout import Dropout
 from ...ops.fused import (
@@ -236,8 +237,14 @@ def squared_norm(op: SquaredNorm, x: Array) -> Any:
     return None if y is None else e.square(y)
 
 
+def attention(op: Attention, q: Array, k: Array, v: Array, b: Array) -> Any:
+    """As its pullback has it, so that both share the weights."""
+    return matmul(op.weights(q, k, b), v)
+
+
 COMPOSITE: Table = {
     Affine: affine,
+    Attention: attention,
     Softmax: softmax,
     LogSoftmax: log_softmax,
     LogSumExp: log_sum_exp,

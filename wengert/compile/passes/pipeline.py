@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...graph import Graph, verify
+from ...graph import Graph, Var, verify
 from .algebra import algebra
 from .cse import cse
 from .dce import dce
 from .expand import COMPOSITE, expand
 from .fold import fold
 from .remat import remat
+from .rewriting import constant_key
 
 __all__ = ["CLEAN", "Explained", "Stage", "clean", "optimize"]
 
@@ -24,7 +25,6 @@ CLEAN: tuple[tuple[str, Pass], ...] = (
     ("fold", fold),
     ("algebra", algebra),
     ("cse", cse),
-    ("dce", dce),
 )
 ROUNDS = 8
 
@@ -89,14 +89,21 @@ def clean(graph: Graph, explain: Explained | None = None, debug: bool = False) -
     %2: float64[3] = mul(%1, %1)
     out  %2
     """
-    before = ""
+    form = None
     for _ in range(ROUNDS):
         graph = run(graph, CLEAN, explain, debug)
-        after = str(graph)
-        if after == before:
-            break
-        before = after
-    return graph
+        before, form = form, formed(graph)
+        if form == before:
+            return graph
+    return run(graph, CLEAN[:1], explain, debug)
+
+
+def formed(graph: Graph) -> list[Any]:
+    """Equal for graphs of the same lines in the same order."""
+    return [
+        (id(line.op), [x.n if isinstance(x, Var) else constant_key(x) for x in line.inputs])
+        for line in graph.lines
+    ]
 
 
 def optimize(
@@ -108,27 +115,26 @@ def optimize(
     explain: Explained | None = None,
     debug: bool = False,
 ) -> Graph:
-    """The graph, cleaned, with composite operations expanded, and cleaned again.
+    """The graph with its composite operations expanded, and cleaned.
 
     Args:
         graph: as it was staged; it is left as it is.
         table: which composites are expanded, and how (see `expand`); None or empty: none is. The
             caller holds labels to their range, `expand.label_checks(graph)`.
-        extra: further passes, by name, after the expansion: `scale`, `products`.
+        extra: further passes, by name, on the clean graph: `scale`, `products`.
         budget: bytes of intermediate values at one step; `remat` tries to stay below.
         explain: a record to append to.
         debug: verify the graph after every pass.
 
     Rounding: what `expand`, and the passes in `extra`, say.
     """
-    graph = clean(graph, explain, debug)
-    more: list[tuple[str, Pass]] = []
+    first: list[tuple[str, Pass]] = [("dce", dce)]
     if table:
         entries = table
-        more.append(("expand", lambda g: expand(g, entries)))
-    more.extend(extra)
-    if more:
-        graph = clean(run(graph, more, explain, debug), explain, debug)
+        first.append(("expand", lambda g: expand(g, entries)))
+    graph = clean(run(graph, first, explain, debug), explain, debug)
+    if extra:
+        graph = clean(run(graph, extra, explain, debug), explain, debug)
     if budget is not None:
         most = budget
         graph = run(graph, [("remat", lambda g: remat(g, most))], explain, debug)

@@ -10,7 +10,7 @@ from ...graph import Graph, Var
 from ...ops.elementwise import Flat
 from ...ops.linear import Broadcast, Cast, CastConstant
 from ...primitive import Elementwise
-from ..memory import profile, views
+from ..memory import nbytes, profile, views
 from .rewriting import Rewriter, uses
 
 __all__ = ["remat"]
@@ -23,10 +23,11 @@ DEPTH = 4  # lines that are run again for one value
 def remat(graph: Graph, budget: int) -> Graph:
     """A graph whose intermediate values need at most `budget` bytes at one step, if that can be.
 
-    At the fullest step, values that are alive but read only later, and that are cheap to compute
-    out of values that live till then anyway, are computed again before that later use: elementwise
-    functions, casts and broadcasts. The largest go first. Where that is not enough the smallest
-    peak that was found is given. Bit-exact: the same operations of the same operands.
+    At the fullest step, values that are alive but read only later, and that are cheap to compute,
+    are computed again before that later use: by elementwise functions, casts and broadcasts, out of
+    values that live till then anyway, or out of one that is kept for several of them. The most
+    bytes go first. Where that is not enough the smallest peak that was found is given. Bit-exact:
+    the same operations of the same operands.
 
     Args:
         graph: ordered as it will run.
@@ -46,8 +47,9 @@ def remat(graph: Graph, budget: int) -> Graph:
     for _ in range(ROUNDS):
         if height.max(initial=0) <= budget:
             break
-        for chain in candidates(best, int(np.argmax(height))):
-            made = again(best, chain, int(np.argmax(height)))
+        top = int(np.argmax(height))
+        for chains in candidates(best, top):
+            made = again(best, chains, top)
             lower = profile(made)
             if lowered(lower) < lowered(height):
                 best, height = made, lower
@@ -72,58 +74,64 @@ def readers(graph: Graph) -> dict[int, list[int]]:
     return table
 
 
-def candidates(graph: Graph, top: int) -> list[list[int]]:
-    """The values alive over step `top` that are cheap to compute after it: the lines to run again.
+Chains = dict[int, list[int]]  # line whose value is wanted again -> the lines to run for it
 
-    Those of most bytes first.
-    """
+
+def candidates(graph: Graph, top: int) -> list[Chains]:
+    """What to compute again of the values that are alive over step `top`; most bytes first."""
     table, windows = readers(graph), views(graph)
     maker = {v.n: k for k, line in enumerate(graph.lines) for v in line.outputs}
     free = {v.n for v in (*graph.inputs, *graph.outputs) if isinstance(v, Var)}
 
-    def chain(k: int, late: int, size: int, depth: int) -> list[int] | None:
-        """Lines that compute line k at step `late` out of what lives there; None: not cheaply."""
-        line = graph.lines[k]
-        if not isinstance(line.op, CHEAP) or depth == 0:
-            return None
+    def chain(k: int, late: int, size: int, depth: int, needed: set[int]) -> list[int]:
+        """Lines that compute line k at step `late`, of what lives there and what is `needed`."""
         found: list[int] = []
-        for x in line.inputs:
+        for x in graph.lines[k].inputs:
             if not isinstance(x, Var) or x.n in free or max(table[x.n], default=k) >= late:
                 continue
             if x.aval.size * 8 <= size:  # it is kept, and costs little
                 continue
-            if maker[x.n] in windows:
-                return None
-            more = chain(maker[x.n], late, size, depth - 1)
-            if more is None:
-                return None
-            found.extend(i for i in more if i not in found)
+            i = maker[x.n]
+            if depth > 1 and i not in windows and isinstance(graph.lines[i].op, CHEAP):
+                found += [j for j in chain(i, late, size, depth - 1, needed) if j not in found]
+            else:
+                needed.add(x.n)
         return [*found, k]
 
-    found = []
+    alone: list[tuple[int, Chains]] = []
+    by_need: dict[int, Chains] = {}
+    gains: dict[int, int] = {}
     for k, line in enumerate(graph.lines[:top]):
         y = line.outputs[0]
         later = [u for u in table[y.n] if u > top]
-        if not isinstance(line.op, CHEAP) or y.n in free or not later or top in table[y.n]:
+        if not isinstance(line.op, CHEAP) or k in windows or y.n in free:
             continue
-        if k in windows:
+        if not later or top in table[y.n]:
             continue
-        lines = chain(k, min(later), y.aval.size, DEPTH)
-        if lines is not None:
-            found.append((-y.aval.size * y.aval.dtype.itemsize, len(lines), k, lines))
-    return [lines for *_, lines in sorted(found)]
+        needed: set[int] = set()
+        lines = chain(k, min(later), y.aval.size, DEPTH, needed)
+        if not needed:
+            alone.append((nbytes(y), {k: lines}))
+        elif len(needed) == 1:
+            (n,) = needed
+            by_need.setdefault(n, {})[k] = lines
+            gains.setdefault(n, -nbytes(graph.lines[maker[n]].outputs[0]))
+            gains[n] += nbytes(y)
+    found = alone + [(gains[n], chains) for n, chains in by_need.items() if gains[n] > 0]
+    found.sort(key=lambda t: -t[0])
+    return [chains for _, chains in found]
 
 
-def again(graph: Graph, chain: list[int], top: int) -> Graph:
-    """The graph with these lines run once more, for the readers of the last one after step `top`.
+def again(graph: Graph, chains: Chains, top: int) -> Graph:
+    """The graph with these values computed once more, for the readers after step `top`.
 
-    A view of it that was made before then is made anew, too.
+    A view of one that was made before then is made anew, too.
     """
     windows, r = views(graph), Rewriter(graph)
-    y = graph.lines[chain[-1]].outputs[0]
-    made = {y.n: chain[-1]}  # y and the earlier views of it, and the lines that make them
+    made = {graph.lines[k].outputs[0].n: k for k in chains}  # and the earlier views of them
     for i, line in enumerate(graph.lines[: top + 1]):
-        if i in windows and line.inputs[0].n in made:
+        x = line.inputs[0] if i in windows else None
+        if isinstance(x, Var) and x.n in made:
             made[line.outputs[0].n] = i
     fresh: set[int] = set()
 
@@ -131,13 +139,20 @@ def again(graph: Graph, chain: list[int], top: int) -> Graph:
         if n in fresh:
             return
         fresh.add(n)
-        if n != y.n:
-            renew(graph.lines[made[n]].inputs[0].n)
-            r.keep(graph.lines[made[n]])
+        k = made[n]
+        if k not in chains:
+            renew(graph.lines[k].inputs[0].n)
+            r.keep(graph.lines[k])
             return
-        old = {v.n: r.of[v.n] for i in chain[:-1] for v in graph.lines[i].outputs}
-        for i in chain:
-            r.keep(graph.lines[i])
+        old = {}
+        for i in chains[k][:-1]:
+            v = graph.lines[i].outputs[0]
+            if v.n in made:
+                renew(v.n)
+            else:
+                old[v.n] = r.of[v.n]
+                r.keep(graph.lines[i])
+        r.keep(graph.lines[k])
         r.of.update(old)  # others go on with the values that there were
 
     for i, line in enumerate(graph.lines):

@@ -56,9 +56,10 @@ class Rewriter:
     def placed(self, line: Line, start: int) -> None:
         """Lines from `start` on are known, and say where the user wrote `line`."""
         where = getattr(line, "where", None)
-        for made in self.new.lines[start:]:
+        lines: list[Any] = self.new.lines[start:]
+        for made in lines:
             if where is not None and getattr(made, "where", None) is None:
-                made.where = where  # type: ignore[attr-defined]
+                made.where = where
             for v in made.outputs:
                 self.made[v.n] = made
 

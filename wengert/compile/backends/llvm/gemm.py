@@ -10,19 +10,30 @@ NN, NT and TN run at one speed. The blocks are chosen for the caches:
 
     a row-panel of A, rows x kc, in the first level     a block of B, kc x nc, in the second
 
-Few rows, and a B that is not transposed, are multiplied from where B lies. Whole rows and columns
-beyond the edges are not read, nor written.
+What lies in memory as its panels would, and is not used often enough to pay for a copy, is read
+from where it is. Nothing beyond the edges of a matrix is read or written.
+
+All tiles of a type take half a second to compile. A caller that knows its shapes asks for the tiles
+that they need (`shapes` of `emit`), and has them in its own module; `prepare` loads the function
+for any shape, which is kept on disk.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product as product_of
 from typing import Any
 
+from .cache import compiled
+from .engine import Library, add_symbol
 from .ir import BYTES, Function, Module, Value, vector
 from .target import Target
+from .target import target as find_target
 
-__all__ = ["Blocking", "blocking", "emit", "source"]
+__all__ = ["Blocking", "blocking", "emit", "prepare", "scratch", "source", "tiles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,7 @@ class Blocking:
         rows, vectors: of a tile.
         lanes: elements of a vector.
         kc, nc: a block of B.
+        masks: whether part of a vector is loaded and stored as fast as all of it.
     """
 
     rows: int
@@ -40,6 +52,7 @@ class Blocking:
     lanes: int
     kc: int
     nc: int
+    masks: bool = False
 
     @property
     def columns(self) -> int:
@@ -57,12 +70,13 @@ class Blocking:
 
     @property
     def elements(self) -> int:
-        """Of the scratch memory: a block of B and a panel of A, either with room for whole vectors
-        and tiles."""
+        """Of the scratch memory: a block of B and a panel of A, with room for whole vectors."""
         k = self.kc + self.lanes
         return k * (self.nc + self.columns) + k * self.stride
 
 
+FEW, NEAR = 10, 12 << 20  # row blocks, and bytes of B, up to which B is not copied
+NARROW = 128  # columns up to which rows of a transposed A are not copied
 TILES = {"avx512": (14, 2), "avx2": (6, 2), "sse2": (4, 2), "neon": (8, 2), "generic": (4, 2)}
 
 
@@ -71,21 +85,22 @@ def blocking(target: Target, kind: str) -> Blocking:
     rows, vectors = TILES[target.name]
     wide = target.native_bytes == 64
     nc = (512 if wide else 256) * 4 // BYTES[kind]
-    return Blocking(rows, vectors, target.lanes(kind), 256, nc)
+    return Blocking(rows, vectors, target.lanes(kind), 256, nc, wide)
 
 
+BUFFER = 1 << 20  # bytes; only what is used becomes memory
 SCRATCH = """
-@NAME_scratch = internal global [64 x ptr] zeroinitializer, align 64
+@buffers = internal global [64 x ptr] zeroinitializer, align 64
 declare ptr @malloc(i64)
 declare void @free(ptr)
 declare void @abort()
 
-define internal ptr @NAME_take(i64 %bytes) nounwind {
+define ptr @take() nounwind {
 entry:
   br label %next
 next:
   %i = phi i64 [ 0, %entry ], [ %i1, %more ]
-  %slot = getelementptr ptr, ptr @NAME_scratch, i64 %i
+  %slot = getelementptr ptr, ptr @buffers, i64 %i
   %seen = load atomic ptr, ptr %slot monotonic, align 8
   %some = icmp ne ptr %seen, null
   br i1 %some, label %grab, label %more
@@ -98,7 +113,7 @@ more:
   %again = icmp slt i64 %i1, 64
   br i1 %again, label %next, label %new
 new:
-  %q = call ptr @malloc(i64 %bytes)
+  %q = call ptr @malloc(i64 1048576)
   %ok = icmp ne ptr %q, null
   br i1 %ok, label %made, label %full
 full:
@@ -110,12 +125,12 @@ end:
   ret ptr %p
 }
 
-define internal void @NAME_give(ptr %p) nounwind {
+define void @give(ptr %p) nounwind {
 entry:
   br label %next
 next:
   %i = phi i64 [ 0, %entry ], [ %i1, %more ]
-  %slot = getelementptr ptr, ptr @NAME_scratch, i64 %i
+  %slot = getelementptr ptr, ptr @buffers, i64 %i
   %put = cmpxchg ptr %slot, ptr null, ptr %p release monotonic, align 8
   %done = extractvalue { ptr, i1 } %put, 1
   br i1 %done, label %end, label %more
@@ -213,8 +228,8 @@ def tile(module: Module, name: str, kind: str, rows: int, vectors: int, by: Bloc
     vec, width = vector(kind, by.lanes), by.lanes
     f = Function(
         module, name,
-        [("a", "ptr"), ("b", "ptr"), ("sb", "i64"), ("c", "ptr"), ("ldc", "i64"), ("k", "i64"),
-         ("columns", "i64"), ("alpha", kind), ("beta", kind)],
+        [("a", "ptr"), ("sa", "i64"), ("b", "ptr"), ("sb", "i64"), ("c", "ptr"), ("ldc", "i64"),
+         ("k", "i64"), ("columns", "i64"), ("alpha", kind), ("beta", kind)],
         linkage="internal", attributes="noinline nounwind",
     )  # fmt: skip
     sums = [[f.slot(f.const(0.0, vec)) for _ in range(vectors)] for _ in range(rows)]
@@ -222,13 +237,16 @@ def tile(module: Module, name: str, kind: str, rows: int, vectors: int, by: Bloc
 
     def steps(n: int) -> None:
         pa, pb = f.get(a, "ptr"), f.get(b, "ptr")
+        now = [[f.get(s, vec) for s in line] for line in sums]
         for _ in range(n):
             right = [f.load(pb, vec, v * width) for v in range(vectors)]
             for i in range(rows):
                 left = f.splat(f.load(pa, kind, i), width)
-                for v in range(vectors):
-                    f.set(sums[i][v], f.fma(left, right[v], f.get(sums[i][v], vec)))
-            pa, pb = f.at(pa, by.stride, kind), f.at(pb, f["sb"], kind)
+                now[i] = [f.fma(left, x, y) for x, y in zip(right, now[i])]
+            pa, pb = f.at(pa, f["sa"], kind), f.at(pb, f["sb"], kind)
+        for line, values in zip(sums, now):
+            for s, y in zip(line, values):
+                f.set(s, y)
         f.set(a, pa)
         f.set(b, pb)
 
@@ -259,8 +277,9 @@ def tile(module: Module, name: str, kind: str, rows: int, vectors: int, by: Bloc
 
     zero = f.compare("oeq", f["beta"], 0.0)
     full = f.compare("eq", f["columns"], vectors * width)
-    for whole in (True, False):
-        with f.when(full if whole else ~full):
+    cases = [(None, False)] if by.masks else [(full, True), (~full, False)]
+    for condition, whole in cases:
+        with f.when(condition) if condition is not None else nullcontext():
             with f.when(zero):
                 finish(whole, False)
             with f.when(~zero):
@@ -352,23 +371,50 @@ def copy_b(module: Module, name: str, kind: str, across: bool, by: Blocking) -> 
 
 
 # ---- the product
-def emit(module: Module, name: str, kind: str, target: Target, by: Blocking | None = None) -> None:
-    """The function @name, with the signature of `blas.wrappers`, and what it needs."""
+def tiles(m: int, n: int, by: Blocking) -> set[tuple[int, int]]:
+    """(rows, vectors) of the tiles that a product of m rows and n columns is made of."""
+    if m < 1 or n < 1:
+        return set()
+    blocks = -(-m // by.rows)
+    vectors = {by.vectors} if n >= by.columns else set()
+    if n % by.columns:
+        vectors.add(-(-(n % by.columns) // by.lanes))
+    return {(r, v) for r in (m // blocks, -(-m // blocks)) for v in vectors}
+
+
+def emit(
+    module: Module,
+    name: str,
+    kind: str,
+    target: Target,
+    shapes: Iterable[tuple[int, int]] | None = None,
+    by: Blocking | None = None,
+) -> None:
+    """The function @name, with the signature of `blas.wrappers`, and what it needs.
+
+    `scratch` must have been called when the module is loaded.
+
+    Args:
+        module, name: where it goes.
+        kind: `float` or `double`.
+        target: the machine.
+        shapes: the (m, n) of all the products that it will be called for; None: of any.
+        by: other sizes than `blocking` gives.
+    """
     by = by or blocking(target, kind)
-    size = BYTES[kind]
-    scratch = SCRATCH.replace("NAME", name)  # its own: the sizes differ
-    declared = [line for line in scratch.splitlines() if line.startswith("declare")]
-    for line in declared:
-        module.declare(line)
-    module.globals.append("\n".join(x for x in scratch.splitlines() if x not in declared))
+    assert by.elements * BYTES[kind] + 64 <= BUFFER
+    for line in ("ptr @wg_scratch_take()", "void @wg_scratch_give(ptr)"):
+        module.declare(f"declare {line}")
     for across in (False, True):
         copy_a(module, f"{name}_a{int(across)}", kind, across, by)
         copy_b(module, f"{name}_b{int(across)}", kind, across, by)
+    all_tiles = set(product_of(range(1, by.rows + 1), range(1, by.vectors + 1)))
+    made = all_tiles if shapes is None else set().union(*(tiles(m, n, by) for m, n in shapes))
     table = []
-    for rows in range(1, by.rows + 1):
-        for vectors in range(1, by.vectors + 1):
+    for rows, vectors in sorted(all_tiles):
+        if (rows, vectors) in made:
             tile(module, f"{name}_{rows}_{vectors}", kind, rows, vectors, by)
-            table.append(f"ptr @{name}_{rows}_{vectors}")
+        table.append(f"ptr @{name}_{rows}_{vectors}" if (rows, vectors) in made else "ptr null")
     count = len(table)
     module.globals.append(f"@{name}_tiles = internal constant [{count} x ptr] [{', '.join(table)}]")
     f = Function(
@@ -379,14 +425,14 @@ def emit(module: Module, name: str, kind: str, target: Target, by: Blocking | No
         attributes="nounwind",
     )  # fmt: skip
     m, n, k = f["m"], f["n"], f["k"]
-    at_least = f.compare("sgt", k, 0)
-    with f.when(~at_least):  # C = beta C
+    some = f.compare("sgt", k, 0)
+    with f.when(~some):  # C = beta C
         zero = f.compare("oeq", f["beta"], 0.0)
         with f.loop(0, m, 1) as i, f.loop(0, n, 1) as j:
             place = f.at(f["c"], i * f["ldc"] + j, kind)
             f.store(f.select(zero, 0.0, f.load(place, kind) * f["beta"]), place)
-    with f.when(at_least & f.compare("sgt", m, 0) & f.compare("sgt", n, 0)):
-        product(f, name, kind, by, size)
+    with f.when(some & f.compare("sgt", m, 0) & f.compare("sgt", n, 0)):
+        blocked(f, name, kind, by)
     f.ret()
 
 
@@ -394,10 +440,9 @@ def ceil_div(f: Function, a: Value, b: int) -> Value:
     return (a + (b - 1)) / b
 
 
-def product(f: Function, name: str, kind: str, by: Blocking, size: int) -> None:
+def blocked(f: Function, name: str, kind: str, by: Blocking) -> None:
     m, n, k = f["m"], f["n"], f["k"]
-    bytes_ = by.elements * size + 64
-    raw = f.emit(f"call ptr @{name}_take(i64 {bytes_})", "ptr")
+    raw = f.emit("call ptr @wg_scratch_take()", "ptr")
     address = (f.emit(f"ptrtoint ptr {raw.name} to i64", "i64") + 63) & -64
     panels = f.emit(f"inttoptr i64 {address.name} to ptr", "ptr")
     panel_a = f.at(panels, (by.kc + by.lanes) * (by.nc + by.columns), kind)
@@ -405,7 +450,7 @@ def product(f: Function, name: str, kind: str, by: Blocking, size: int) -> None:
     parts = ceil_div(f, k, by.kc)
     step_k = f.binary("sdiv", k + parts - 1, parts)  # equal parts
     blocks = ceil_div(f, m, by.rows)
-    few = f.compare("eq", blocks, 1)
+    few = f.compare("sle", blocks, FEW) & f.compare("sle", k * n, NEAR // BYTES[kind])
     one, lda, ldb = Value(f, "1", "i64"), f["lda"], f["ldb"]
     a_row, a_k = f.select(ta, one, lda), f.select(ta, lda, one)
     b_k, b_column = f.select(tb, one, ldb), f.select(tb, ldb, one)
@@ -425,14 +470,18 @@ def product(f: Function, name: str, kind: str, by: Blocking, size: int) -> None:
             with f.loop(in_place, nb, by.columns, unroll=False) as j:
                 to, source = f.at(panels, j * room, kind), f.at(b0, j * b_column, kind)
                 f.raw(f"call void {copy_b.name}({to!r}, {source!r}, {ldb!r}, {nb - j!r}, {kb!r})")
+            # an A that lies as its panels do, and that one panel of B uses, stays as well
+            lies = ta & f.compare("sle", nb, NARROW)
             with f.loop(0, blocks, 1, unroll=False) as i:
                 start = f.binary("sdiv", i * m, blocks)
                 rows = f.binary("sdiv", (i + 1) * m, blocks) - start
                 source = f.at(f["a"], start * a_row + pc * a_k, kind)
-                f.raw(
-                    f"call void {copy_a.name}({panel_a!r}, {source!r}, {lda!r}, {rows!r}, {kb!r}, "
-                    f"{m - start!r})"
-                )
+                a, sa = f.select(lies, source, panel_a), f.select(lies, lda, by.stride)
+                with f.when(~lies):
+                    f.raw(
+                        f"call void {copy_a.name}({panel_a!r}, {source!r}, {lda!r}, {rows!r}, "
+                        f"{kb!r}, {m - start!r})"
+                    )
                 line = f.at(f["c"], start * f["ldc"] + jc, kind)
                 with f.loop(0, nb, by.columns, unroll=False) as j:
                     columns = f.smaller(nb - j, by.columns)
@@ -446,15 +495,38 @@ def product(f: Function, name: str, kind: str, by: Blocking, size: int) -> None:
                     sb = f.select(here, ldb, by.columns)
                     c = f.at(line, j, kind)
                     f.raw(
-                        f"call void {run.name}({panel_a!r}, {b!r}, {sb!r}, {c!r}, {f['ldc']!r}, "
+                        f"call void {run.name}({a!r}, {sa!r}, {b!r}, {sb!r}, {c!r}, {f['ldc']!r}, "
                         f"{kb!r}, {columns!r}, {f['alpha']!r}, {beta!r})"
                     )
-    f.raw(f"call void @{name}_give({raw!r})")
+    f.raw(f"call void @wg_scratch_give({raw!r})")
 
 
 def source(target: Target) -> str:
-    """The assembly of `wg_gemm_f32` and `wg_gemm_f64`."""
+    """The assembly of `gemm_f32` and `gemm_f64`, for any shape."""
     module = Module(fma=target.fma)
-    emit(module, "wg_gemm_f32", "float", target)
-    emit(module, "wg_gemm_f64", "double", target)
+    emit(module, "gemm_f32", "float", target)
+    emit(module, "gemm_f64", "double", target)
     return str(module)
+
+
+@lru_cache(1)
+def scratch() -> None:
+    """The memory that products copy blocks into: a buffer for each thread that is in one."""
+    library = compiled(SCRATCH, find_target()).forever()
+    add_symbol("wg_scratch_take", library.address("take"))
+    add_symbol("wg_scratch_give", library.address("give"))
+
+
+@lru_cache(1)
+def prepare() -> Library:
+    """`wg_gemm_f32` and `wg_gemm_f64`, for any shape, made known to libraries loaded later.
+
+    Raises:
+        MissingExtraError: llvmlite is not installed.
+    """
+    scratch()
+    here = find_target()
+    library = compiled(source(here), here).forever()
+    add_symbol("wg_gemm_f32", library.address("gemm_f32"))
+    add_symbol("wg_gemm_f64", library.address("gemm_f64"))
+    return library

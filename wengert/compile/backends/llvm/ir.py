@@ -9,6 +9,7 @@ and nan keep their meaning; the additions of a reduction may be reordered beside
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -367,9 +368,12 @@ class Function:
             start = literal(-0.0 if op == "add" else 1.0, inner)
             self.module.declare(f"declare {inner} {name}({inner}, {kind})")
             return self.emit(f"call {REORDER} {inner} {name}({inner} {start}, {x!r})", inner)
-        if inner in FLOATS:
-            op = f"f{op}imum"  # nan where any lane is
-        elif op in ("max", "min"):
+        if inner in FLOATS:  # apart from nan, which any lane brings along
+            name = f"@llvm.vector.reduce.f{op}.{suffix}"
+            self.module.declare(f"declare {inner} {name}({kind})")
+            y = self.emit(f"call nnan nsz {inner} {name}({x!r})", inner)
+            return self.select(self.across(self.compare("uno", x, x), "or"), math.nan, y)
+        if op in ("max", "min"):
             op = f"s{op}"
         name = f"@llvm.vector.reduce.{op}.{suffix}"
         self.module.declare(f"declare {inner} {name}({kind})")

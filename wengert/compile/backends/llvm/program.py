@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Sequence
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -20,24 +21,27 @@ import numpy as np
 from ....graph import Graph, Var
 from ....trace import getrefcount
 from ...kernel import Fold, Operand
-from ...lower import Call, Loops, Product, Step, Steps, lower
+from ...lower import Call, Loops, Product, Scatter, Step, Steps, lower
 from ...memory import Block, Plan, check, plan
 from ...schedule import SERIAL, Chain, Partial, Region, rows_of, schedule
 from ...views import View
-from . import blas, loops, mathematics, pool
-from .engine import compile_ir, load
-from .ir import Function, Module, Value
+from . import blas, cache, entry, loops, mathematics, pool
+from .ir import Function, Module, Value, vector
 from .target import Target, target
 
 __all__ = ["Native", "build"]
 
 ALIGN = 64
+RELEASE = 20.0  # microseconds of work from which on other Python threads may run meanwhile
 KEPT = 2  # arrays handed out for an output that are kept to be handed out again
 IDLE = 3  # what getrefcount says of such an array that nobody else holds
 
 
 def build(
-    graph: Graph, alias: dict[int, int] | None = None, level: str | None = None
+    graph: Graph,
+    alias: dict[int, int] | None = None,
+    level: str | None = None,
+    checks: Sequence[tuple[int, int]] = (),
 ) -> Native:
     """Machine code for a graph.
 
@@ -45,29 +49,35 @@ def build(
         graph: what to compute.
         alias: outputs that may be given the memory of an input: output -> input.
         level: of the processor; the highest it has, if left out.
+        checks: (input, count): its integers must be at least 0 and less than count. The short way
+            into the code asks that; callers of the long way do themselves.
     """
     made = target(level)
     found = blas.prepare()
     pool.prepare()
     steps = lower(graph, loops.supported, ("f", "d") if found is not None else (), alias or {})
-    return Native(steps, made, alias or {})
+    return Native(steps, made, alias or {}, checks)
 
 
 class Native:
     """Steps as machine code: `native(inputs, into) -> outputs`."""
 
-    def __init__(self, steps: Steps, made: Target, alias: dict[int, int]) -> None:
+    def __init__(
+        self, steps: Steps, made: Target, alias: dict[int, int], checks: Sequence[tuple[int, int]] = ()
+    ) -> None:
         start = perf_counter()
+        self.checks = list(dict.fromkeys(checks))
         self.steps, self.target = steps, made
-        self.alias = {j: i for j, i in alias.items() if safe(steps, j, i)}
+        self.alias = safe(steps, alias)
         self.regions = schedule(steps, self.alias)
         self.slots: dict[int, int] = {}  # of the table, by the identity of a storage
         self.constants: list[Any] = []
         self.layout()
         self.text = self.source()
         written = perf_counter()
-        code = compile_ir(self.text, made)
-        self.library = load(code)
+        found = blas.find()
+        interface = found.name if self.products and found is not None else ""
+        self.library = cache.compiled(self.text, made, blas=interface)
         self.segments: list[Any] = [
             self.library.function(s, None, ctypes.c_void_p) if isinstance(s, str) else s
             for s in self.segments
@@ -81,6 +91,8 @@ class Native:
         for k, a in enumerate(self.constants):
             self.table[1 + self.first_constant + k] = a.ctypes.data
         self.spare: list[list[Any]] = [[] for _ in steps.outputs]
+        self.lock = Lock()  # runs share the arena
+        self.entry = self.entered() if self.short else None
         self.calls = [self.prepared(s) if isinstance(s, Call) else s for s in self.segments]
 
     # ---- memory
@@ -130,6 +142,7 @@ class Native:
         self.module = module
         found = blas.find()
         self.segments: list[Any] = []
+        self.kernels: dict[Any, str] = {}  # the functions of kernels
         f: Function | None = None
         self.products = any(isinstance(s, Product) for s in self.steps.steps)
 
@@ -153,6 +166,17 @@ class Native:
                     f.raw("call void @wg_blas_enter()")
             self.region(f, k, region)
         close()
+        self.work = sum(r.work for r in self.regions)
+        self.releases = self.work > RELEASE
+        self.short = entry.possible() and len(self.segments) == 1
+        self.short = self.short and isinstance(self.segments[0], str)
+        out = self.steps.outputs
+        self.scalar = (
+            self.short and len(out) == 1 and isinstance(out[0], Var) and out[0].shape == ()
+            and out[0].dtype.char == "d" and not self.checks and not self.releases
+        )  # fmt: skip
+        if self.short:
+            entry.write(module, self)
         if self.products:
             module.declare("declare void @wg_blas_enter()")
             module.declare("declare void @wg_blas_leave()")
@@ -196,7 +220,7 @@ class Native:
             self.module, f"chain_{k}_{c}", [("table", "ptr"), ("piece", "i64")], linkage="internal"
         )
         piece = f["piece"]
-        for n, step in enumerate(chain.steps):
+        for step in chain.steps:
             rows = rows_of(step)
             each = rows // chain.rows * chain.block
             if chain.pieces == 1:
@@ -207,23 +231,54 @@ class Native:
                 if rows % each:
                     hi = f.smaller(hi, rows)
             if isinstance(step, Loops):
-                self.loops(f, f"loops_{k}_{c}_{n}", step, lo, hi, piece)
+                self.loops(f, step, lo, hi, piece)
+            elif isinstance(step, Scatter):
+                self.scatter(f, step)
             else:
                 assert isinstance(step, Product)
                 self.product(f, step, lo, hi)
         f.ret()
 
-    def loops(
-        self, f: Function, name: str, step: Loops, lo: Value, hi: Value, piece: Value
-    ) -> None:
-        args = step.args
-        loops.emit(
-            self.module, name, step.kernel,
-            width=loops.width(step.kernel, self.target.native_bytes),
-            pointer=lambda g, arg: self.pointer(g, g["args"], args[arg]),
-        )  # fmt: skip
-        self.module.functions[-1].linkage = "internal"
-        f.raw(f"call void @{name}(ptr %table, {lo!r}, {hi!r}, {piece!r})")
+    def scatter(self, f: Function, step: Scatter) -> None:
+        """Zeros, and then one row after the other added where it belongs."""
+        kind = {"f": "float", "d": "double"}[step.dtype.char]
+        each, size = step.each, step.dtype.itemsize
+        out, rows, at = (
+            self.pointer(f, f["table"], x) for x in (step.out, step.rows.base, step.at.base)
+        )
+        self.module.declare("declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+        total = step.out.size * size
+        f.raw(f"call void @llvm.memset.p0.i64(ptr {out.name}, i8 0, i64 {total}, i1 false)")
+        width = self.target.native_bytes // size
+        with f.loop(0, step.count) as i:
+            k = f.load(at, f"i{8 * step.kind.itemsize}", i)
+            k = k if step.kind.itemsize == 8 else f.cast("sext", k, "i64")
+            to, row = f.at(out, k * each, kind), f.at(rows, i * each, kind)
+            many = each // width * width
+            if many:
+                with f.loop(0, many, width) as j:
+                    v = vector(kind, width)
+                    f.store(f.load(to, v, j) + f.load(row, v, j), to, j)
+            if each > many:
+                with f.loop(many, each) as j:
+                    f.store(f.load(to, kind, j) + f.load(row, kind, j), to, j)
+
+    def loops(self, f: Function, step: Loops, lo: Value, hi: Value, piece: Value) -> None:
+        """A call of the kernel's function, which equal kernels share, with its pointers."""
+        name = self.kernels.get(step.kernel)
+        if name is None:
+            name = self.kernels[step.kernel] = f"loops_{len(self.kernels)}"
+            loops.emit(
+                self.module, name, step.kernel,
+                width=loops.width(step.kernel, self.target.native_bytes),
+            )  # fmt: skip
+            made = self.module.functions[-1]
+            made.linkage, made.attributes = "internal", "noinline nounwind"
+        args = f.fresh()
+        f.slots.append(f"  {args} = alloca [{max(1, len(step.args))} x ptr]")
+        for n, base in enumerate(step.args):
+            f.store(self.pointer(f, f["table"], base), Value(f, args, "ptr"), n)
+        f.raw(f"call void @{name}(ptr {args}, {lo!r}, {hi!r}, {piece!r})")
 
     def product(self, f: Function, step: Product, lo: Value, hi: Value) -> None:
         """Rows lo to hi of a product, or matrices lo to hi of a batch: a call of the library each."""
@@ -267,6 +322,13 @@ class Native:
             )
 
     # ---- Python's part
+    def entered(self) -> Any:
+        """A function of Python's that takes the arrays themselves."""
+        if self.scalar:
+            self.number = np.zeros(1)
+            self.table[1 + len(self.steps.inputs)] = self.number.ctypes.data
+        return entry.function(self.library, self.table)
+
     def prepared(self, step: Call) -> Any:
         """A function that evaluates one operation on windows of the arena."""
         impl = step.op.impl
@@ -299,6 +361,10 @@ class Native:
     # ---- a run
     def __call__(self, inputs: Sequence[Any], into: Sequence[Any]) -> list[Any]:
         """One run. into[j]: memory for output j, or None for new memory."""
+        with self.lock:
+            return self.run(inputs, into)
+
+    def run(self, inputs: Sequence[Any], into: Sequence[Any]) -> list[Any]:
         table = self.table
         held = []
         for k, (v, x) in enumerate(zip(self.steps.inputs, inputs)):
@@ -322,6 +388,8 @@ class Native:
             for s in self.calls:
                 s(self.address) if not callable_of_python(s) else s()
         self.now = []
+        if self.scalar:
+            self.table[1 + n] = self.number.ctypes.data
         return outputs
 
     def takes(self, given: Any, v: Var, j: int, inputs: Sequence[Any]) -> bool:
@@ -363,20 +431,27 @@ def batch_strides(x: View, lead: tuple[int, ...]) -> list[int]:
     return [0] * more + [0 if n == 1 else s for n, s in zip(shape, strides)]
 
 
-def safe(steps: Steps, j: int, i: int) -> bool:
-    """Whether output j may be written over input i: nobody reads that afterwards."""
-    out, given = steps.outputs[j], steps.inputs[i]
-    if not isinstance(out, Var) or out.aval.shape != given.aval.shape or out.dtype != given.dtype:
-        return False
-    writer = next((k for k, s in enumerate(steps.steps) if any(v is out for v in s.writes)), None)
-    if writer is None:
-        return False
+def safe(steps: Steps, alias: dict[int, int]) -> dict[int, int]:
+    """The outputs that may be written over their inputs: nobody reads those afterwards."""
+    writers: dict[int, list[int]] = {}
+    readers: dict[int, list[int]] = {}
     for k, s in enumerate(steps.steps):
-        if not any(b is given for b in s.reads()):
+        for v in s.writes:
+            writers.setdefault(id(v), []).append(k)
+        for v in s.reads():
+            readers.setdefault(id(v), []).append(k)
+    found = {}
+    for j, i in alias.items():
+        out, given = steps.outputs[j], steps.inputs[i]
+        if not isinstance(out, Var) or (out.shape, out.dtype) != (given.shape, given.dtype):
             continue
-        if k > writer or (k == writer and not same_places(s, given, out)):
-            return False
-    return True
+        first = min(writers.get(id(out), [-1]))
+        late = [k for k in readers.get(id(given), ()) if k >= first]
+        if first >= 0 and all(
+            k == first and same_places(steps.steps[k], given, out) for k in late
+        ):
+            found[j] = i
+    return found
 
 
 def same_places(step: Step, given: Any, out: Any) -> bool:

@@ -142,51 +142,28 @@ def integer(f: Function, op: str, a: Value, b: Value) -> Value:
 
 def truncated(f: Function, a: Value, b: Value) -> Value:
     """fmod: the remainder has the sign of a."""
-    if a.is_float:
-        return modulus(f, a, b)
     a, b, safe = divisor(f, a, b)
     return f.select(f.compare("eq", b, 0), 0, integer(f, "srem", a, safe))
 
 
-def modulus(f: Function, a: Value, b: Value) -> Value:
-    a, b = f.pair(a, b)
-    return f.emit(f"frem {a.kind} {a.name}, {b.name}", a.kind)
-
-
 def disagree(f: Function, a: Value, b: Value) -> Value:
     """One of them is negative and the other is not."""
-    less = "olt" if a.is_float else "slt"
-    return f.compare(less, a, 0) ^ f.compare(less, b, 0)
+    return f.compare("slt", a, 0) ^ f.compare("slt", b, 0)
 
 
 def remainder(f: Function, a: Value, b: Value) -> Value:
     """The remainder that has the sign of b."""
-    if not a.is_float:
-        a, b, safe = divisor(f, a, b)
-        r = integer(f, "srem", a, safe)
-        r = f.select(f.compare("ne", r, 0) & disagree(f, r, b), r + b, r)
-        return f.select(f.compare("eq", b, 0), 0, r)
-    a, b = f.pair(a, b)
-    m = modulus(f, a, b)
-    r = f.select(disagree(f, m, b), m + b, m)
-    r = f.select(f.compare("oeq", m, 0.0), f.copysign(0.0, b), r)
-    return f.select(f.compare("oeq", b, 0.0), m, r)
+    a, b, safe = divisor(f, a, b)
+    r = integer(f, "srem", a, safe)
+    r = f.select(f.compare("ne", r, 0) & disagree(f, r, b), r + b, r)
+    return f.select(f.compare("eq", b, 0), 0, r)
 
 
 def floor_divide(f: Function, a: Value, b: Value) -> Value:
-    if not a.is_float:
-        a, b, safe = divisor(f, a, b)
-        q, r = integer(f, "sdiv", a, safe), integer(f, "srem", a, safe)
-        q = f.select(f.compare("ne", r, 0) & disagree(f, r, b), q - 1, q)
-        return f.select(f.compare("eq", b, 0), 0, q)
-    a, b = f.pair(a, b)
-    m = modulus(f, a, b)
-    q = (a - m) / b
-    q = f.select(f.compare("une", m, 0.0) & disagree(f, m, b), q - 1.0, q)
-    whole = f.floor(q)
-    whole = f.select(f.compare("ogt", q - whole, 0.5), whole + 1.0, whole)
-    whole = f.select(f.compare("oeq", q, 0.0), f.copysign(0.0, a / b), whole)
-    return f.select(f.compare("oeq", b, 0.0), a / b, whole)
+    a, b, safe = divisor(f, a, b)
+    q, r = integer(f, "sdiv", a, safe), integer(f, "srem", a, safe)
+    q = f.select(f.compare("ne", r, 0) & disagree(f, r, b), q - 1, q)
+    return f.select(f.compare("eq", b, 0), 0, q)
 
 
 def shift(op: str) -> Callable[..., Value]:
@@ -225,24 +202,32 @@ def signbit(f: Function, x: Value) -> Value:
     return f.compare("slt", f.bits(x) if x.is_float else x, 0)
 
 
-def unit_vector(f: Function, a: Value, b: Value) -> Value:
-    """a / b, and 0 where b is."""
+def logaddexp2(f: Function, a: Value, b: Value) -> Value:
     a, b = f.pair(a, b)
-    return f.select(f.compare("une", b, 0.0), a / b, 0.0)
+    more = f.math("log1p", f.math("exp2", -f.fabs(a - b))) * (1 / math.log(2.0))
+    return f.select(f.compare("oeq", a, b), a + 1.0, largest(f, a, b) + more)
 
 
-def one_less_square(f: Function, x: Value) -> Value:
-    near = f.compare("olt", f.fabs(x), 0.5)
-    return f.select(near, 1.0 - x * x, (1.0 - x) * (1.0 + x))
+def sinc(f: Function, x: Value) -> Value:
+    y = x * math.pi
+    return f.select(f.compare("oeq", x, 0.0), 1.0, f.math("sin", y) / y)
 
 
-def softsign(f: Function, x: Value) -> Value:
-    size = f.fabs(x)
-    return f.select(f.compare("oeq", size, math.inf), f.copysign(1.0, x), x / (size + 1.0))
+def times_log(f: Function, a: Value, b: Value) -> Value:
+    none = f.compare("oeq", a, 0.0) & f.compare("oeq", b, 0.0)
+    return f.select(none, 0.0, a * f.math("log", b))
 
 
-def elu(f: Function, x: Value) -> Value:
-    return f.select(f.compare("ogt", x, 0.0), x, f.math("expm1", smallest(f, x, 0.0)))
+def times_log1m(f: Function, a: Value, b: Value) -> Value:
+    none = f.compare("oeq", a, 0.0) & f.compare("oeq", b, 1.0)
+    return f.select(none, 0.0, a * f.math("log1p", -b))
+
+
+def bce_logits(f: Function, a: Value, b: Value) -> Value:
+    """b softplus(-a) + (1 - b) softplus(a), where a factor 0 leaves a term out."""
+    off = f.select(f.compare("oeq", b, 0.0), 0.0, b * f.math("softplus", -a))
+    on = f.select(f.compare("oeq", b, 1.0), 0.0, (1.0 - b) * f.math("softplus", a))
+    return off + on
 
 
 # ------------------------------------------------------------------ the table
@@ -291,9 +276,9 @@ TABLE: dict[str, tuple[str, Rule]] = {
     "ceil":         ("fi",  rounding("ceil")),
     "trunc":        ("fi",  rounding("trunc")),
     "rint":         ("f",   rounding("rint")),
-    "remainder":    ("fi",  remainder),
-    "fmod":         ("fi",  truncated),
-    "floor_divide": ("fi",  floor_divide),
+    "remainder":    ("i",   remainder),
+    "fmod":         ("i",   truncated),
+    "floor_divide": ("i",   floor_divide),
     "lt":           ("fib", compare("lt")),
     "le":           ("fib", compare("le")),
     "gt":           ("fib", compare("gt")),
@@ -318,10 +303,12 @@ TABLE: dict[str, tuple[str, Rule]] = {
     "radians":      ("f",   scaled(math.pi / 180)),
     "rad2deg":      ("f",   scaled(180 / math.pi)),
     "degrees":      ("f",   scaled(180 / math.pi)),
-    "unit_vector":  ("f",   unit_vector),
-    "lorentz2":     ("f",   lambda f, x: 1.0 / one_less_square(f, x)),
-    "lorentz":      ("f",   lambda f, x: 1.0 / f.sqrt(one_less_square(f, x))),
-    "softsign":     ("f",   softsign),
+    "sinc":         ("f",   sinc),
+    "logaddexp2":   ("f",   logaddexp2),
+    "times_log":    ("f",   times_log),
+    "times_log1m":  ("f",   times_log1m),
+    "bce_logits":   ("f",   bce_logits),
+    "float_power":  ("f",   lambda f, a, b: f.math("pow", a, b)),
 }
 # fmt: on
 
@@ -342,25 +329,34 @@ DEAR = frozenset(
     ]
 )
 
+HEAVY = frozenset(
+    ["sinc", "logaddexp2", "float_power", "times_log", "times_log1m", "bce_logits"]
+)
+
 
 def supported(name: str, dtypes: tuple[Any, ...]) -> bool:
     """Whether an elementwise operation has native code for operands of these dtypes."""
     told = [np.dtype(d) for d in dtypes]
     if any(d.name not in KIND for d in told):
         return False
-    if name in TABLE:
-        return all(d.kind in TABLE[name][0] for d in told)
+    if name == "float_power":
+        return all(d.name == "float64" for d in told)
+    if name in TABLE and all(d.kind in TABLE[name][0] for d in told):
+        return True
     return name in MATH and all(d.kind == "f" for d in told) and len(set(told)) == 1
 
 
 def apply(f: Function, name: str, *xs: Value) -> Value:
     """The instructions of an elementwise operation."""
-    return TABLE[name][1](f, *xs) if name in TABLE else f.math(name, *xs)
+    kinds, write = TABLE.get(name, ("", f.math))
+    if xs[-1].is_float and "f" not in kinds:
+        return f.math(name, *xs)
+    return write(f, *xs)
 
 
 def price(name: str) -> int:
     """Roughly, in additions."""
-    return 4 if name in DEAR else 12 if name in MATH else 1
+    return 4 if name in DEAR else 12 if name in MATH or name in HEAVY else 1
 
 
 # ------------------------------------------------------------------ casts and combinations
