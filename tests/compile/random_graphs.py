@@ -7,6 +7,7 @@ of the seeds, whose inputs hold nan, inf, -0.0 and huge numbers.
 import numpy as np
 
 from wengert.graph import Graph, Var, verify
+from wengert.ops.attention import Attention
 from wengert.ops.contract import Affine, Einsum, MatMul
 from wengert.ops.dropout import Dropout
 from wengert.ops.fused import (
@@ -342,6 +343,14 @@ class Maker:
                 np.asarray(b) if b is labels else b,
             )
 
+    def attention(self):
+        q = self.value("f", least=2)
+        if q.ndim == 2 and q.size < 100:
+            k = self.value(q.dtype.kind, (self.pick(SIZES), q.shape[1]))
+            v = self.value(q.dtype.kind, (k.shape[0], self.pick(SIZES)))
+            b = self.value("f", ()) if self.chance(0.5) else 0.0
+            self.emit(Attention(0.5, self.chance(0.3)), q, k, v, b)
+
     def again(self):
         """A line that is there already."""
         if self.graph.lines:
@@ -353,7 +362,7 @@ WEIGHTS = {
     "unary": 14, "binary": 22, "logic": 3, "choose": 5, "clamp": 1, "cast": 4, "reduce": 9,
     "broadcast": 6, "transpose": 7, "reshape": 7, "getitem": 5, "write": 2, "gather": 2,
     "matmul": 6, "einsum": 1, "concatenate": 3, "pad": 1, "cumsum": 2, "argmax": 1, "softmax": 3,
-    "normalize": 3, "norm": 1, "dropout": 1, "loss": 2, "again": 4,
+    "normalize": 3, "norm": 1, "dropout": 1, "loss": 2, "attention": 3, "again": 4,
 }  # fmt: skip
 
 

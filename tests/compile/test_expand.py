@@ -7,6 +7,7 @@ from passes_checks import F32, graph_of, in_rows, same
 from wengert.compile.passes.expand import COMPOSITE, POINTWISE, expand, label_checks
 from wengert.graph import verify
 from wengert.ops import elementwise as e
+from wengert.ops.attention import Attention
 from wengert.ops.contract import Affine
 from wengert.ops.dropout import Dropout
 from wengert.ops.fused import (
@@ -80,11 +81,18 @@ EXACT = [
     (e.log_sigmoid, (ROWS,)),
     (e.turn, (ROWS, ROWS[::-1])),
 ]
+Q, K, W = (np.sin(np.arange(24.0) * s).reshape(2, 3, 4) for s in (1.0, 2.0, 3.0))
+BIAS = np.zeros((3, 3))
+BIAS[1] = -INF  # a query that no key is left to
+BIAS[2, 0] = -INF
 ROUNDED = [  # a sum in place of a dot product: a few ulps, where nothing over- or underflows
     (Normalize((1,), 1e-5), (ROWS,)),
     (Normalize((1,), 1e-5, False), (ROWS,)),
     (Norm((0, 1), False, True), (ROWS[[0, 7]],)),
     (Norm((0, 1), False, True), (HUGE,)),
+    (Attention(0.5), (Q, K, W, BIAS)),
+    (Attention(0.5), (Q * 1e4, K * 1e4, np.abs(W), BIAS)),
+    (Attention(0.5, True), (Q, K, W, np.array(0.0))),
     (SquaredNorm((0, 1), True, True), (ROWS[[0, 1]],)),
 ]
 
@@ -96,7 +104,8 @@ def written_out(op, xs):
     made = expand(g, {**COMPOSITE, **POINTWISE})
     verify(made)
     assert str(g) == before
-    assert all(line.op is not op for line in made.lines), "it was not expanded"
+    left = {type(line.op) for line in made.lines} | {line.op for line in made.lines}
+    assert not left & ({*COMPOSITE} | {*POINTWISE}), "it was not expanded"
     return in_rows(made, *xs)[0], in_rows(g, *xs)[0]
 
 

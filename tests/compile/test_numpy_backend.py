@@ -10,7 +10,7 @@ from passes_checks import F32, F64, assert_same, graph_of
 from wengert import testing
 from wengert.compile.backends.numpy import build
 from wengert.compile.memory import check
-from wengert.compile.passes.expand import COMPOSITE, POINTWISE
+from wengert.compile.passes.expand import COMPOSITE, POINTWISE, label_checks
 from wengert.compile.passes.pipeline import optimize
 from wengert.errors import AxisError, ShapeError
 from wengert.graph import Graph, evaluate
@@ -436,3 +436,18 @@ def test_mean_cross_entropy_after_the_pipeline():
     program = build(optimize(g, table=TABLE))
     assert program.allocating == ()
     assert_same(program(x, labels), [np.asarray(evaluate(g, x, labels)[0])])
+
+
+@pytest.mark.parametrize("wrong", [5, -1])
+def test_labels_are_held_to_their_range_after_the_pipeline(wrong):
+    def f(do, x, b):
+        return do(MeanCrossEntropy(), x, do(Reshape((4,)), b))
+
+    labels = np.array([[1, 0], [4, 2]])
+    g = graph_of(f, (4, 5), Aval.of(labels))
+    program = build(optimize(g, table=TABLE), labels=label_checks(g))
+    x = RNG.standard_normal((4, 5))
+    assert_same(program(x, labels), [np.asarray(evaluate(g, x, labels)[0])])
+    labels[1, 0] = wrong
+    with pytest.raises(AxisError, match=rf"label {wrong} is outside the 5 classes"):
+        program(x, labels)

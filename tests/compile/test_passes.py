@@ -1,9 +1,13 @@
 """Each pass does what it says: graphs before and after, as they are printed."""
 
+import math
+
 import numpy as np
 import pytest
 from passes_checks import F32, F64, assert_same, graph_of, in_rows
 
+import wengert as wg
+from wengert.compile.backends.numpy import build
 from wengert.compile.memory import peak
 from wengert.compile.passes.algebra import algebra, exact_inverse
 from wengert.compile.passes.cse import cse
@@ -20,6 +24,7 @@ from wengert.ops import elementwise as e
 from wengert.ops.contract import Affine, matmul
 from wengert.ops.index import Concatenate, GetItem, Pad
 from wengert.ops.linear import Broadcast, Cast, CastConstant, Reshape, Sum, Transpose
+from wengert.transforms.staging import stage
 from wengert.types import Aval
 
 I64 = np.dtype(np.int64)
@@ -537,3 +542,24 @@ def test_the_user_s_line_is_carried_along():
     for k, line in enumerate(g.lines):
         line.where = ("model.py", k)
     assert [line.where for line in clean(g).lines] == [("model.py", 2)]
+
+
+def test_code_of_the_user_s_is_run_when_the_program_is_and_as_often():
+    seen = []
+
+    def noted(x):
+        seen.append(float(x))
+        return math.sin(x)
+
+    sine = wg.external(noted, out=0.0, vjp=lambda args, gy: (gy * math.cos(*args),))
+
+    def f(x):
+        sine(x)  # nothing reads it, but it is called
+        return sine(x) * 2.0 + sine(x)
+
+    g = stage(f, np.array(0.5)).graph
+    del seen[:]
+    program = build(optimize(g, debug=True))
+    assert not seen
+    np.testing.assert_array_equal(program(np.array(0.5))[0], 2 * math.sin(0.5) + math.sin(0.5))
+    assert seen == [0.5, 0.5, 0.5]

@@ -23,6 +23,7 @@ from wengert.compile.passes.remat import remat
 from wengert.compile.passes.scale import scale
 from wengert.graph import Graph, Line, evaluate, verify
 from wengert.ops import elementwise as e
+from wengert.ops.attention import Attention
 from wengert.ops.contract import matmul
 from wengert.ops.fused import Norm, SquaredNorm
 from wengert.ops.linear import Transpose
@@ -63,6 +64,7 @@ def sums_differently(g):
     return any(
         (type(line.op) is Normalize and line.op.axes == (line.inputs[0].ndim - 1,))
         or (type(line.op) in (Norm, SquaredNorm) and line.op.whole)
+        or type(line.op) is Attention
         for line in g.lines
     )
 

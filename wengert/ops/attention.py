@@ -14,7 +14,7 @@ from ..primitive import General, op
 from ..trace import OPS
 from ..types import Array, Aval, Shape, shape_of
 from .contract import matmul
-from .elementwise import where
+from .elementwise import eq, where
 from .fused import Softmax
 from .linear import Reshape, Sum
 
@@ -128,7 +128,9 @@ class Attention(General):
         shape = shape_of(s)
         if self.causal:
             s = where(causal_mask(*shape[-2:]), s, -np.inf)
-        dead = OPS["Max"]((len(shape) - 1,), True)(s) == -np.inf
+        dead = eq(
+            OPS["Max"]((len(shape) - 1,), True)(s), -np.inf
+        )  # `==` of graph variables is `is`
         return where(dead, 0.0, Softmax(len(shape) - 1)(where(dead, 0.0, s)))
 
     def push(self, xs: list[Array], dxs: list[Array | None], y: Array) -> Array | None:

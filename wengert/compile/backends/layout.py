@@ -17,6 +17,7 @@ from ...ops.contract import MatMul
 from ...ops.index import GetItem, is_basic
 from ...ops.linear import Broadcast, Reshape, Transpose
 from ...types import Aval, DType, Shape
+from ..passes.rewriting import pure
 
 __all__ = ["Layouts", "compact", "in_one", "is_view_of"]
 
@@ -108,7 +109,7 @@ class Layouts:
         """The strides of each result in an eager run; None stands for row-major order."""
         op, none = line.op, [None] * len(line.outputs)
         f = getattr(op, "f", None)
-        if type(op) in (Broadcast, Reshape):
+        if type(op) in (Broadcast, Reshape) or not pure(op):
             return none
         if isinstance(f, np.ufunc) and f.nout == 1 and f.nin == len(xs):
             if all(x.flags.c_contiguous for x in xs):

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import GENERATED, ShapeError
-from ...graph import Graph, Var
+from ...graph import Graph, Line, Var
 from ...ops.elementwise import Flat
 from ...ops.index import AddAt, Write
 from ...ops.linear import Broadcast, Cast, CastConstant
@@ -30,6 +30,7 @@ from ...primitive import Elementwise
 from ...trace import OPS
 from ...types import Aval
 from ..memory import ALIGN, Homes, Plan, blocks, plan
+from ..passes.expand import hold_labels
 from .calls import CALLS, Value, Writer, call_impl, call_pointwise, call_ufunc
 from .layout import Layouts, compact
 
@@ -69,6 +70,7 @@ class Program:
         made: Plan,
         templates: list[Any],
         donated: Mapping[int, int],
+        labels: Sequence[tuple[int, int, Line]],
     ) -> None:
         self.graph, self.arena, self.plan = graph, arena, made
         self.allocating = tuple(writer.allocating)
@@ -83,6 +85,7 @@ class Program:
         self._forms = [(a.shape, a.dtype, a.strides) for a in made_now]
         self._types = [(v.aval.shape, v.aval.dtype) for v in graph.inputs]
         self._donated = sorted((j, i) for i, j in donated.items())
+        self._labels = tuple(labels)
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -105,6 +108,8 @@ class Program:
             else admitted(i, x, shape, dtype)
             for i, (x, (shape, dtype)) in enumerate(zip(arrays, self._types, strict=True))
         ]
+        if self._labels:
+            hold_labels(self._labels, xs)
         if out is not None:
             results = [self._fitting(j, y) for j, y in enumerate(out)]
         elif self._donated:
@@ -162,10 +167,11 @@ def new_like(template: Any) -> Any:
     """A function that makes an array of the layout of a model."""
     if template.flags.c_contiguous:
         return partial(np.empty, template.shape, template.dtype)
-    perm = sorted(range(template.ndim), key=lambda i: -abs(template.strides[i]))
+    dtype, strides = template.dtype, template.strides
+    perm = sorted(range(template.ndim), key=lambda i: -abs(strides[i]))
     shape = tuple(template.shape[p] for p in perm)
     back = tuple(perm.index(i) for i in range(template.ndim))
-    return lambda: np.empty(shape, template.dtype).transpose(back)
+    return lambda: np.empty(shape, dtype).transpose(back)
 
 
 def admitted(i: int, x: Any, shape: Any, dtype: Any) -> Any:
@@ -183,7 +189,11 @@ def admitted(i: int, x: Any, shape: Any, dtype: Any) -> Any:
 # ------------------------------------------------------------------ building
 
 
-def build(graph: Graph, donate: Mapping[int, int] | None = None) -> Program:
+def build(
+    graph: Graph,
+    donate: Mapping[int, int] | None = None,
+    labels: Sequence[tuple[int, int, Line]] = (),
+) -> Program:
     """A program of NumPy calls for a graph; the same numbers as `graph.evaluate`, to the bit.
 
     For inputs in row-major order: others are copied, and NumPy may then add up in another order.
@@ -193,6 +203,7 @@ def build(graph: Graph, donate: Mapping[int, int] | None = None) -> Program:
         donate: input -> output of the same type that may take its memory, as an updated state does:
             the array that was given holds the output afterwards. It costs a copy only if the input
             is read after the output is known.
+        labels: what `expand.label_checks` gave for the graph before it was expanded.
 
     >>> import numpy as np
     >>> from wengert.transforms.staging import stage
@@ -254,7 +265,7 @@ def build(graph: Graph, donate: Mapping[int, int] | None = None) -> Program:
         if donated and not x.static:  # it may be an input that another output is written over
             x = Value(w.local(f"{x.text}.copy()"), x.array, False)
         w.last(f"copyto(r{i}, {x.text})")
-    return Program(graph, w, arena, made, templates, donated)
+    return Program(graph, w, arena, made, templates, donated, labels)
 
 
 def at_once(graph: Graph, x: Var, y: Any, views: set[int], over: Mapping[int, Any]) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ...graph import Graph, Line, Var
 from ...ops import elementwise as e
-from .rewriting import Rewriter, constant_key
+from .rewriting import Rewriter, constant_key, pure
 
 __all__ = ["cse"]
 
@@ -46,7 +46,9 @@ def cse(graph: Graph) -> Graph:
 
 
 def line_key(line: Line, xs: tuple[Any, ...]) -> Any:
-    """Equal for lines that give the same; None where the operation has no hash."""
+    """Equal for lines that give the same; None where that is not known."""
+    if not pure(line.op):
+        return None
     keys = [("var", x.n) if isinstance(x, Var) else constant_key(x) for x in xs]
     real = all(x.dtype.kind != "c" for x in xs if hasattr(x, "dtype"))
     if len(keys) == 2 and line.op in COMMUTE and real and not any(type(x) is complex for x in xs):

@@ -1,15 +1,17 @@
-"""Dead code: operations have no effects, so a line that no output depends on goes."""
+"""Dead code: a line that no output depends on, and that does nothing but compute, goes."""
 
 from __future__ import annotations
 
 from ...graph import Graph, Var
-from .rewriting import Rewriter
+from .rewriting import Rewriter, pure
 
 __all__ = ["dce"]
 
 
 def dce(graph: Graph) -> Graph:
     """Without the lines that no output depends on.  Bit-exact.
+
+    A call of a function of the user's that NumPy knows nothing of (`wg.external`) stays.
 
     >>> import numpy as np
     >>> from wengert.transforms.staging import stage
@@ -21,7 +23,7 @@ def dce(graph: Graph) -> Graph:
     live = {v.n for v in graph.outputs if isinstance(v, Var)}
     kept = []
     for line in reversed(graph.lines):
-        if any(v.n in live for v in line.outputs):
+        if any(v.n in live for v in line.outputs) or not pure(line.op):
             kept.append(line)
             live.update(x.n for x in line.inputs if isinstance(x, Var))
     r = Rewriter(graph)

@@ -6,16 +6,17 @@ operation's `impl` computes, by the same steps in the same order, so that the va
 the bit over operands in row-major order, but for
 
     Normalize over the last axis alone, whose mean square is a sum in place of a dot product, and
-    Norm and SquaredNorm of all axes (`whole`), for the same reason:
+    Norm and SquaredNorm of all axes (`whole`), for the same reason, and
+    Attention, whose products are taken a tile at a time:
 
-there a sum of n terms is rounded in another order, a few ulps of the result.
+there a sum of n terms is rounded in another order, a few ulps of the sum of their sizes.
 `POINTWISE` does the same for elementwise operations that are a few calls of NumPy; bit-exact.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,16 +34,18 @@ from ...ops.fused import (
     Norm,
     Softmax,
     SquaredNorm,
+    check_labels,
 )
 from ...ops.linear import Reshape, Sum, Transpose, drop
 from ...ops.losses import SoftCrossEntropy
 from ...ops.norm import Normalize
 from ...ops.order import Max
-from ...types import Array, shape_of
+from ...types import Array, Aval, shape_of
 from .rewriting import Rewriter, rewrite
 
-__all__ = ["COMPOSITE", "POINTWISE", "expand", "label_checks"]
+__all__ = ["COMPOSITE", "POINTWISE", "expand", "hold_labels", "label_checks"]
 
+DEPTH = 4
 Table = Mapping[Any, Callable[..., Any]]
 
 
@@ -50,7 +53,8 @@ def expand(graph: Graph, table: Table | None = None) -> Graph:
     """Lines of composite operations written as compositions, by `table` (default: COMPOSITE).
 
     A cross-entropy no longer refuses a label that names no class: the caller asks `label_checks`
-    first, and holds those inputs to their ranges. One whose labels are computed by the graph stays.
+    first, and holds those inputs to their ranges with `hold_labels` before each run. One whose
+    labels are computed by the graph stays.
 
     >>> import numpy as np
     >>> from wengert.ops.fused import Softmax
@@ -75,9 +79,19 @@ def expand(graph: Graph, table: Table | None = None) -> Graph:
             return None
         if type(line.op) in LABELLED and not known_labels(line, labels):
             return None
-        return entry(line.op, *xs)
+        y = entry(line.op, *xs)
+        if y is None or Aval.of(y) != line.outputs[0].aval:  # of mixed dtypes, it rounds elsewhere
+            return None
+        done.append(line)
+        return y
 
-    return rewrite(graph, expanded)
+    for _ in range(DEPTH):  # a composition may hold another
+        done: list[Line] = []
+        graph = rewrite(graph, expanded)
+        if not done:
+            break
+        labels = label_sources(graph)
+    return graph
 
 
 # ------------------------------------------------------------------ labels
@@ -118,6 +132,32 @@ def label_checks(graph: Graph) -> list[tuple[int, int, Line]]:
         and isinstance(line.inputs[1], Var)
         and known_labels(line, source)
     ]
+
+
+def hold_labels(checks: Sequence[tuple[int, int, Line]], arrays: Sequence[Array]) -> None:
+    """Raise the operation's own error if an input holds a label that names no class.
+
+    >>> import numpy as np
+    >>> from wengert.transforms.staging import stage
+    >>> loss = lambda a, b: CrossEntropy()(a, b)
+    >>> a, b = np.zeros((2, 3)), np.array([0, 3])
+    >>> checks = label_checks(stage(loss, a, b).graph)
+    >>> hold_labels(checks, [a, b])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    wengert.AxisError: [WG103] cross_entropy(logits, labels): label 3 is outside the 3 classes...
+    """
+    for i, classes, line in checks:
+        b = arrays[i]
+        if not b.size or (b.max() < classes and b.min() >= 0):
+            continue
+        logits, labels = (Aval.of(x.aval if isinstance(x, Var) else x) for x in line.inputs)
+        a = np.broadcast_to(np.zeros((), logits.dtype), logits.shape)
+        b = b.reshape(labels.shape)
+        try:
+            check_labels(a, b)
+        except (ValueError, TypeError, IndexError) as error:
+            raise line.op.refusal((a, b), error) from error
 
 
 # ------------------------------------------------------------------ compositions

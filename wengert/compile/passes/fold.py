@@ -8,7 +8,7 @@ import numpy as np
 
 from ...graph import Graph, Line, Var
 from ...types import Aval
-from .rewriting import Rewriter, rewrite
+from .rewriting import Rewriter, pure, rewrite
 
 __all__ = ["fold"]
 
@@ -37,7 +37,7 @@ def fold(graph: Graph) -> Graph:
 
 
 def folded(r: Rewriter, line: Line, xs: tuple[Any, ...]) -> Any:
-    if any(isinstance(x, Var) for x in xs):
+    if any(isinstance(x, Var) for x in xs) or not pure(line.op):
         return None
     size = sum(int(np.size(x)) for x in xs)
     if sum(v.size for v in line.outputs) > max(size, FREE):

@@ -120,7 +120,7 @@ def optimize(
     Args:
         graph: as it was staged; it is left as it is.
         table: which composites are expanded, and how (see `expand`); None or empty: none is. The
-            caller holds labels to their range, `expand.label_checks(graph)`.
+            caller holds labels to their range: `expand.label_checks(graph)`, of this graph.
         extra: further passes, by name, on the clean graph: `scale`, `products`.
         budget: bytes of intermediate values at one step; `remat` tries to stay below.
         explain: a record to append to.

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ...graph import Graph, Line, Var
+from ...transforms.law import Custom
 from ...types import Aval
 
-__all__ = ["Rewriter", "constant_key", "rewrite", "uses"]
+__all__ = ["Rewriter", "constant_key", "pure", "rewrite", "uses"]
 
 SMALL = 1024  # bytes of a constant array that is compared by its contents
 
@@ -66,6 +67,11 @@ class Rewriter:
     def finish(self) -> Graph:
         self.new.outputs = [self.value(v) for v in self.old.outputs]
         return self.new
+
+
+def pure(op: Any) -> bool:
+    """Whether an operation does nothing but compute: not code of the user's, which may print."""
+    return not isinstance(op, Custom)
 
 
 Rule = Callable[[Rewriter, Line, tuple[Any, ...]], Any]
