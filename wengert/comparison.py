@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from . import tree
-from .errors import ArgumentError, MissingExtraError, WengertError
+from .errors import ArgumentError, DTypeError, MissingExtraError, WengertError
 from .numeric.check import Closed, seeds, vector_of
 from .numeric.diagnosis import suspicious
 from .numeric.differences import Differences, refuse_complex
 from .numeric.noise import noise_of
 from .numeric.picture import COLOURS, axes_of, saved
-from .numeric.point import Program
+from .numeric.point import Program, some_numbers
 from .numeric.slopes import climbed
 from .transforms.jacobian import jacfwd, jacrev
 from .transforms.taylor import jet
@@ -299,6 +299,12 @@ def compare(
                 fix=f"any of {', '.join(map(repr, WAYS))}",
             )  # fmt: skip
     refuse_complex(program)
+    some_numbers(program)
+    if any(a.dtype.kind == "c" for a in program.output.arrays):
+        raise DTypeError(
+            program.what, "the derivative is that of a real value", operands=[("f(x)", program.y)],
+            fix="np.real(f(x)), np.imag(f(x)) or np.abs(f(x))",
+        )  # fmt: skip
     plain = timed(lambda: f(x), seconds)
     left_out: list[tuple[str, str]] = []
     formula = closed_form(f, x, program, left_out) if "symbolic" in names else None

@@ -182,10 +182,16 @@ class WengertError(Exception):
         lines = [f"[{self.code}] {what}{': ' if rule else ''}{rule}"]
         if operands:
             wide = max(len(o[0]) for o in operands)
-            inside = re.findall(r"\w+", what.partition("(")[2])
-            by_place = all(o[0].partition("[")[0] in inside for o in operands)
+            # the arguments by position, before the first with a default
+            inside = re.findall(r"\w+", re.sub(r"\w+=.*", "", what.partition("(")[2]))
+            names = [o[0].partition("[")[0] for o in operands]
+            places = [inside.index(n) for n in names if n in inside]
+            if len(set(places)) < len(names):  # xs[0], xs[1]: one after the other
+                places = list(range(len(places)))
             frame = user_frame(sys._getframe(1))
-            texts = written(frame, [o[1] for o in operands], by_place=by_place)
+            texts = written(
+                frame, [o[1] for o in operands], places if len(places) == len(names) else None
+            )
             for (name, value, *note), own in zip(operands, texts):
                 text = value if isinstance(value, _Verbatim) else describe(value)
                 own = own if hasattr(value, "shape") else ""

@@ -18,7 +18,7 @@ import numpy as np
 from .errors import LevelError
 from .graph import Graph, Var
 from .primitive import UFUNCS
-from .trace import HERE, OPS, bind
+from .trace import HERE, OPS, Tensor, bind
 from .types import Aval, Shape, dtype_of, shape_of
 
 __all__ = ["SHAPES", "Account", "Hollow", "busy", "hollow", "unallocated", "unallocating"]
@@ -118,9 +118,12 @@ ELIDED = 1 << 18  # bytes from which on NumPy computes into a temporary operand
 def operator(name: str) -> Any:
     """An operator that computes into an operand which nobody else holds, as NumPy's do."""
     plain, either = getattr(Var, name), name in ("__add__", "__mul__")
+    same = name not in ("__matmul__", "__pow__")
 
     def method(self: Any, other: Any) -> Any:
-        if getrefcount(self) == FREE and fits(self, other):
+        if isinstance(other, Tensor):
+            return NotImplemented  # it knows what to do
+        if same and getrefcount(self) == FREE and fits(self, other):
             freed(self)
         elif either and getrefcount(other) == FREE and fits(other, self):
             freed(other)
@@ -155,7 +158,7 @@ def _references() -> int:
 
 
 FREE = _references()
-for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv"):
+for _name in ("add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "matmul", "pow"):
     setattr(Hollow, f"__{_name}__", operator(f"__{_name}__"))
 
 

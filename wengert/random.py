@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from .errors import OptionError
+
 __all__ = ["default", "generator", "get_state", "rewound", "seed", "set_state", "states"]
 
 _lock = threading.Lock()
@@ -33,7 +35,16 @@ def generator(seed: Any = None) -> np.random.Generator:
     """
     if isinstance(seed, np.random.Generator):
         return seed
-    return np.random.Generator(np.random.Philox(seed))
+    try:
+        return np.random.Generator(np.random.Philox(seed))
+    except (TypeError, ValueError):
+        raise not_a_seed(seed) from None
+
+
+def not_a_seed(seed: Any) -> OptionError:
+    return OptionError(
+        f"rng={seed!r}", "what is drawn from is a generator, or a seed: a whole number, at least 0"
+    )
 
 
 def default() -> np.random.Generator:

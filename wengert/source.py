@@ -149,19 +149,20 @@ def look_up(text: str, scope: Mapping[str, Any]) -> Any:
     return value
 
 
-def written(frame: FrameType, operands: list[Any], *, by_place: bool) -> list[str]:
+def written(frame: FrameType, operands: list[Any], places: list[int] | None) -> list[str]:
     """How the user wrote each operand in the expression that `frame` evaluates; "" when unsure.
 
-    If the operands are the arguments (`by_place`), they are told by their places, as long as every
-    variable there has the shape of its operand. Failing that, by identity with a variable.
+    If the operands are arguments, they are told by their `places`, as long as every variable there
+    has the shape of its operand. Failing that, by identity with a variable.
     """
     scope = {**frame.f_globals, **frame.f_locals}
     text = source_of(frame.f_code, frame.f_lasti)
     texts = assignment(frame, text) or arguments(text, scope)
     values = [look_up(t, scope) for t in texts]
-    n = len(operands)
-    if by_place and len(texts) >= n and all(map(_fits, values, texts, operands)):
-        return texts[:n]
+    if places is not None and len(texts) > max(places, default=0):
+        there = [(values[i], texts[i]) for i in places]
+        if all(_fits(v, t, x) for (v, t), x in zip(there, operands)):
+            return [t for _, t in there]
     found = []
     for x in operands:
         held = [t for t, v in zip(texts, values) if v is not None and hasattr(x, "shape")

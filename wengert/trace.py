@@ -215,9 +215,12 @@ class Tensor:
     __module__ = "wengert"
 
     def __init__(self, data: Any, node: Any = None, level: Level | None = None) -> None:
+        level = level or EAGER
+        if data.__class__ is Tensor and data.level is level and data.node is None:
+            data = data.data  # a tensor of a plain tensor is one of its array
         self.data = data
         self.node = node
-        self.level = level or EAGER
+        self.level = level
 
     # ---- what it is
     @property
@@ -355,7 +358,10 @@ class Tensor:
     def __repr__(self) -> str:
         if self.level is not EAGER:
             return f"{type(self).__name__}({self.data!r}, level={self.level.depth})"
-        body = np.array2string(np.asarray(self.value()), separator=", ", prefix="tensor(")
+        value = self.value()
+        if hasattr(value, "graph"):
+            return f"tensor({value!r})"
+        body = np.array2string(np.asarray(value), separator=", ", prefix="tensor(")
         note = ""
         if str(self.dtype) not in ("float64", "int64", "bool", "complex128"):
             note += f", dtype={self.dtype}"
@@ -552,19 +558,6 @@ def bind(op: Any, *xs: Any) -> Any:
         return op.impl(*xs)
     except (ValueError, TypeError, IndexError) as error:
         raise op.refusal(xs, error) from error
-
-
-def live(
-    draw: Callable[[], Any], stream: Any = None, undo: Callable[[], None] | None = None
-) -> Any:
-    """draw(): plain numbers that are not computed from arrays, such as random ones.
-
-    While a program is recorded, every later run of it draws again, in the same order. What a draw
-    moves, the generator `stream` or what `undo` puts back, is as before if the recording fails.
-    """
-    if MODES and (tracer := getattr(HERE, "trace", None)) is not None and hasattr(tracer, "live"):
-        return tracer.live(draw, stream, undo)
-    return draw()
 
 
 def bare(x: Any, top: Level) -> Any:

@@ -13,7 +13,8 @@ A layer of a network with `batch` samples, `inputs` and `outputs` needs three of
     NT  of the input       gx = gy w^T       [batch, outputs] [inputs, outputs]^T
     TN  of the weight      gw = x^T gy       [batch, inputs]^T [batch, outputs]
 
-Shortest times of calls made in turns, on one thread. Run it as `python bench/compile/gemm.py`.
+Shortest processor times of calls made in turns, on one thread: other work on the machine counts
+for little. Run it as `python bench/compile/gemm.py`.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ declare i64 @llvm.smin.i64(i64, i64)
 
 
 def shortest(ways: dict[str, Callable[[], Any]], budget: float) -> dict[str, float]:
-    """Seconds of the shortest call of each, called in turns."""
+    """Processor seconds of the shortest call of each, called in turns."""
     best = dict.fromkeys(ways, np.inf)
     for f in ways.values():
         f()
@@ -103,9 +104,9 @@ def shortest(ways: dict[str, Callable[[], Any]], budget: float) -> dict[str, flo
     rounds = 0
     while rounds < 3 or time.perf_counter() - start < budget:
         for name, f in ways.items():
-            began = time.perf_counter()
+            began = time.thread_time()
             f()
-            best[name] = min(best[name], time.perf_counter() - began)
+            best[name] = min(best[name], time.thread_time() - began)
         rounds += 1
     return best
 

@@ -104,8 +104,47 @@ def test_xor_shows_the_truth_table(tmp_path, capsys):
 def test_xor_that_is_not_solved_says_so(tmp_path, capsys):
     argv = ["train", "xor", "--epochs", "1", "--quiet", "--out", str(tmp_path / "r")]
     assert main(argv) == 1
-    told = "not solved: 0 of 4 cases right after 20 epochs in 20 draws of weights"
+    told = "0 of 4 cases right after 20 epochs, 20 draws of weights for up to 1 each, and"
     assert told in capsys.readouterr().out
+
+
+def test_xor_of_two_epochs_speaks_of_two(tmp_path, capsys):
+    assert main(["train", "xor", "--epochs", "2", "--out", str(tmp_path / "r")]) == 1
+    out = capsys.readouterr().out
+    assert "draw 1  epoch 2/2  loss" in out
+    assert "draw 20  epoch 2/2  loss" in out
+    assert "not solved after 2 epochs, at loss" in out
+    assert "local minimum" not in out
+    assert "metrics.jsonl          20 lines\n" in out
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_reports_from_beginning_to_end(name, tmp_path, capsys):
+    if name == "regress":
+        pytest.importorskip("sklearn")
+    (tmp_path / "fox.txt").write_text("the quick brown fox " * 100)
+    own = {"digits-cnn": ["width=4"], "maml-sine": ["tasks=40"]}.get(name, [])
+    if name.startswith("char"):
+        own = [f"text={tmp_path / 'fox.txt'}", "context=16", "width=16"]
+    argv = ["train", name, "--epochs", "1", "--out", str(tmp_path / "r")]
+    for pair in own:
+        argv += ["--set", pair]
+    assert main(argv) == (1 if name == "xor" else 0)
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert lines[0] == f"{name}: {RECIPES[name].summary}"
+    assert lines[2].startswith("  network  ")
+    assert "network  ," not in lines[2]
+    assert lines[3].startswith("  descent  ")
+    assert lines[-1].startswith(f"{name}: ")
+
+
+def test_a_network_without_a_list_of_layers_has_a_name(tmp_path, capsys):
+    assert main(["train", "langevin", "--epochs", "1", "--out", str(tmp_path / "r")]) == 0
+    out = capsys.readouterr().out
+    assert "network  Chain, 4 parameters" in out
+    assert "metrics.jsonl          1 line\n" in out
 
 
 def test_help_lists_recipes_and_options(capsys):

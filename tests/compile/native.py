@@ -2,7 +2,9 @@
 
 import ctypes
 import dataclasses
+import faulthandler
 import mmap
+import os
 
 import llvmlite.binding as ll
 import numpy as np
@@ -62,7 +64,7 @@ def optimize(module, m, level):
     passes.run(module, builder)
 
 
-def compiled(kernels, target="host", width=None, level=1):
+def compiled(kernels, target="host", width=None, level="short"):
     """Functions (pointers, lo, hi, piece) of the kernels."""
     m = machine(target)
     module = ll.parse_assembly(text(kernels, target, width))
@@ -129,7 +131,9 @@ def outputs(kernel):
     return sorted({o.to.arg for o in kernel.outputs})
 
 
-def check(kernel, args, *, pieces=None, rtol=2e-6, target="host", width=None, f=None, level=1):
+def check(
+    kernel, args, *, pieces=None, rtol=2e-6, target="host", width=None, f=None, level="short"
+):
     """Native results are the reference's: exactly, or to rtol of the largest of them."""
     if f is None:
         (f,) = compiled([kernel], target, width, level)
@@ -150,6 +154,16 @@ def check(kernel, args, *, pieces=None, rtol=2e-6, target="host", width=None, f=
 def folds_first(kernel, fold: Fold):
     """Whether each piece has a result of its own."""
     return fold.to.strides[0] == 0 and kernel.space[0] != 1
+
+
+def ended(work):
+    """The status with which a child process that does the work ends: 0 if well."""
+    child = os.fork()
+    if not child:
+        faulthandler.disable()
+        work()
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
 
 
 class Pages:

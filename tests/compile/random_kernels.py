@@ -47,6 +47,12 @@ class Maker:
             self.space = tuple(int(s) for s in rng.choice(SIZES, n))
             if rng.random() < 0.03:
                 self.space = (*self.space[:-1], int(rng.choice([600, 1100, 3000])))
+            if rng.random() < 0.2:  # many short rows
+                self.space = (
+                    *self.space[:-2],
+                    int(rng.integers(64, 300)),
+                    int(rng.integers(2, 17)),
+                )
             if math.prod(self.space) <= 9000:
                 break
         if rng.random() < 0.02:

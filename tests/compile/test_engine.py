@@ -5,6 +5,7 @@ import gc
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -217,6 +218,25 @@ def test_code_lives_as_long_as_its_library():
     assert executable(at)
 
 
+def test_several_threads_compile_and_load():
+    wrong = []
+
+    def work(n):
+        for i in range(10):
+            text = f"define i32 @f() {{\n ret i32 {100 * n + i}\n}}"
+            library = engine.load(engine.compile_ir(text, target.target()))
+            if library.function("f", ctypes.c_int32)() != 100 * n + i:
+                wrong.append((n, i))
+
+    workers = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join(60)
+    assert not wrong
+    assert not any(w.is_alive() for w in workers)
+
+
 def test_an_object_is_loaded_by_another_process(tmp_path):
     path = tmp_path / "axpy.o"
     path.write_bytes(engine.compile_ir(AXPY, target.target()))
@@ -238,6 +258,7 @@ print(y.sum())
 def test_without_llvmlite_the_extra_is_named():
     text = """
 import sys
+import threading
 sys.modules["llvmlite"] = None
 from wengert.compile.backends.llvm import engine, target, pool, blas, cache
 try:

@@ -187,7 +187,17 @@ def test_squares_are_transposed(kind, width):
 
 
 def test_the_function_for_any_shape_is_known_by_name():
-    library = gemm.prepare()
     for name, kind in (("gemm_f32", "float"), ("gemm_f64", "double")):
+        library = gemm.prepare(kind)
         check(function(library, name, kind), kind, 9, 20, 30, 1, 0, 1.0, 0.0)
         assert engine.SYMBOLS[f"wg_{name}"] == library.address(name)
+
+
+def test_vectors_and_narrow_products_are_a_librarys():
+    here = target.target()
+    fast = here.name in ("avx512", "avx2")
+    assert gemm.preferred(here, 128, 512, 784) == fast
+    assert gemm.preferred(here, 8, 128, 784, tb=True) == fast
+    for m, n, k in ((1, 512, 512), (128, 10, 512), (100, 1, 784), (16, 16, 16)):
+        assert not gemm.preferred(here, m, n, k)
+    assert not gemm.preferred(target.target(target.present()[-1]), 128, 512, 784)

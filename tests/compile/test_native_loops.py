@@ -1,7 +1,5 @@
 """Native loop nests against the slow meaning of their kernels, by hand and at random."""
 
-import faulthandler
-import os
 import sys
 from pathlib import Path
 
@@ -295,7 +293,7 @@ def test_operations_at_the_edges():
     """Every supported operation of the table on every pair of edges, as NumPy has it."""
     cases = [c for c in signatures() if c[0] in loops.scalars.TABLE]
     assert len(cases) > 120
-    for target in TARGETS:
+    for target in ("host", "x86-64"):
         kernels, runs = [], []
         for name, dtypes in cases:
             xs = operands(name, dtypes)
@@ -423,15 +421,17 @@ def test_nothing_is_read_beyond_the_operands(target):
         for kernel, args, pieces, _ in cases
         for at_end in (True, False)
     ]
-    for n, (kernel, arrays, pieces) in enumerate(laid):
-        child = os.fork()
-        if not child:
-            faulthandler.disable()
+    reached = pages.array(np.zeros(1, I8), True)
+
+    def work():
+        for n, (_, arrays, pieces) in enumerate(laid):
+            reached[0] = n
             for piece, (lo, hi) in enumerate(pieces):
                 native.call(functions[n // 2], arrays, lo, hi, piece)
-            os._exit(0)
-        _, status = os.waitpid(child, 0)
-        assert status == 0, f"seed {seeds[n // 2]}, ended by signal {status}\n{kernel}"
+
+    status, n = native.ended(work), int(reached[0])
+    assert status == 0, f"seed {seeds[n // 2]}, ended by {status}\n{laid[n][0]}"
+    assert n == len(laid) - 1
 
 
 def test_the_guard_catches_a_read():
@@ -443,12 +443,8 @@ def test_the_guard_catches_a_read():
     k = Build(101, 1)
     k.fold(k.load(0, (1, 0)), 1, (0, 0))
     (f,) = native.compiled([k.kernel()])
-    child = os.fork()
-    if not child:
-        faulthandler.disable()
-        native.call(f, [x, y], 0, 101)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] != 0
+    assert native.ended(lambda: native.call(f, [x, y], 0, 100)) == 0
+    assert native.ended(lambda: native.call(f, [x, y], 0, 101)) != 0
 
 
 # ------------------------------------------------------------------ axes that become one

@@ -14,7 +14,7 @@ from wengert.errors import OptionError
 
 pytest.importorskip("llvmlite", reason="machine code needs the extra `compile`")
 
-from wengert.compile.backends.llvm import engine, pool, target
+from wengert.compile.backends.llvm import engine, pool, pool_code, target
 
 TASKS = """
 declare void @wg_parallel(ptr, ptr, i32)
@@ -249,11 +249,38 @@ def test_other_ways_to_wait(waiting, tasks):
     other.set(1)
 
 
+@pytest.mark.parametrize("waiting", ["futex", "condition", "none"])
+@pytest.mark.parametrize(
+    ("triple", "instruction"),
+    [
+        ("x86_64-unknown-linux-gnu", "lock"),
+        ("aarch64-unknown-linux-gnu", "ldar"),
+        ("arm64-apple-darwin", "ldar"),
+        ("riscv64-unknown-linux-gnu", "fence"),
+    ],
+)
+def test_code_for_other_machines(triple, instruction, waiting):
+    """The assembly is well formed there, and its atomics are ordered."""
+    binding = target.llvm()
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    try:
+        found = binding.Target.from_triple(triple)
+    except RuntimeError:
+        pytest.skip(f"this LLVM has no {triple}")
+    module = binding.parse_assembly(pool_code.source(triple, waiting), binding.create_context())
+    module.triple = triple
+    module.verify()
+    features = "+a,+m" if "riscv" in triple else ""
+    text = found.create_target_machine(features=features).emit_assembly(module)
+    assert (instruction in text) == (waiting != "none")
+
+
 # ---- processes
 START = """
 import ctypes, os, sys, threading, time
 import numpy as np
-from wengert.compile.backends.llvm import engine, pool, target
+from wengert.compile.backends.llvm import engine, pool, pool_code, target
 pool.set_threads(3)
 made = pool.prepare()
 text = '''

@@ -8,8 +8,8 @@ import wengert
 ROOT = Path(wengert.__file__).parent
 FLOORS = [
     # errors may be read by everybody; on each floor a file may import those before it
-    ["version", "source", "errors", "extras", "types", "tree", "random"],
-    ["nest", "owned", "region", "trace"],
+    ["version", "source", "errors", "extras", "types", "tree", "given", "random"],
+    ["nest", "owned", "region", "trace", "draws"],
     ["structural", "primitive", "graph", "hollow"],
     [
         "ops.accurate", "ops.slopes", "ops.linear", "ops.index", "ops.elementwise", "ops.contract",

@@ -398,6 +398,57 @@ h = w * 2
 h.sum().backward()
 h.grad  # here
 """, "GradientWarning", ("h",), ("leaf",)),
+    # ---- transforms
+    M("a root of a number", """
+x = np.ones(2)
+wg.custom_root(3, x)  # here
+""", "ArgumentError", ("custom_root(f, x0)",), ("f is a function, not 3",)),
+    M("a system that is not square", """
+x = np.ones(3)
+wg.custom_linear_solve(lambda v: v[:2], x)  # here
+""", "ShapeError", ("matvec(x)", "float64[2]", "float64[3]"), ("as many components",)),
+    M("a negative ridge", """
+a, b = np.eye(2), np.ones(2)
+wg.ridge(a, b, -1.0)  # here
+""", "ArgumentError", ("lam", "-1.0"), ("not negative",)),
+    M("an unrolled number", """
+wg.unroll(3, np.ones(2), 4)  # here
+""", "ArgumentError", ("unroll(step", "step"), ("a function, not 3",)),
+    M("straight through two functions", """
+wg.straight_through(np.round, np.tanh)  # here
+""", "ArgumentError", ("hard",), ("round(x)",)),
+    M("a keyword of apply", """
+class Scale(wg.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, k):
+        return x * k
+    @staticmethod
+    def backward(ctx, g):
+        return g, None
+Scale.apply(wg.tensor([1.0]), k=3)  # here
+""", "ArgumentError", ("Scale.apply", "k"), ("Scale.apply(..., 3)",)),
+    M("a function of two arguments", """
+def cost(w, x):
+    return np.sum((w - x) ** 2)
+wg.grad(cost)(np.ones(2))  # here
+""", "ArgumentError", ("grad(f)", "cost(w, x)"), ("missing a required argument: 'x'",)),
+    M("a loop without a condition", """
+wg.while_loop(True, lambda x: x + 1, 0.0)  # here
+""", "ArgumentError", ("while_loop", "cond_fun"), ("a function, not True",)),
+    M("one time", """
+times = np.array([0.0, 1.0])
+wg.odeint(lambda y, t: -y, np.ones(2), times[0])  # here
+""", "ShapeError", ("times[0]",), ("a vector",)),
+    M("a tolerance below 0", """
+wg.odeint(lambda y, t: -y, 1.0, np.array([0.0, 1.0]), rtol=-1e-6)  # here
+""", "ArgumentError", ("odeint", "rtol"), ("not below 0",)),
+    M("a negative width", """
+draw = wg.reparameterized("normal")
+draw(0.0, -1.0)  # here
+""", "ArgumentError", ("reparameterized('normal')", "std", "-1.0"), ("not negative",)),
+    M("a singular equation", """
+wg.custom_root(lambda x: x * x + 1.0, 0.0)  # here
+""", "ConvergenceError", ("Newton",), ("another first guess",)),
     # ---- numbers
     M("log of 0", """
 def f(p):

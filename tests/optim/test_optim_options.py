@@ -1,10 +1,12 @@
 """What optimizers accept, refuse, and leave alone."""
 
+import inspect
+
 import numpy as np
 import pytest
 
 import wengert as wg
-from wengert import nn
+from wengert import nn, optim
 from wengert.errors import GradientWarning, OptionError
 from wengert.optim import SGD, Adam, AdamW
 
@@ -133,3 +135,40 @@ def test_a_model_is_not_its_parameters(cls):
     text = str(caught.value)
     assert f"fix: {cls.__name__}(model.parameters(), ...)" in text
     assert "test_optim_options.py" in text
+
+
+def every_option():
+    """(optimizer, option, default) of all of them."""
+    for name in optim.__all__:
+        cls = getattr(optim, name)
+        if not (inspect.isclass(cls) and issubclass(cls, optim.Optimizer)):
+            continue
+        if cls is not optim.Optimizer:
+            for key, p in inspect.signature(cls).parameters.items():
+                if key not in ("parameters", "model"):
+                    yield cls, key, p.default
+
+
+@pytest.mark.parametrize(("cls", "key", "default"), list(every_option()))
+def test_an_option_of_another_kind_is_refused_by_name(cls, key, default):
+    values = ["x", [0.9], (0.9,), {}, np.array([1.0, 2.0]), float("nan")]
+    if isinstance(default, bool):
+        values += [None, 5, 0.5, -1]
+    elif isinstance(default, tuple):
+        values += [None, 5, 0.9, (0.5, "x"), (2, 3), (0.5, 0.9, 0.9), (-1, 0.5)]
+    for value in values:
+        model = nn.Linear(2, 2, rng=0)
+        with pytest.raises(OptionError, match=f"{key}|beta1|beta2|rng"):
+            cls(model if cls is optim.KFAC else model.parameters(), **{key: value})
+
+
+def test_flags_may_be_numbers_of_numpy_and_0_or_1():
+    for value in (True, 1, np.True_):
+        assert SGD([leaf(2)], maximize=value).groups[0].maximize is True
+        assert SGD([leaf(2)], maximize=not value).groups[0].maximize is False
+    optimizer = Adam([leaf(2)], betas=np.array([0.5, 0.6]))
+    assert optimizer.groups[0].betas == (0.5, 0.6)
+    with pytest.raises(OptionError, match="two numbers"):
+        optimizer.groups[0].betas = 0.9
+    with pytest.raises(OptionError, match="True or False"):
+        optimizer.groups[0].maximize = "no"

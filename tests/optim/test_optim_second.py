@@ -1,6 +1,7 @@
 """Second-order methods: against dense linear algebra, SciPy's minima, and each other."""
 
-from itertools import pairwise
+import itertools
+import math
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def test_the_model_falls_with_every_iteration():
     for n in range(1, 9):
         d, _ = conjugate_gradients(lambda v: a @ v, g, iterations=n)
         values.append(g @ d + d @ a @ d / 2)
-    assert all(b < a for a, b in pairwise(values))
+    assert all(b < a for a, b in itertools.pairwise(values))
 
 
 def test_negative_curvature_ends_the_way_downhill():
@@ -131,7 +132,7 @@ def test_a_deep_network_is_trained_in_few_steps():
     )  # fmt: skip
     newton = optim.HessianFree(model, damping=0.1)
     losses = [newton.step(lambda m: m(x), lambda z: F.mse_loss(z, y)).loss for _ in range(25)]
-    assert all(b <= a for a, b in pairwise(losses))
+    assert all(b <= a for a, b in itertools.pairwise(losses))
     assert losses[-1] < 0.02 * losses[0]
 
 
@@ -376,6 +377,46 @@ def test_the_factors_of_a_convolution():
     np.testing.assert_allclose(f.inputs, rows.T @ rows / 5, rtol=1e-12)
     g = gy.reshape(-1, 3)
     np.testing.assert_allclose(f.outputs, g.T @ g / 45, rtol=1e-12)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("stride", "padding"), [(1, 0), (2, 1)])
+def test_the_factors_are_the_dense_fisher_matrix_of_a_convolution(bias, stride, padding):
+    """Where places do not correlate, F = A (x) G holds exactly (Grosse & Martens, theorem 1).
+
+    Every image meets every sign of the gradient at every place, so that the expectation of the
+    products of two places is 0, and at all places the gradients have one covariance.
+    """
+    rng = np.random.default_rng(0)
+    make = lambda: nn.Conv2d(
+        2, 2, 2, stride=stride, padding=padding, bias=bias, rng=0, dtype=np.float64
+    )
+    layer, images = make(), rng.normal(size=(3, 3, 3, 2))
+    places = layer(images).shape[1:3]
+    signs = np.array(list(itertools.product([-1.0, 1.0], repeat=math.prod(places))))
+    spread = signs.reshape(-1, *places, 1) * rng.normal(size=(2,))  # one covariance everywhere
+    x = np.repeat(images, len(spread), axis=0)
+    gy = np.tile(spread, (len(images), 1, 1, 1))
+    losses = lambda m: (m(x) * gy).sum(axis=(1, 2, 3))
+    optimizer = optim.KFAC(layer, lr=0.0)
+    losses(layer).mean().backward()
+    optimizer.step()
+    factors = optimizer.factors[""]
+    each = wg.jacrev(lambda m: losses(m))(layer)
+    rows = [p.numpy().reshape(len(x), -1, 2) for p in each.parameters()]
+    dense = np.concatenate(rows, axis=1).reshape(len(x), -1)
+    fisher = dense.T @ dense / len(x)
+    np.testing.assert_allclose(np.kron(factors.inputs, factors.outputs), fisher, atol=1e-10)
+
+
+def test_a_convolution_in_groups_keeps_its_gradient():
+    layer = nn.Conv1d(4, 4, 2, groups=2, rng=0, dtype=np.float64)
+    optimizer = optim.KFAC(layer, lr=0.1, momentum=0.0, kl_clip=None)
+    assert not optimizer.factors
+    before = layer.weight.numpy().copy()
+    (layer(np.ones((2, 5, 4))) ** 2).sum().backward()
+    optimizer.step()
+    np.testing.assert_allclose(layer.weight.numpy(), before - 0.1 * layer.weight.grad.numpy())
 
 
 def network(seed=0):

@@ -7,9 +7,11 @@ import signal
 import numpy as np
 import pytest
 
+from wengert import nn
 from wengert.errors import DataError, MissingExtraError, OptionError
 from wengert.train import RECIPES, Options, Stopped, Watcher, fit, load, open_run, resume
 from wengert.train import loop as loop_module
+from wengert.train.config import recomputing
 from wengert.train.recipes import langevin, language
 
 pytest.importorskip("safetensors.numpy")
@@ -224,12 +226,23 @@ def test_the_exact_posterior_solves_its_equations():
 # ---- options
 
 
-@pytest.mark.parametrize("name", ["digits", "digits-cnn", "char-gpt", "char-lstm"])
+@pytest.mark.parametrize("name", RECIPES)
 def test_recomputing_changes_nothing(tmp_path, text, name):
+    if name == "regress":
+        pytest.importorskip("sklearn")
     given = small(name, text)
     for kind in ("none", "sqrt"):
         fit(Options.of(name, checkpointing=kind, **given), tmp_path / kind)
     assert content(tmp_path / "none") == content(tmp_path / "sqrt")
+
+
+def test_recomputing_of_layers_with_names():
+    model = nn.Sequential({name: nn.Linear(3, 3, rng=i) for i, name in enumerate("abcde")})
+    x = np.ones((2, 3), np.float32)
+    again = recomputing(model)(x)
+    np.testing.assert_array_equal(again.numpy(), model(x).numpy())
+    again.sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 @pytest.mark.slow

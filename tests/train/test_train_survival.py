@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -97,6 +98,7 @@ def test_xor_resumes_between_draws(tmp_path):
 
 PROGRAM = """
 import sys
+import weakref
 from wengert.train import Options, fit, resume
 from wengert.train import loop
 loop.PAUSE = 0.0
@@ -226,11 +228,12 @@ def test_patience_ends_a_run_and_keeps_the_best(tmp_path):
 
 def test_a_packed_state_is_freed_without_the_collector():
     array = np.ones(1000)
-    held = sys.getrefcount(array)
+    gone = [weakref.ref(array)]
     gc.disable()
     try:
         again = unpack(pack({"w": array, "more": [{"v": array}]}))
-        del again
-        assert sys.getrefcount(array) == held
+        gone += [weakref.ref(again["w"]), weakref.ref(again["more"][0]["v"])]
+        del array, again
+        assert [r() for r in gone] == [None] * 3
     finally:
         gc.enable()

@@ -261,7 +261,7 @@ def test_torch_agrees_about_per_sample_gradients(close):
         (lambda: wg.gauss_newton_product(model, np.sin, P, V), NonScalarError, "one number"),
         (lambda: wg.fisher_product(model, P, V, "poisson"), OptionError, "'categorical'"),
         (lambda: wg.fisher_product(model, P, V, scale=0.0), OptionError, "positive"),
-        (lambda: wg.fisher_product(model, P, V, reduction="max"), OptionError, "'mean' or 'sum'"),
+        (lambda: wg.fisher_product(model, P, V, reduction="max"), OptionError, "'mean', 'sum'"),
         (
             lambda: wg.fisher_product(lambda p: model(p)[0], P, V),
             ShapeError,

@@ -456,3 +456,60 @@ def test_residuals_go_through_the_hooks(close):
     y.backward()
     assert any(a.shape == X.shape and np.array_equal(a, np.cos(X)) for a in seen)
     close(t.grad, np.cos(X) * Y)
+
+
+def crooked(bwd):
+    @wg.custom_vjp
+    def f(x):
+        return x
+
+    f.defvjp(lambda x: (x, None), lambda _, g: (bwd(g),))
+    return f
+
+
+ONE_MODE = {
+    "clip": lambda g: np.clip(g, -1, 1),
+    "sign": np.sign,
+    "unit": lambda g: g / np.sqrt(np.sum(g * g)),
+    "square": lambda g: g * g,
+    "plain sign": lambda g: np.sign(np.asarray([float(v) for v in g])),
+}
+
+
+@pytest.mark.parametrize("bwd", ONE_MODE.values(), ids=ONE_MODE)
+def test_a_cotangent_map_that_is_not_linear_serves_reverse_mode_alone(bwd):
+    """Clipped or normalised cotangents are taken as they are; a transpose there is none."""
+    x, lanes = np.array([0.1, 3.0]), np.array([[0.1, 3.0], [2.0, -1.0]])
+
+    def loss(f):
+        return lambda x: np.sum(f(x) ** 2)
+
+    g = bwd(2 * x)
+    assert np.array_equal(wg.grad(loss(crooked(bwd)))(x), g)
+    stacked = wg.vmap(wg.grad(loss(crooked(bwd))))(lanes)
+    assert np.array_equal(stacked, [bwd(2 * r) for r in lanes])
+    for forward in (
+        lambda f: wg.jvp(f, (x,), (x,)),
+        lambda f: wg.jvp(loss(f), (0.01 * x,), (x,)),
+        lambda f: wg.linearize(loss(f), x)[1](x),
+        lambda f: wg.jacfwd(f)(x),
+        lambda f: wg.vmap(lambda r: wg.jvp(f, (r,), (r,))[1])(lanes),
+        lambda f: wg.hessian(loss(f))(x),
+    ):
+        with pytest.raises(wg.errors.ArgumentError, match="not linear"):
+            forward(crooked(bwd))
+
+
+def test_a_linear_cotangent_map_serves_both_modes(close):
+    """Also one that differs from lane to lane, and one that gives nothing."""
+    x = np.array([0.1, 3.0])
+
+    @wg.custom_vjp
+    def f(x, y):
+        return x * y
+
+    f.defvjp(lambda x, y: (x * y, (x, y)), lambda r, g: (g * r[1], None))
+    lanes = np.stack([x, 2 * x, -x])
+    got = wg.vmap(lambda a: wg.jvp(lambda a: f(a, a), (a,), (x,))[1])(lanes)
+    close(got, lanes * x)
+    close(wg.linearize(lambda a: f(a, x), x)[1](x), x * x)

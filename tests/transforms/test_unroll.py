@@ -165,7 +165,7 @@ def test_conjugate_gradient_on_trees():
 def test_refusals(x):
     with pytest.raises(wg.errors.ArgumentError, match="implicit"):
         wg.adapt(lambda w: np.sum(w), x, order="third")
-    with pytest.raises(wg.errors.ArgumentError, match="numbers of steps"):
+    with pytest.raises(wg.errors.ArgumentError, match="n is 0 or more"):
         wg.unroll(lambda w: w, x, -1)
 
 

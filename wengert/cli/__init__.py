@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from wengert.errors import WengertError, explain
 from wengert.version import __version__
 
-from . import train, use
+from . import memory, train, use
 
 __all__ = ["main"]
 
@@ -25,6 +25,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
     train.add_to(commands)
     use.add_to(commands)
+    memory.add_to(commands)
     explaining = commands.add_parser(
         "explain",
         help="the long form of an error message",

@@ -42,12 +42,14 @@ def numbers(row: dict[str, Any], *, short: bool = False) -> str:
 
 
 class Lines(Watcher):
-    """A plain line for every reported epoch."""
+    """A plain line for every reported epoch; where weights are drawn again, counted anew."""
 
     def epoch(self, run: Run, row: dict[str, Any]) -> None:
-        wide = len(str(run.options.epochs))
-        of = f"/{run.options.epochs}" if run.recipe.draws == 1 else ""
-        print(f"epoch {row['epoch']:>{wide}}{of}  {numbers(row)}", flush=True)
+        total = run.options.epochs
+        wide = len(str(total))
+        draw = f"draw {row['draw']}  " if "draw" in row else ""
+        done = row["epoch"] - total * run.draw
+        print(f"{draw}epoch {done:>{wide}}/{total}  {numbers(row)}", flush=True)
 
     def message(self, run: Run, text: str) -> None:
         print(text, flush=True)

@@ -182,6 +182,18 @@ def interrupted(stop: KeyboardInterrupt) -> str:
     )
 
 
+def shown(value: Any) -> str:
+    """A setting, as short as it may be.
+
+    >>> shown(0.001), shown([0.9, 0.99]), shown(True)
+    ('0.001', '0.9 0.99', 'True')
+    """
+    if isinstance(value, list | tuple):
+        return " ".join(map(shown, value))
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:g}" if number else str(value)
+
+
 class Report(Watcher):
     """What is printed before and after."""
 
@@ -195,7 +207,9 @@ class Report(Watcher):
         if self.quiet:
             return
         options, parts = run.options, run.parts
-        settings = ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in options.settings.items())
+        settings = ", ".join(
+            f"{k.replace('_', ' ')} {shown(v)}" for k, v in options.settings.items()
+        )
         print(f"{run.recipe.name}: {run.recipe.summary}")
         if parts.test is parts.train:
             print(f"  data     {len(parts.train)} cases")
@@ -204,7 +218,7 @@ class Report(Watcher):
             print(f"  data     {sizes}")
         total = sum(p.size for p in run.model.parameters())
         layers = " ".join(map(repr, getattr(run.model, "layers", [])))
-        print(f"  network  {layers}, {total:,} parameters")
+        print(f"  network  {layers or type(run.model).__name__}, {total:,} parameters")
         print(
             f"  descent  {options.optimizer}, {settings}, batches of {options.batch_size}, "
             f"seed {options.seed}"
@@ -230,7 +244,8 @@ class Report(Watcher):
         elif "accuracy" in outcome.measures:
             verdict = f"{100 * outcome.accuracy:.2f} % of the test part right"
         epochs = "1 epoch" if run.epoch == 1 else f"{run.epoch:,} epochs"
-        epochs += f" in {run.draw + 1} draws of weights" if run.draw else ""
+        if run.draw:
+            epochs += f", {run.draw + 1} draws of weights for up to {run.options.epochs:,} each,"
         print(
             f"{run.recipe.name}: {verdict} after {epochs} and {outcome.seconds:.1f} s; "
             f"see {run.folder.path}"
@@ -253,11 +268,12 @@ class Report(Watcher):
 
     def _folder(self, run: Run) -> None:
         print(f"\n  {run.folder.path}/")
-        every = run.recipe.every
-        step = "an epoch" if every == 1 else f"every {every} epochs"
+        every, count = run.recipe.every, len(run.rows)
+        step = ", one an epoch" if every == 1 else f", one every {every} epochs"
+        step = "" if every > run.options.epochs else step
         about = {
             "config.toml": f"repeats this run: wengert train {run.folder.path / 'config.toml'}",
-            "metrics.jsonl": f"{len(run.rows)} lines, one {step}",
+            "metrics.jsonl": "1 line" if count == 1 else f"{count} lines{step}",
             "model.safetensors": "the weights",
             "checkpoint.safetensors": "all that the run depends on, for --resume",
             "result.json": "how the run ended",

@@ -156,7 +156,9 @@ class Compiled(Law):
 
         avals = [v.aval for v in self.graph.inputs]
         avals += [Aval(avals[i].shape, avals[i].dtype) for i in places]
-        law = self.derived(("push", tuple(places)), pushed, avals, f"the tangent map of {self.name}")
+        law = self.derived(
+            ("push", tuple(places)), pushed, avals, f"the tangent map of {self.name}"
+        )
         return list(apply(law, [*xs, *[dxs[i] for i in places]]))
 
     def lanes(self, n: int, dims: Sequence[int | None]) -> Law:

@@ -55,7 +55,9 @@ def parts(line: Line, seen: Any, checked: set[int]) -> list[Part] | None:
         (x,) = line.inputs
         inside = tuple(slice(a, a + n) for n, (a, _) in zip(x.shape, op.widths))
         made = [filled(whole, out.dtype)] if out.size != x.size else []
-        return [*made, copied(seen(x), out.dtype, cut(whole, inside), out.dtype)] if x.size else made
+        return (
+            [*made, copied(seen(x), out.dtype, cut(whole, inside), out.dtype)] if x.size else made
+        )
     if isinstance(op, Write | AddAt):
         x, v = line.inputs
         path = op.path if isinstance(op, Write) else (op.at,)

@@ -183,7 +183,9 @@ class Capture:
             self.undo.append(undo)
         if stream is not None:
             self.streams.append(stream)
-            self.undo.append(partial(setattr, stream.bit_generator, "state", stream.bit_generator.state))
+            self.undo.append(
+                partial(setattr, stream.bit_generator, "state", stream.bit_generator.state)
+            )
         value = draw()
         place = len(self.draws)
         self.draws.append(draw)
@@ -272,7 +274,9 @@ def capture(f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixe
                 tracer.touch(x)
                 given.append(x)
             else:
-                v = tracer.input(Aval.of(x if type(x) in (float, int) else inward(x)), Source("argument", i))
+                v = tracer.input(
+                    Aval.of(x if type(x) in (float, int) else inward(x)), Source("argument", i)
+                )
                 t = make(v, None, trace.EAGER)
                 tracer.wraps[id(t)] = t, v, i
                 if isinstance(x, Tensor) and x.recorded():
@@ -329,7 +333,9 @@ def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
         while isinstance(y, Tensor):
             y = y.data
         if not isinstance(y, Var):
-            constants.append(("constant", -1, own(y) if not kind else make(own(y), None, trace.EAGER)))
+            constants.append(
+                ("constant", -1, own(y) if not kind else make(own(y), None, trace.EAGER))
+            )
             continue
         recorded = recorded or alive(node)
         constants.append(("result", len(outputs), None))
@@ -349,9 +355,7 @@ def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
             outputs.append(t.data)
         if g.leaf and g.node.grad is not g.traced:
             new = g.node.grad
-            sinks.append(
-                Sink("gradient", tracer.places.get(id(t), -1), t, isinstance(new, Tensor))
-            )
+            sinks.append(Sink("gradient", tracer.places.get(id(t), -1), t, isinstance(new, Tensor)))
             outputs.append(new.data if isinstance(new, Tensor) else new)
         elif g.leaf and g.traced is not None and isinstance(g.traced, Tensor):
             if g.traced.data is not g.grad_var:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from .kernel import ROW, Fold, Kernel, Operand, Statement, Store
 
-__all__ = ["collapse", "flat", "operands"]
+__all__ = ["by_rows", "collapse", "flat", "operands"]
 
 
 def operands(kernel: Kernel) -> Iterator[Operand]:

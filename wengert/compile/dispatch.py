@@ -77,7 +77,9 @@ def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[boo
     if not inputs(s, program, native, leaves) or not outputs(s, program, native):
         return None
     if native.scalar:
-        s.add(f"return {s.name(np.float64)}({s.name(entry)}({', '.join(operands(program, native))}))")
+        s.add(
+            f"return {s.name(np.float64)}({s.name(entry)}({', '.join(operands(program, native))}))"
+        )
         return s.function()
     finish(s, program, native, entry)
     return s.function()
@@ -86,8 +88,10 @@ def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[boo
 def flat_arguments(structure: tree.Tree, n: int) -> bool:
     """Whether the arguments are positional and none of them is a container."""
     args, kwargs = structure.children
-    return not kwargs.children and len(args.children) == n and all(
-        c.kind is None for c in args.children
+    return (
+        not kwargs.children
+        and len(args.children) == n
+        and all(c.kind is None for c in args.children)
     )
 
 
@@ -136,8 +140,10 @@ def guards(s: Source, watch: Any) -> None:
             s.miss(f"{word} is not {s.name(value)} and {word} != {s.name(value)}")
             continue
         items = value[1] if value.__class__ is tuple and len(value) == 2 else None
-        if items.__class__ is not tuple or value[0] not in (list, tuple) or any(
-            v.__class__ is tuple for v in items
+        if (
+            items.__class__ is not tuple
+            or value[0] not in (list, tuple)
+            or any(v.__class__ is tuple for v in items)
         ):
             s.miss(f"not {s.name(watch.deeply)}()")
             return

@@ -163,7 +163,9 @@ class Group:
                 extra.strides[outer], extra.strides[inner] = s * n_inner, s
         self.folds = [(v, at_, c, cut(kept), rows) for v, at_, c, kept, rows in self.folds]
         if self.reduced is not None and a in self.reduced:
-            self.reduced = tuple([p for b in self.reduced for p in ((outer, inner) if b == a else (b,))])
+            self.reduced = tuple(
+                [p for b in self.reduced for p in ((outer, inner) if b == a else (b,))]
+            )
         self.loads = {}
         return outer, inner
 
@@ -297,7 +299,9 @@ class Operands:
     def shapes(self) -> list[tuple[int, ...]]:
         out = []
         for kind, x, more in self.items:
-            out.append(more if kind == "number" else x.shape if kind == "view" else shape_of(x.axes))
+            out.append(
+                more if kind == "number" else x.shape if kind == "view" else shape_of(x.axes)
+            )
         return out
 
 

@@ -122,7 +122,9 @@ class Compiled:
 
     def __repr__(self) -> str:
         name = getattr(self.f, "__qualname__", repr(self.f))
-        return f"<compiled {name}, {self.backend}, {sum(map(len, self.variants.values()))} variants>"
+        return (
+            f"<compiled {name}, {self.backend}, {sum(map(len, self.variants.values()))} variants>"
+        )
 
     def __get__(self, owner: Any, cls: Any = None) -> Any:
         """As a method, the object comes first."""

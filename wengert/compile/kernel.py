@@ -133,11 +133,13 @@ class Kernel:
 
     def by_row(self) -> list[bool]:
         """Whether each statement is one number for a whole row."""
-        last, out = len(self.space) - 1, []
+        last = len(self.space) - 1
+        out: list[bool] = []
         for s in self.body:
             if s.op == "load":
                 assert s.operand is not None
-                out.append(s.operand.strides[-1] == 0 or self.space[-1] == 1)
+                still = s.operand.strides[-1] == 0 or self.space[-1] == 1
+                out.append(still and all(out[i] for i, _ in s.operand.index))
             elif s.op == "place":
                 out.append(s.number != last)
             else:

@@ -420,14 +420,12 @@ def scattered(maker: Maker, line: Line, checked: set[int]) -> Scatter | None:
 def window_of(seen: dict[int, View], x: Any) -> View:
     if isinstance(x, Var):
         return seen[x.n]
-    x = np.ascontiguousarray(x)
+    x = np.asarray(x, order="C")
     return View(x, 0, tuple([s // x.itemsize for s in x.strides]), x.shape)
 
 
 def call(seen: dict[int, View], line: Line) -> Call:
-    inputs = [
-        window_of(seen, x) if isinstance(x, Var | np.ndarray) else x for x in line.inputs
-    ]
+    inputs = [window_of(seen, x) if isinstance(x, Var | np.ndarray) else x for x in line.inputs]
     return Call(line.op, inputs, list(line.outputs), [line])
 
 
@@ -508,9 +506,7 @@ def run(steps: Steps, inputs: Sequence[Any]) -> list[Any]:
                 y = s.op.impl(*xs)
                 for v, part in zip(s.outputs, y if isinstance(y, tuple) else (y,)):
                     storage(v)[...] = np.asarray(part).reshape(-1)
-    return [
-        storage(y).reshape(y.shape) if isinstance(y, Var) else y for y in steps.outputs
-    ]
+    return [storage(y).reshape(y.shape) if isinstance(y, Var) else y for y in steps.outputs]
 
 
 def seen_array(storage: Callable[[Any], Any], view: View) -> Any:

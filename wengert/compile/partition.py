@@ -179,9 +179,7 @@ def halves(
     keep = [n for n in sorted(cut) if n not in given]
     first = cut_out(joint, joint.inputs[:operands], [*joint.outputs[:results],
                                                     *[names[n] for n in keep]])  # fmt: skip
-    used = sorted(
-        i for i, v in enumerate(joint.inputs[:operands]) if v.n in cut or v.n in needed
-    )
+    used = sorted(i for i, v in enumerate(joint.inputs[:operands]) if v.n in cut or v.n in needed)
     inputs = [names[n] for n in keep] + [joint.inputs[i] for i in used] + joint.inputs[operands:]
     second = cut_out(joint, inputs, joint.outputs[results:])
     return first, second, used, kept
@@ -210,5 +208,3 @@ def cut_out(graph: Graph, inputs: list[Var], outputs: list[Any]) -> Graph:
             known.setdefault(v.n, w)
     new.outputs = [known[y.n] if isinstance(y, Var) else y for y in outputs]
     return new
-
-

@@ -47,7 +47,9 @@ def variant(number: int, v: Any) -> str:
     if hasattr(run, "regions"):
         text += f"\n\n{native(run)}"
     elif hasattr(run, "program"):
-        text += f"\n\nNumPy calls\n{indented(run.program.source)}\n{indented(str(run.program.plan))}"
+        text += (
+            f"\n\nNumPy calls\n{indented(run.program.source)}\n{indented(str(run.program.plan))}"
+        )
         if run.program.allocating:
             text += f"\n  these make their result elsewhere: {', '.join(run.program.allocating)}"
     return text
@@ -76,10 +78,13 @@ def indented(text: str) -> str:
 def native(run: Any) -> str:
     """Regions, chains and steps of machine code, and its memory."""
     steps = run.steps.steps
-    kinds = {"kernels": Loops, "products": Product, "sums of rows": Scatter, "calls of Python": Call}
-    head = ", ".join(
-        f"{sum(isinstance(s, k) for s in steps)} {name}" for name, k in kinds.items()
-    )
+    kinds = {
+        "kernels": Loops,
+        "products": Product,
+        "sums of rows": Scatter,
+        "calls of Python": Call,
+    }
+    head = ", ".join(f"{sum(isinstance(s, k) for s in steps)} {name}" for name, k in kinds.items())
     took = ", ".join(f"{k} {s * 1e3:.1f} ms" for k, s in run.seconds.items())
     out = [
         f"machine code for {run.target.name}: {head}; {len(run.kernels)} different kernels; {took}"
@@ -107,7 +112,9 @@ def step(s: Any) -> str:
         ops = [x.op for x in s.kernel.body if x.op not in ("load", "const", "cast", "place")]
         more = f", .. {len(ops)} in all" if len(ops) > 8 else ""
         named = ", ".join(ops[:8]) + more or "copy"
-        return f"{', '.join(map(told, s.writes))} = {named} over {list(s.kernel.space)}{at(s.lines)}"
+        return (
+            f"{', '.join(map(told, s.writes))} = {named} over {list(s.kernel.space)}{at(s.lines)}"
+        )
     if isinstance(s, Product):
         shapes = f"{list(s.a.shape)} @ {list(s.b.shape)}"
         return f"{told(s.out)} = {shapes}{at(s.lines)}"

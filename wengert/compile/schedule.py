@@ -24,7 +24,7 @@ __all__ = ["Chain", "Partial", "Region", "cost", "schedule"]
 GRAIN = 25.0  # microseconds that a piece should take, at least
 SERIAL = 30.0  # microseconds of work that are not worth waking other threads for
 MOST = 64  # pieces of a chain
-ROWS = 64  # rows of a matrix product that should stay together, where the other matrix is large
+ROWS = 32  # rows of a matrix product that should stay together, where the other matrix is large
 FLOPS = 8e4  # of a product, in a microsecond
 POINT = 2.5e-4  # microseconds for one cheap statement at one point, vectors and all
 DEAR = {"exp", "log", "tanh", "erf", "erfc", "pow", "sin", "cos", "gelu", "dgelu", "sigmoid",
@@ -92,8 +92,10 @@ def rows_of(step: Step) -> int:
         return 1
     assert isinstance(step, Product)
     lead = step.out.shape[:-2]
-    return int(lead[0]) if math.prod(lead) > 1 and lead[0] > 1 else (
-        int(step.out.shape[-2]) if math.prod(lead) == 1 else 1
+    return (
+        int(lead[0])
+        if math.prod(lead) > 1 and lead[0] > 1
+        else (int(step.out.shape[-2]) if math.prod(lead) == 1 else 1)
     )
 
 
@@ -186,8 +188,7 @@ def schedule(steps: Steps, alias: dict[int, int] | None = None) -> list[Region]:
     todo = list(steps.steps)
     stands = {id(steps.outputs[j]): steps.inputs[i] for j, i in (alias or {}).items()}
     marks = [
-        [Touch(stands.get(id(t.base), t.base), t.writes, t.local) for t in touches(s)]
-        for s in todo
+        [Touch(stands.get(id(t.base), t.base), t.writes, t.local) for t in touches(s)] for s in todo
     ]
     before = predecessors(todo, marks)
     done: set[int] = set()
@@ -288,8 +289,9 @@ def cut(region: Region) -> None:
         for s in chain.steps:
             if isinstance(s, Product) and math.prod(s.out.shape[:-2]) == 1:
                 each = rows_of(s) // chain.rows
-                small = s.a.shape[-1] * s.out.shape[-1] < 1 << 17
-                least = max(least, (8 if small else ROWS) // max(1, each))
+                other = s.a.shape[-1] * s.out.shape[-1] * s.dtype.itemsize
+                together = 8 if other < 1 << 19 else ROWS if other < 1 << 22 else 4 * ROWS
+                least = max(least, together // max(1, each))
         chain.block = min(chain.rows, max(block, least))
 
 

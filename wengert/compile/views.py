@@ -64,8 +64,7 @@ def window(op: Any, x: View) -> View | None:
     if isinstance(op, Broadcast):
         lead = len(op.shape) - len(x.shape)
         strides = [0] * lead + [
-            0 if n == 1 and m != 1 else s
-            for n, m, s in zip(x.shape, op.shape[lead:], x.strides)
+            0 if n == 1 and m != 1 else s for n, m, s in zip(x.shape, op.shape[lead:], x.strides)
         ]
         return View(x.base, x.offset, tuple(strides), op.shape)
     if isinstance(op, Reshape):
@@ -220,5 +219,3 @@ def settled(graph: Graph) -> Graph:
 
 def bytes_of(a: Aval) -> int:
     return math.prod(a.shape) * a.dtype.itemsize
-
-

@@ -57,7 +57,10 @@ Array = NDArray[np.float64]
 
 def stream(rng: Rng) -> np.random.Generator:
     """The generator to draw from: the one given, one with this seed, or that of `wg.random`."""
-    return random.default() if rng is None else np.random.default_rng(rng)
+    try:
+        return random.default() if rng is None else np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        raise random.not_a_seed(rng) from None
 
 
 def fans(shape: Shape) -> tuple[int, int]:

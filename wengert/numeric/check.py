@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import tree
 from ..errors import ArgumentError
+from ..given import function
 from ..structural import Masked, densify
 from ..trace import EAGER, Leaf, Tensor, looked
 from ..transforms.jvp import jvp
@@ -72,7 +73,7 @@ def gradcheck(
             fix="one of 'both', 'reverse', 'forward'",
         )
     args = inputs if isinstance(inputs, tuple) else (inputs,)
-    name = getattr(f, "__name__", type(f).__name__)
+    name = getattr(function("gradcheck(f, inputs)", "f", f), "__name__", type(f).__name__)
     call, keywords = f, kwargs or {}
     if len(tree.leaves(f)) != 1 or tree.leaves(f)[0] is not f:  # a module is an argument of its own
         args = (f, *args)
@@ -103,7 +104,7 @@ def gradgradcheck(
         True
     """
     args = inputs if isinstance(inputs, tuple) else (inputs,)
-    name = getattr(f, "__name__", type(f).__name__)
+    name = getattr(function("gradgradcheck(f, inputs)", "f", f), "__name__", type(f).__name__)
     call = f
     if len(tree.leaves(f)) != 1 or tree.leaves(f)[0] is not f:
         args, call = (f, *args), _call

@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import tree
 from ..errors import ArgumentError, DTypeError, NonScalarError, ShapeError, UnsupportedError
+from ..given import call, count, function, items
 from ..trace import EAGER, Tensor, make
 from ..transforms.conventions import chosen
 from .analytic import guarded, plain
@@ -185,8 +186,10 @@ def close(got: Any, want: Slope) -> bool:
 def _picked(
     f: Callable[..., Any], argnums: Any, args: tuple[Any, ...], kwargs: Any, what: str
 ) -> tuple[Program, bool]:
+    function(what, "f", f)
     one = isinstance(argnums, int)
-    nums = (argnums,) if one else tuple(argnums)
+    given = [argnums] if one else items(what, "argnums", argnums, "places of arguments")
+    nums = tuple([count(what, "argnums", n, None) for n in given])
     if not all(-len(args) <= n < len(args) for n in nums):
         raise ArgumentError(what, f"argnums={argnums} of {len(args)} positional arguments")
     places = [n % len(args) for n in nums]
@@ -195,7 +198,7 @@ def _picked(
         full = list(args)
         for n, x in zip(places, xs):
             full[n] = x
-        return f(*full, **kwargs)
+        return call(what, "f", f, *full, **kwargs)
 
     return Program(g, tuple(args[n] for n in places), None, what), one
 

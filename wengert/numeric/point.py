@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..errors import DTypeError, UnsupportedError
+from ..errors import ArgumentError, DTypeError, UnsupportedError
+from ..given import call, function, numeric
 from ..trace import EAGER, Leaf, Tensor, make
 from ..types import is_inexact
 
@@ -103,6 +104,13 @@ def _long(a: Any) -> bool:
     return a.dtype in (np.longdouble, np.clongdouble)
 
 
+def some_numbers(program: Program) -> None:
+    """Refuse an input, or a value, without a number in it."""
+    for name, v in (("x", program.x), ("f(x)", program.y)):
+        if not v.size:
+            raise ArgumentError(program.what, f"{name} has no number in it", operands=[(name, v)])
+
+
 def array_of(v: Any) -> Any:
     return np.asarray(v.value() if isinstance(v, Tensor) else v)
 
@@ -129,7 +137,9 @@ class Program:
         self, f: Callable[..., Any], args: tuple[Any, ...], kwargs: Any = None, what: str = "f(x)"
     ) -> None:
         self.f, self.kwargs, self.what = f, kwargs or {}, what
+        function(what, "f", f)
         self.input = Layout(args)
+        numeric(what, [f"x{p}" for p in self.input.paths], self.input.leaves)
         if not any(self.input.live):
             raise DTypeError(
                 what,
@@ -140,6 +150,8 @@ class Program:
         self.calls = 0
         self.x = self.input.vector()
         self.output: Any = None
+        if not np.isfinite(self.x).all():
+            raise ArgumentError(what, "the point is not finite", operands=[("x", args[0])])
         out = self.raw(self.x)
         self.output = Layout(out)
         self.y = self.output.vector()
@@ -154,7 +166,7 @@ class Program:
     def raw(self, z: Any, like: bool = True) -> Any:
         self.calls += 1
         with np.errstate(all="ignore"):
-            return self.f(*self.input.build(z, like), **self.kwargs)
+            return call(self.what, "f", self.f, *self.input.build(z, like), **self.kwargs)
 
     def at(self, z: Any) -> Any:
         """The value's coordinates; nan where the function is not defined."""

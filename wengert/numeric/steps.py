@@ -13,7 +13,7 @@ from ..transforms.jvp import jvp
 from .check import Closed, seeds, vector_of
 from .differences import complex_step, refuse_complex
 from .picture import COLOURS, axes_of, saved
-from .point import Program
+from .point import Program, some_numbers
 from .slopes import ladder
 
 __all__ = ["Steps", "plot_steps", "steps"]
@@ -53,6 +53,7 @@ def steps(f: Callable[..., Any], x: Any, h: Any = None, seed: int = 0) -> Steps:
         (True, True, True)
     """
     program = Program(f, (x,), None, "wg.numeric.steps(f, x)")
+    some_numbers(program)
     rng = np.random.default_rng(seed)
     d = rng.uniform(0.5, 1.5, program.x.size) * rng.choice([-1.0, 1.0], program.x.size)
     d /= np.abs(d).max()

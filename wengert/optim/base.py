@@ -7,8 +7,10 @@ parameter: the time of a step is then that of the arithmetic, not that of a hund
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -55,6 +57,31 @@ def check(
     raise OptionError(
         f"{owner}({name}={value!r})", f"{name} must be {kind}, at least {low:g}", fix=fix or None
     )
+
+
+def pair(owner: str, name: str, value: Any, fix: str = "") -> tuple[Any, Any]:
+    """`value` as two things."""
+    try:
+        first, second = value
+    except (TypeError, ValueError):
+        raise OptionError(
+            f"{owner}({name}={value!r})", f"{name} are two numbers", fix=fix or None
+        ) from None
+    return first, second
+
+
+def flag(owner: str, name: str, value: Any) -> bool:
+    """`value` as True or False."""
+    if isinstance(value, bool | np.bool_ | int) and value in (0, 1):
+        return bool(value)
+    raise OptionError(f"{owner}({name}={value!r})", f"{name} is True or False")
+
+
+@lru_cache
+def flags(kind: type) -> tuple[str, ...]:
+    """The options of an optimizer that are True or False."""
+    takes = inspect.signature(kind).parameters
+    return tuple([name for name, p in takes.items() if isinstance(p.default, bool)])
 
 
 def evaluated(closure: Closure) -> Any:
@@ -249,8 +276,13 @@ class Optimizer:
     # ---- hyperparameters
     def checked(self, options: dict[str, Any]) -> dict[str, Any]:
         """The hyperparameters, each in its range; a subclass checks its own as well."""
-        lr = check(self._owner, "lr", options["lr"], fix=f"{self._owner}(parameters, lr=0.01)")
-        return {**options, "lr": lr}
+        name = self._owner
+        lr = check(name, "lr", options["lr"], fix=f"{name}(parameters, lr=0.01)")
+        kind: Any = type(self)
+        told: dict[str, Any] = {k: flag(name, k, options[k]) for k in flags(kind) if k in options}
+        if "betas" in options:
+            told["betas"] = pair(name, "betas", options["betas"], "betas=(0.9, 0.999)")
+        return {**options, **told, "lr": lr}
 
     @property
     def param_groups(self) -> list[Group]:

@@ -22,7 +22,7 @@ from wengert.ops.conv_kernels import padded, patches
 from wengert.trace import Tensor
 from wengert.transforms.hooks import Handle
 
-from .base import Closure, Optimizer, check, evaluated
+from .base import Closure, Optimizer, check, evaluated, flag
 from .sgd import SGD
 
 __all__ = ["KFAC"]
@@ -196,7 +196,8 @@ class KFAC(SGD):
             weight_decay=weight_decay, maximize=False, damping=damping, decay=decay, every=every,
             kl_clip=kl_clip,
         )  # fmt: skip
-        self.empirical, self.gathering, self.t = empirical, empirical, 0
+        self.empirical = self.gathering = flag("KFAC", "empirical", empirical)
+        self.t = 0
         self.factors: dict[str, Factors] = {}
         self.handles: list[Handle] = []
         for path, layer in model.named_modules():

@@ -11,7 +11,7 @@ import numpy as np
 
 from wengert.compile.live import apply
 
-from .base import Flat, Group
+from .base import Flat, Group, check
 from .rms import Decayed, both_betas
 
 __all__ = ["Lion", "NAdam", "RAdam"]
@@ -74,6 +74,9 @@ class NAdam(Decayed):
     def checked(self, options: dict[str, Any]) -> dict[str, Any]:
         o = super().checked(options)
         o["betas"] = both_betas(self._owner, o["betas"])
+        o["momentum_decay"] = check(
+            self._owner, "momentum_decay", o["momentum_decay"], fix="momentum_decay=4e-3"
+        )
         return o
 
     def update(self, o: Group, t: int, g: Flat, p: Flat, scratch: Flat, *states: Any) -> None:

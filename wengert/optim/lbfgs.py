@@ -111,7 +111,7 @@ class LBFGS(Optimizer):
                 continue
             if isinstance(n, bool) or not isinstance(n, int) or n < 1:
                 raise OptionError(f"LBFGS({name}={n!r})", "it must be a whole number, at least 1")
-        if o["line_search"] not in (None, "strong_wolfe"):
+        if str(o["line_search"]) not in ("None", "strong_wolfe"):
             raise OptionError(
                 f"LBFGS(line_search={o['line_search']!r})", "there is no such line search",
                 operands=[("known", verbatim("'strong_wolfe', None"))],

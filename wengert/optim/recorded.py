@@ -66,8 +66,9 @@ def recorded_step(optimizer: Any, block: Any, tracer: Any) -> None:
     for first, last in runs:
         if last > first:
             tracer.conditions.append(
-                lambda a=first, b=last: steps.count(steps[a]) == len(steps)
-                or len(set(steps[a : b + 1])) == 1
+                lambda a=first, b=last: (
+                    steps.count(steps[a]) == len(steps) or len(set(steps[a : b + 1])) == 1
+                )
             )
         t = tracer.numbers.read((id(block), first), lambda a=first: steps[a] + 1)
         for i in range(first, last + 1):

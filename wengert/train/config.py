@@ -228,6 +228,13 @@ class Options:
         return lambda model, *batch: loss(recomputing(model), *batch)
 
 
+class Recomputed(Sequential):
+    """The same layers, whose values are computed again for the sweep."""
+
+    def forward(self, x: Any) -> Any:
+        return checkpoint_sequential(list(self))(x)
+
+
 def recomputing(model: Any) -> Any:
     """The same model, whose chains of layers compute their activations again for the sweep.
 
@@ -236,10 +243,8 @@ def recomputing(model: Any) -> Any:
     are those of the model itself, and so are the gradients, bit for bit.
     """
     if type(model) is Sequential:
-        chain = checkpoint_sequential(model.layers)
-        made = type(model)()
+        made = Recomputed()
         made.__dict__.update(model.__dict__)
-        object.__setattr__(made, "forward", chain)
         return made
     changed: dict[str, Any] = {}
     for name, value in vars(model).items():

@@ -332,7 +332,7 @@ def _drawn(recipe: Recipe, options: Options, parts: Parts, draw: int) -> dict[st
 def _why_not(run: Run) -> str:
     """What became of a draw that was not solved, judged by the second half of its epochs."""
     losses = [row["loss"] for row in run.rows if row["draw"] == run.draw + 1]
-    if losses[-1] > 0.99 * losses[len(losses) // 2]:
+    if len(losses) > 2 and losses[-1] > 0.99 * losses[len(losses) // 2]:
         return f"stuck in a local minimum at loss {losses[-1]:.4f}"
     return f"not solved after {run.options.epochs} epochs, at loss {losses[-1]:.4f}"
 

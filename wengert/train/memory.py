@@ -35,6 +35,7 @@ from .work import work
 
 __all__ = ["Breakdown", "memory"]
 
+NAMES = {"state": "optimizer state", "scratch": "optimizer scratch", "batch": "input"}
 FEW = (2, 4)  # examples in the runs that are extrapolated
 
 
@@ -63,7 +64,11 @@ class Breakdown:
     title: str = ""
 
     def __str__(self) -> str:
-        rows = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name != "title"]
+        rows = [
+            (NAMES.get(f.name, f.name), getattr(self, f.name))
+            for f in fields(self)
+            if f.name != "title"
+        ]
         whole = max(1, self.peak)
         table = [(n, units(v), f"{v:,} bytes", f"{v / whole:.0%}") for n, v in rows]
         lines = columns(table, left=(0,))

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import tree
 from ..errors import ArgumentError, ConvergenceError, KinkError, ShapeError, verbatim
+from ..given import call, function, numeric
 from ..trace import Tensor, looked
 from ..types import Array, dtype_of, is_inexact, shape_of
 from .closure import hoisted
@@ -56,14 +57,20 @@ def argmin(
     >>> bool(np.isclose(wg.grad(soft)(1.5), 2 / (2 + 12 * x ** 2)))
     True
     """
+    what = "argmin(f, x0)"
+    function(what, "f", f)
+    function(what, "solver", solver, optional=True)
     f, hidden = hoisted(f)
     chosen = solver or minimised
 
+    def cost(x: Any, *values: Any) -> Any:
+        return call(what, "f", f, x, *values)
+
     def stationary(x: Any, *values: Any) -> Any:
-        return grad(f, allow_unused=True)(x, *values)
+        return grad(cost, allow_unused=True)(x, *values)
 
     def find(_: Any, x: Any, *values: Any) -> Any:
-        return chosen(lambda x: f(x, *values), x)
+        return call(what, "solver", chosen, lambda x: cost(x, *values), x)
 
     return root(
         stationary, x0, find, tangent_solve, params, tol, "argmin",
@@ -131,10 +138,19 @@ def ridge(a: Array, b: Array, lam: Array) -> Array:
     >>> wg.jacobian(lambda lam: wg.ridge(a, b, lam))(1.0)
     array([-0.25, -0.16])
     """
+    numeric("ridge(a, b, lam)", ["a", "b", "lam"], [a, b, lam])
     if len(shape_of(a)) != 2 or not shape_of(b) or shape_of(a)[0] != shape_of(b)[0]:
         raise ShapeError(
             "ridge(a, b, lam)", "a has shape (m, n), and b as many rows",
             operands=[("a", a), ("b", b)],
+        )  # fmt: skip
+    value = bottom_of(lam)
+    real = getattr(dtype_of(lam) or np.asarray(lam).dtype, "kind", "f") != "c"
+    positive = real and (value is None or bool(np.all(value >= 0)))
+    if shape_of(lam) != () or not positive:
+        raise ArgumentError(
+            "ridge(a, b, lam)", "lam is one number that is not negative: else there is no minimum",
+            operands=[("lam", lam if value is None or value.ndim else value.item())],
         )  # fmt: skip
     m, n = shape_of(a)
     at = np.swapaxes(a, 0, 1)
@@ -195,6 +211,9 @@ def quadratic_program(
             "quadratic_program(Q, q, G, h, A, b)", "G and h go together, A and b too"
         )
     n = shape_of(q)[0] if len(shape_of(q)) == 1 else -1
+    for name, v in (("Q", Q), ("q", q), ("G", G), ("h", h), ("A", A), ("b", b)):
+        if v is not None:
+            numeric("quadratic_program(Q, q, G, h, A, b)", [name], [v])
     names = [("Q", Q, (n, n)), ("q", q, (n,))]
     if G is not None:
         m = shape_of(G)[0] if shape_of(G) else -1

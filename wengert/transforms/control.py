@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import tree
 from ..errors import ArgumentError, DTypeError, LevelError, ShapeError, verbatim
+from ..given import call, count, function, items
 from ..ops import elementwise as e
 from ..ops.index import Concatenate, GetItem
 from ..ops.linear import Reshape
@@ -208,22 +209,21 @@ def cond(pred: Any, true_fun: Any, false_fun: Any, *operands: Any) -> Any:
     >>> wg.vmap(wg.grad(root))(np.array([-4.0, 0.0, 4.0]))
     array([0.  , 0.  , 0.25])
     """
-    for f, name in ((true_fun, "true_fun"), (false_fun, "false_fun")):
-        if not callable(f):
-            raise ArgumentError(
-                "cond(pred, true_fun, false_fun)", f"{name} is not a function", operands=[(name, f)]
-            )
     what = "cond(pred, true_fun, false_fun)"
+    named = [
+        (name, function(what, name, f))
+        for name, f in (("false_fun", false_fun), ("true_fun", true_fun))
+    ]
     choice = Choice(what, pred, "biufc")
     if not choice.levels and not choice.traced:
-        return (true_fun if choice.plain else false_fun)(*operands)
+        return call(what, *named[bool(choice.plain)], *operands)
     value = choice.value if choice.value.dtype.kind == "b" else bind(e.ne, choice.value, 0)
     plain = None if choice.traced else np.asarray(choice.plain != 0)
     other = bind(e.logical_not, value)
     sides = [(other, None if plain is None else ~plain), (value, plain)]
 
     def run(k: int, safe: Any) -> Any:
-        return (false_fun, true_fun)[k](*tree.map(safe, operands))
+        return call(what, *named[k], *tree.map(safe, operands))
 
     return chosen_lanes(what, sides, ("false_fun's result", "true_fun's result"), choice, run)
 
@@ -248,22 +248,23 @@ def switch(index: Any, branches: Sequence[Any], *operands: Any) -> Any:
     array([ 9., -3.,  1.])
     """
     what = "switch(index, branches)"
-    branches = list(branches)
+    branches = items(what, "branches", branches, "functions")
     if not branches or not all(callable(b) for b in branches):
         raise ArgumentError(what, "branches is a sequence of one or more functions")
     choice = Choice(what, index, "iu")
     last = len(branches) - 1
     if not choice.levels and not choice.traced:
-        return branches[min(max(int(choice.plain), 0), last)](*operands)
+        k = min(max(int(choice.plain), 0), last)
+        return call(what, f"branch {k}", branches[k], *operands)
     below = [bind(e.le, choice.value, 0)] + [bind(e.eq, choice.value, k) for k in range(1, last)]
     below.append(bind(e.ge, choice.value, last) if last else bind(e.ge, choice.value, choice.value))
     plain = None if choice.traced else np.clip(choice.plain, 0, last)
     sides = [(b, None if plain is None else np.asarray(plain == k)) for k, b in enumerate(below)]
     if not last:
-        return branches[0](*operands)
+        return call(what, "branch 0", branches[0], *operands)
 
     def run(k: int, safe: Any) -> Any:
-        return branches[k](*tree.map(safe, operands))
+        return call(what, f"branch {k}", branches[k], *tree.map(safe, operands))
 
     names = [f"branch {k}'s result" for k in range(last + 1)]
     return chosen_lanes(what, sides, names, choice, run)
@@ -335,14 +336,17 @@ def while_loop(cond_fun: Any, body_fun: Any, init_val: Any, *, checkpoint: Any =
     >>> print(f"{wg.grad(root)(4.0):.6f}")
     0.250000
     """
-    carry = Carry("while_loop(cond_fun, body_fun, init_val)", init_val)
+    what = "while_loop(cond_fun, body_fun, init_val)"
+    function(what, "cond_fun", cond_fun)
+    function(what, "body_fun", body_fun)
+    carry = Carry(what, init_val)
 
     def step(_: int, state: list[Any]) -> Any:
         val = carry.whole(state)
-        choice = Choice("while_loop: cond_fun(val)", cond_fun(val), "biufc")
+        choice = Choice("while_loop: cond_fun(val)", call(what, "cond_fun", cond_fun, val), "biufc")
         if choice.traced:
             raise LevelError(
-                "while_loop(cond_fun, body_fun, init_val)",
+                what,
                 "the condition has no value while the function is being staged",
                 fix="fori_loop or scan with a known number of steps, and wg.cond inside",
             )
@@ -350,10 +354,10 @@ def while_loop(cond_fun: Any, body_fun: Any, init_val: Any, *, checkpoint: Any =
         if not mask.any():
             return None
         if mask.all():
-            return carry.after(state, body_fun(val)), []
+            return carry.after(state, call(what, "body_fun", body_fun, val)), []
         there = choice.value if choice.value.dtype.kind == "b" else bind(e.ne, choice.value, 0)
         safe = [stand_in(there, mask, choice.levels, x) for x in state]
-        new = carry.after(state, body_fun(carry.whole(safe)))
+        new = carry.after(state, call(what, "body_fun", body_fun, carry.whole(safe)))
         return [
             y if x is y else bind(e.where, there, plain_or(y), plain_or(x))
             for x, y in zip(state, new)
@@ -383,6 +387,7 @@ def fori_loop(
     np.float64(80.0)
     """
     what = "fori_loop(lower, upper, body_fun, init_val)"
+    function(what, "body_fun", body_fun)
     bounds = [Choice(f"fori_loop: {n}", v, "iu") for n, v in (("lower", lower), ("upper", upper))]
     if any(b.traced for b in bounds):
         raise LevelError(
@@ -393,7 +398,7 @@ def fori_loop(
     if any(b.levels for b in bounds):
         return while_loop(
             lambda s: bind(e.lt, s[0], upper),
-            lambda s: (s[0] + 1, body_fun(s[0], s[1])),
+            lambda s: (s[0] + 1, call(what, "body_fun", body_fun, s[0], s[1])),
             (lower if isinstance(lower, Tensor) else np.asarray(lower), init_val),
             checkpoint=checkpoint,
         )[1]
@@ -401,7 +406,8 @@ def fori_loop(
     carry = Carry(what, init_val)
 
     def step(k: int, state: list[Any]) -> Any:
-        return carry.after(state, body_fun(start + k, carry.whole(state))), []
+        new = call(what, "body_fun", body_fun, start + k, carry.whole(state))
+        return carry.after(state, new), []
 
     state, _ = looped(step, max(stop - start, 0), carry, checkpoint, body_fun)
     return carry.whole(state)
@@ -440,10 +446,9 @@ def scan(
     (np.float64(6.0), array([0., 2., 9.]))
     """
     what = "scan(f, init, xs)"
-    if not callable(f):
-        raise ArgumentError(what, "f is not a function", operands=[("f", f)])
-    if not isinstance(unroll, int | bool) or unroll < 0:
-        raise ArgumentError(what, "unroll is a number of steps", operands=[("unroll", unroll)])
+    function(what, "f", f)
+    count(what, "unroll", int(unroll) if isinstance(unroll, bool) else unroll)
+    count(what, "length", length, optional=True)
     slices, xs_tree = tree.flatten(xs)
     slices = [plain_or(x) if checkpoint is False else own(plain_or(x)) for x in slices]
     n = steps_of(what, slices, xs_tree, length)
@@ -457,7 +462,7 @@ def scan(
             xs_tree,
             [s[i] if isinstance(s, np.ndarray) else bind(GetItem((i,)), s) for s in slices],
         )
-        value, y = pair(what, f(carry.whole(state), x))
+        value, y = pair(what, call(what, "f", f, carry.whole(state), x))
         new = carry.after(state, value)
         ys, structure = tree.flatten(y)
         if ys_tree is None:
@@ -473,7 +478,7 @@ def scan(
     if n == 0:
         empty = [np.zeros(shape_of(s)[1:], dtype_of(s)) for s in slices]
         with np.errstate(all="ignore"):
-            _, y = pair(what, f(init, tree.unflatten(xs_tree, empty)))
+            _, y = pair(what, call(what, "f", f, init, tree.unflatten(xs_tree, empty)))
         none = tree.map(lambda v: np.zeros((0, *shape_of(v)), dtype_of(v) or float), y)
         return init, none
     state, rows = looped(step, n, carry, checkpoint, f, reverse)
@@ -494,7 +499,7 @@ def pair(what: str, got: Any) -> tuple[Any, Any]:
 def steps_of(what: str, slices: list[Any], structure: Any, length: int | None) -> int:
     """The common length of the leading axes."""
     paths = tree.paths(structure, "xs")
-    sizes: dict[str, int] = {} if length is None else {"length": operator.index(length)}
+    sizes: dict[str, int] = {} if length is None else {"length": int(length)}
     for x, p in zip(slices, paths):
         if not shape_of(x):
             raise ArgumentError(what, "there is no leading axis to go along", operands=[(p, x)])
@@ -569,13 +574,11 @@ def map(f: Any, xs: Any, *, batch_size: int | None = None, checkpoint: Any = Fal
     array([ 1., 13., 41.])
     """
     what = "map(f, xs)"
-    if not callable(f):
-        raise ArgumentError(what, "f is not a function", operands=[("f", f)])
+    function(what, "f", f)
     if batch_size is None:
         steps_of(what, *tree.flatten(tree.map(plain_or, xs)), None)
-        return scan(lambda c, x: (c, f(x)), (), xs, checkpoint=checkpoint)[1]
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ArgumentError(what, "batch_size is 1 or more", operands=[("batch_size", batch_size)])
+        return scan(lambda c, x: (c, call(what, "f", f, x)), (), xs, checkpoint=checkpoint)[1]
+    count(what, "batch_size", batch_size, 1)
     slices, structure = tree.flatten(xs)
     slices = [plain_or(x) for x in slices]
     n = steps_of(what, slices, structure, None)

@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import tree
 from ..errors import ArgumentError, OptionError, ShapeError, verbatim
+from ..given import call, function, number, one_of
 from ..ops import elementwise as e
 from ..ops.fused import Softmax
 from ..ops.index import Concatenate, GetItem
@@ -118,7 +119,10 @@ def gauss_newton_product(
     References:
         Schraudolph, Fast curvature matrix-vector products (2002).
     """
-    same_trees("gauss_newton_product(f, loss, params, v)", "params", params, "v", v)
+    what = "gauss_newton_product(f, loss, params, v)"
+    function(what, "f", f)
+    function(what, "loss", loss)
+    same_trees(what, "params", params, "v", v)
     z, dz = jvp(f, (params,), (v,))
     _, pull = vjp(f, params)
     return pull(hvp(loss, (z,), (dz,))[0])[0]
@@ -169,18 +173,10 @@ def fisher_product(
         Martens, New insights and perspectives on the natural gradient method (2020).
     """
     what = "fisher_product(f, params, v)"
-    if likelihood not in LIKELIHOODS:
-        raise OptionError(
-            f"fisher_product(likelihood={likelihood!r})",
-            "no such likelihood",
-            fix=f"one of {', '.join(map(repr, LIKELIHOODS))}",
-        )
-    if reduction not in ("mean", "sum"):
-        raise OptionError(
-            f"fisher_product(reduction={reduction!r})", "no such reduction", fix="'mean' or 'sum'"
-        )
-    if not scale > 0:
-        raise OptionError(f"fisher_product(scale={scale!r})", "a standard deviation is positive")
+    function(what, "f", f)
+    one_of(what, "likelihood", likelihood, LIKELIHOODS, OptionError)
+    one_of(what, "reduction", reduction, ("mean", "sum"), OptionError)
+    number(what, "scale", scale, 0.0, strict=True, error=OptionError)
     same_trees(what, "params", params, "v", v)
     z, dz = jvp(f, (params,), (v,))
     rank = len(shape_of(z)) if hasattr(z, "shape") else None
@@ -268,12 +264,14 @@ def batch_jacobian(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
             [0., 8.]]])
     """
 
+    what = "batch_jacobian(f)(x)"
+    function("batch_jacobian(f)", "f", f)
+
     @wraps(f)
     def jac(x: Any) -> Any:
-        what = "batch_jacobian(f)(x)"
         check_inputs("batch_jacobian", [x], [""])
         wrap = isinstance(x, Tensor)
-        run = Recorded(f, [inward(x)], lambda ts: f(*ts))
+        run = Recorded(f, [inward(x)], lambda ts: call(what, "f", f, *ts))
         y, node = run.split(run.out)
         rows, cols = shape_of(x), shape_of(y)
         if not hasattr(y, "shape") or not rows or not cols or rows[0] != cols[0]:
@@ -363,13 +361,20 @@ def laplacian(
         Hutchinson (1990); Griewank & Walther, Evaluating Derivatives (2008), section 13.
     """
     counted("laplacian", samples, chunk)
+    function("laplacian(f)", "f", f)
 
     @wraps(f)
     def trace(x: Any) -> Any:
         x = one_array("laplacian(f)(x)", x)
 
         def along(v: Any) -> Any:
-            return jet(f, (x,), ([v, np.zeros(shape_of(x), dtype_of(x))],))[1][1]
+            slopes = jet(f, (x,), ([v, np.zeros(shape_of(x), dtype_of(x))],))[1]
+            if not isinstance(slopes, list) or len(slopes) != 2:
+                raise ArgumentError(
+                    "laplacian(f)(x)", "the value of f is one array",
+                    operands=[("derivatives", verbatim(tree.flatten(slopes)[1]))],
+                )  # fmt: skip
+            return slopes[1]
 
         total: Any = None
         for v in directions(x, samples, rng, chunk):
@@ -408,6 +413,7 @@ def hessian_diagonal(
     array([ 6., 12.])
     """
     counted("hessian_diagonal", samples, chunk)
+    function("hessian_diagonal(f)", "f", f)
 
     @wraps(f)
     def diagonal(x: Any) -> Any:

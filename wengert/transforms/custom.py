@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import tree
 from ..errors import ArgumentError, ShapeError, UnsupportedError, verbatim
+from ..given import call, count, function, items, mismatch, numeric
 from ..trace import Tensor, looked
 from ..types import RAW, Array, is_inexact, shape_of
 from .law import LOST, Law, apply, as_tensor, by_columns, filled, plainly, tangent_zero, transpose
@@ -124,15 +125,16 @@ class Ruled(Law):
         if want and f.fwd is not None:
             out, residuals = self.forward(xs)
         else:
-            out = f.f(*self.at.rebuild(xs))
+            out = call(f.name, "the function", f.f, *self.at.rebuild(xs))
         ys, self.out = tree.flatten(out)
+        numeric(f.name, lambda: tree.paths(self.out, "value"), ys)
         if not ys:
             raise ArgumentError(f.name, "it returned no array")
         return ys, self.out, residuals
 
     def forward(self, xs: list[Array]) -> tuple[Any, Any]:
         assert self.f.fwd is not None
-        got = self.f.fwd(*self.at.rebuild(xs))
+        got = call(f"fwd of {self.name}", "fwd", self.f.fwd, *self.at.rebuild(xs))
         if not isinstance(got, tuple) or len(got) != 2:
             raise ArgumentError(
                 f"fwd of {self.name}", "it returns a pair (value, residuals)",
@@ -186,12 +188,13 @@ class Ruled(Law):
         try:
             return transpose(f, at, gs, self.name, self.f)
         except LOST:  # a rule for plain arrays alone
-            return by_columns(f, at, gs)
+            return by_columns(f, at, gs, self.name, self.f)
 
     def tangent(self, xs: list[Array], dxs: list[Array], ys: list[Array]) -> list[Array | None]:
         assert self.f.rule is not None
         what = f"jvp rule of {self.name}"
-        got = self.f.rule(*self.at.constants(), self.at.active(xs), self.at.active(dxs))
+        given = (*self.at.constants(), self.at.active(xs), self.at.active(dxs))
+        got = call(what, "the rule", self.f.rule, *given)
         if not isinstance(got, tuple) or len(got) != 2:
             raise ArgumentError(
                 what, "it returns a pair (value, tangent)",
@@ -207,8 +210,9 @@ class Ruled(Law):
     ) -> list[Array | None]:
         assert self.f.bwd is not None
         g = tree.unflatten(self.out, [as_tensor(g) for g in gs])
-        got = self.f.bwd(*self.at.constants(), residuals, g)
-        found = self.at.slopes(f"bwd of {self.name}", got, xs)
+        what = f"bwd of {self.name}"
+        got = call(what, "bwd", self.f.bwd, *self.at.constants(), residuals, g)
+        found = self.at.slopes(what, got, xs)
         return [found[i] for i in live]
 
     def need(self) -> None:
@@ -226,10 +230,12 @@ class CustomFunction:
     __module__ = "wengert"
 
     def __init__(self, f: Callable[..., Any], nondiff_argnums: Sequence[int] = ()) -> None:
-        self.f = f
+        what = "a function with a rule of its own"
+        self.f = function(what, "f", f)
         self.name = getattr(f, "__name__", type(f).__name__)
         self.__wrapped__, self.__name__, self.__doc__ = f, self.name, f.__doc__
-        self.static = tuple(nondiff_argnums)
+        places = items(what, "nondiff_argnums", nondiff_argnums, "places of arguments")
+        self.static = tuple([count(what, "nondiff_argnums", i, None) for i in places])
         self.rule: Callable[..., Any] | None = None
         self.fwd: Callable[..., Any] | None = None
         self.bwd: Callable[..., Any] | None = None
@@ -253,7 +259,8 @@ class CustomFunction:
 
         The arguments named in `nondiff_argnums` come before the two tuples.
         """
-        self.rule, self.checked = rule, self.bwd is None
+        self.rule = function(f"{self.name}.defjvp(rule)", "rule", rule)
+        self.checked = self.bwd is None
         return rule
 
     def defjvps(self, *rules: Callable[..., Any] | None) -> None:
@@ -282,7 +289,9 @@ class CustomFunction:
         The arguments named in `nondiff_argnums` stand in their places in fwd, and come before the
         residuals in bwd.
         """
-        self.fwd, self.bwd, self.checked = fwd, bwd, self.rule is None
+        what = f"{self.name}.defvjp(fwd, bwd)"
+        self.fwd, self.bwd = function(what, "fwd", fwd), function(what, "bwd", bwd)
+        self.checked = self.rule is None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         args = self.positional(args, kwargs)
@@ -301,6 +310,9 @@ class CustomFunction:
         """The arguments in the order of the signature, with its defaults."""
         if self.signature is None or (not kwargs and len(args) == self.positions):
             return args
+        wrong = mismatch(f"{self.name}(...)", self.name, self.f, args, kwargs)
+        if wrong is not None:
+            raise wrong
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         if bound.kwargs:

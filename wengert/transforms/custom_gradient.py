@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import tree
 from ..errors import ArgumentError, UnsupportedError, verbatim
+from ..given import call, function
 from ..trace import EAGER, HERE, Leaf, Tensor, View, looked
 from .custom import custom_vjp
 from .variable import Variable
@@ -65,6 +66,7 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
     >>> tape.gradient(y, x)
     tensor(1.)
     """
+    function("custom_gradient(f)", "f", f)
     name = getattr(f, "__name__", "f")
 
     def pair(
@@ -74,7 +76,7 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
         if readers is not None:
             tapes.append(readers)
         try:
-            got = f(*args, **kwargs)
+            got = call(f"custom_gradient({name})", "f", f, *args, **kwargs)
         finally:
             if readers is not None:
                 tapes.remove(readers)
@@ -105,7 +107,8 @@ def custom_gradient(f: Callable[..., Any]) -> Callable[..., Any]:
                 if not kept.serves((values, args)):
                     grad_fn = pair(args, kwargs)[1]
                 if not variables:
-                    return None, *listed(grad_fn(*tree.leaves(g)), len(args))
+                    got = call(f"grad_fn of {name}", "grad_fn", grad_fn, *tree.leaves(g))
+                    return None, *listed(got, len(args))
                 if not takes_variables(grad_fn):
                     raise needs_variables(name, variables)
                 gs, ofs = grad_fn(*tree.leaves(g), variables=list(variables))

@@ -11,15 +11,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from .. import random
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..given import call, function, numeric
 from ..ops import elementwise as e
 from ..ops.fused import Softmax
+from ..trace import Tensor, looked
 from ..types import dtype_of, is_inexact, shape_of
 from .custom import stop_gradient
 
@@ -60,6 +63,8 @@ FAMILIES: dict[str, tuple[Callable[..., Any], Noise]] = {
     "cauchy": (lambda z, mean=0.0, scale=1.0: mean + scale * z, lambda r, s: r.standard_cauchy(s)),
     "gumbel_softmax": (gumbel_softmax, gumbels),
 }  # fmt: skip
+# the parameters with a sign: whether 0 is refused as well (a width of 0 is a point)
+POSITIVE = {"std": False, "scale": False, "rate": True, "shape": True, "temperature": True}
 
 
 def reparameterized(
@@ -91,6 +96,7 @@ def reparameterized(
         D. P. Kingma, M. Welling: Auto-encoding variational Bayes (2014).
         E. Jang, S. Gu, B. Poole: Categorical reparameterization with Gumbel-softmax (2017).
     """
+    function("reparameterized(family, noise)", "noise", noise, optional=True)
     if isinstance(family, str):
         if family not in FAMILIES:
             raise ArgumentError(
@@ -99,6 +105,7 @@ def reparameterized(
                 fix=f"one of {', '.join(map(repr, FAMILIES))}, or a path and its noise",
             )
         path, draws = FAMILIES[family]
+        names = list(inspect.signature(path).parameters)[1:]
     elif noise is None:
         raise ArgumentError(
             "reparameterized(path)",
@@ -106,21 +113,48 @@ def reparameterized(
             fix="reparameterized(path, lambda rng, shape: rng.standard_normal(shape))",
         )
     else:
-        path, draws = family, noise
+        path, draws = function("reparameterized(path, noise)", "path", family), noise
+        names = []
+    what = f"reparameterized({family!r})" if isinstance(family, str) else "reparameterized(path)"
 
     def draw(*parameters: Any, shape: Any = (), rng: Any = None) -> Any:
+        for name, p in zip(names, parameters):
+            positive(what, name, p)
         source = random.default() if rng is None else random.generator(rng)
         lead = (shape,) if isinstance(shape, int) else tuple(shape)
         shaped = parameters[:1] if path is gumbel_softmax else parameters
         full = (*lead, *np.broadcast_shapes(*[shape_of(p) for p in shaped]))
         kinds = [dtype_of(p) for p in parameters]
         inexact = [d for d in kinds if d is not None and is_inexact(d)]
-        z = np.asarray(draws(source, full))
+        z = np.asarray(call(what, "noise", draws, source, full))
+        numeric(what, ["noise"], [z])
         if inexact and is_inexact(z.dtype):
             z = z.astype(np.result_type(*inexact))
-        return path(z, *parameters)
+        return call(what, "the path", path, z, *parameters)
 
     return draw
+
+
+def positive(what: str, name: str, p: Any) -> None:
+    """Refuse a scale that is negative: the sample would be that of another distribution."""
+    numeric(what, [name], [p])
+    value, strictly = bottom_value(p), POSITIVE.get(name)
+    if strictly is None or value is None:
+        return
+    if value.dtype.kind != "c" and np.all(value > 0 if strictly else value >= 0):
+        return
+    raise ArgumentError(
+        what, f"{name} is {'positive' if strictly else 'not negative'}",
+        operands=[(name, p if value.ndim else value.item())],
+    )  # fmt: skip
+
+
+def bottom_value(x: Any) -> Any:
+    """The numbers, without derivatives and of all lanes; None while a function is staged."""
+    x = looked(x) if isinstance(x, Tensor) else x
+    while isinstance(x, Tensor):
+        x = looked(x.data)
+    return None if hasattr(x, "graph") else np.asarray(x)
 
 
 def magic_box(x: Any) -> Any:
@@ -137,6 +171,8 @@ def magic_box(x: Any) -> Any:
     References:
         J. Foerster et al.: DiCE, the infinitely differentiable Monte Carlo estimator (2018).
     """
+    numeric("magic_box(x)", ["x"], [x])
+    x = x if isinstance(x, Tensor) or hasattr(x, "graph") else np.asarray(x) + 0.0
     return np.exp(x - stop_gradient(x))
 
 
@@ -176,11 +212,15 @@ def score_function(
         W. Kool, H. van Hoof, M. Welling: Buy 4 REINFORCE samples, get a baseline for free (2019).
     """
     sample = stop_gradient(sample)
-    logs, values = log_prob(sample), f(sample)
+    what = "score_function(log_prob, sample, f)"
+    function(what, "log_prob", log_prob)
+    function(what, "f", f)
+    logs, values = call(what, "log_prob", log_prob, sample), call(what, "f", f, sample)
+    numeric(what, ["log_prob(sample)", "f(sample)"], [logs, values])
     n = shape_of(logs)[0] if len(shape_of(logs)) == 1 else -1
     if n < 0 or shape_of(values) != (n,):
         raise ShapeError(
-            "score_function(log_prob, sample, f)",
+            what,
             "log_prob and f give one number for each sample",
             operands=[("log_prob(sample)", logs), ("f(sample)", values)],
         )
@@ -195,6 +235,12 @@ def score_function(
         b = (np.sum(fixed) - fixed) / (n - 1)
     else:
         b = 0.0 if baseline is None else stop_gradient(baseline)
+        numeric(what, ["baseline"], [b])
+        if shape_of(b) not in ((), (n,)):
+            raise ShapeError(
+                what, f"a baseline is one number, or one for each of the {n} samples",
+                operands=[("baseline", b)],
+            )  # fmt: skip
     box = magic_box(logs)
     return np.mean(values + (box - 1) * (values - b))
 
@@ -213,9 +259,19 @@ def straight_through(hard: Any, soft: Any) -> Any:
         Y. Bengio, N. Leonard, A. Courville: Estimating or propagating gradients through stochastic
         neurons (2013).
     """
+    what = "straight_through(hard, soft)"
+    for name, v in (("hard", hard), ("soft", soft)):
+        if callable(v):
+            raise ArgumentError(
+                what, f"{name} is a value, not a function: it is called first",
+                operands=[(name, v)], fix=f"{getattr(v, '__name__', name)}(x)",
+            )  # fmt: skip
+    numeric(what, ["hard", "soft"], [hard, soft])
+    if (dtype_of(soft) or np.asarray(soft).dtype).kind == "b":
+        raise DTypeError(what, "soft has a derivative: it is no boolean", operands=[("soft", soft)])
     if shape_of(hard) != shape_of(soft):
         raise ShapeError(
-            "straight_through(hard, soft)",
+            what,
             "both have one shape",
             operands=[("hard", hard), ("soft", soft)],
         )

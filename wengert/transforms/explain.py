@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import tree
 from ..errors import ArgumentError, describe
+from ..given import call
 from ..trace import Leaf, Tensor, looked
 from ..types import dtype_of, shape_of
 from .memory import columns, recorded
@@ -86,7 +87,7 @@ def explain_gradient(f: Any, over: Any = 0) -> Any:
             full = list(args)
             for n, t in zip(places, tree.unflatten(structure, ts)):
                 full[n] = t
-            return f(*full, **kwargs)
+            return call("explain_gradient(f)", "f", f, *full, **kwargs)
 
         rec = Recorded(f, xs, run)
         y, node = rec.split(rec.out)

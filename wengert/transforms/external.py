@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..errors import ArgumentError, ShapeError, UnsupportedError, verbatim
+from ..errors import ShapeError, UnsupportedError, verbatim
+from ..given import call, function, numeric, one_of
 from ..trace import Tensor, looked
 from ..types import Array, Aval, is_inexact
 from .custom import Arguments, CustomFunction, agreement, bottom, matched
@@ -158,7 +159,9 @@ class User(Foreign):
         self.given, self.at = given, at
 
     def run(self, xs: list[Array]) -> list[Array]:
-        ys, self.out = tree.flatten(self.given.f(*self.at.rebuild([plain(x) for x in xs])))
+        given = self.at.rebuild([plain(x) for x in xs])
+        ys, self.out = tree.flatten(call(f"{self.name}(...)", "the function", self.given.f, *given))
+        numeric(f"{self.name}(...)", lambda: tree.paths(self.out, "value"), ys)
         promised = self.given.promise(self.at, xs)
         for y, a in zip(ys, promised[0] if promised else []):
             if np.shape(y) != a.shape:
@@ -172,12 +175,14 @@ class User(Foreign):
     def along(self, xs: list[Array], dxs: list[Array]) -> list[Array]:
         given, what = self.given, f"jvp of {self.name}"
         if given.jvp is not None:
-            got = given.jvp(*(self.at.rebuild([plain(v) for v in part]) for part in (xs, dxs)))
+            both = [self.at.rebuild([plain(v) for v in part]) for part in (xs, dxs)]
+            got = call(what, "jvp", given.jvp, *both)
             found = matched(what, got, self.out, "")
+            numeric(what, lambda: tree.paths(self.out, "dy"), [d for d in found if d is not None])
             return filled(found, self.ys(xs, found))
         if given.vjp is not None:  # one cotangent for each element of the value
             live = tuple(range(len(xs)))
-            return by_columns(lambda gs: self.back(xs, gs, live), self.f(xs), dxs)
+            return by_columns(lambda gs: self.back(xs, gs, live), self.f(xs), dxs, self.name, given)
         return super().along(xs, dxs)
 
     def ys(self, xs: list[Array], found: list[Any]) -> list[Array]:
@@ -187,8 +192,9 @@ class User(Foreign):
         if self.given.vjp is None:
             return super().back(xs, gs, live)
         g = tree.unflatten(self.out, [plain(v) for v in gs])
-        got = self.given.vjp(self.at.rebuild([plain(x) for x in xs]), g)
-        found = self.at.slopes(f"vjp of {self.name}", got, xs)
+        what = f"vjp of {self.name}"
+        got = call(what, "vjp", self.given.vjp, self.at.rebuild([plain(x) for x in xs]), g)
+        found = self.at.slopes(what, got, xs)
         return filled([found[i] for i in live], [xs[i] for i in live])
 
     def infer(self, *avals: Aval) -> Any:
@@ -286,16 +292,17 @@ def external(
     >>> wg.grad(sine)(0.0), wg.vmap(sine)(np.zeros(2))
     (np.float64(1.0), array([0., 0.]))
     """
-    if differences not in (None, "central", "complex"):
-        raise ArgumentError(
-            "external(f, differences=...)", 'it is "central", "complex" or None',
-            operands=[("differences", differences)],
-        )  # fmt: skip
+    known = (None, "central", "complex")
+    one_of("external(f, differences=...)", "differences", differences, known)
+    what = "external(f, vjp, jvp, out)"
+    function(what, "vjp", vjp, optional=True)
+    function(what, "jvp", jvp, optional=True)
     if f is None:
         return lambda f: external(f, vjp, jvp, out, differences)
+    function(what, "f", f)
     made = External(f, vjp, jvp, out, differences)
-    known = CustomFunction(f)
-    return wraps(f)(lambda *args, **kw: made.run(*(known.positional(args, kw) if kw else args)))
+    ruled = CustomFunction(f)
+    return wraps(f)(lambda *args, **kw: made.run(*(ruled.positional(args, kw) if kw else args)))
 
 
 # ------------------------------------------------------------------ differences

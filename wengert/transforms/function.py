@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import tree
 from ..errors import ArgumentError, ShapeError, UnsupportedError
+from ..given import call, numeric
 from ..owned import own
 from ..trace import EAGER, Tensor, looked, make
 from ..types import Array
@@ -87,13 +88,15 @@ class Applied(Law):
         args = list(self.args)
         for i, t in zip(self.places, ts):
             args[i] = t
-        ctx = Context(self.needs)
+        ctx, what = Context(self.needs), f"{self.name}.apply(...)"
         if self.cls.setup_context is not Function.setup_context:
-            out = self.cls.forward(*args)
-            self.cls.setup_context(ctx, tuple(args), out)
+            out = call(what, "forward", self.cls.forward, *args)
+            setup = f"{self.name}.setup_context(ctx, inputs, output)"
+            call(setup, "setup_context", self.cls.setup_context, ctx, tuple(args), out)
         else:
-            out = self.cls.forward(ctx, *args)
+            out = call(what, "forward", self.cls.forward, ctx, *args)
         ys, self.out = tree.flatten(out)
+        numeric(what, lambda: tree.paths(self.out, "value"), ys)
         if not ys:
             raise ArgumentError(f"{self.name}.forward", "it returned no tensor")
         self.materialize = ctx._materialize
@@ -191,7 +194,7 @@ class Applied(Law):
         try:
             return transpose(f, at, gs, self.name, self.cls)
         except LOST:
-            return by_columns(f, at, gs)
+            return by_columns(f, at, gs, self.name, self.cls)
 
     def has(self, rule: str) -> bool:
         given = [n for n in ("backward", "jvp")
@@ -207,8 +210,9 @@ class Applied(Law):
     def backward(
         self, ctx: Context, xs: list[Array], gs: list[Any], live: tuple[int, ...]
     ) -> list[Array]:
-        got = self.cls.backward(ctx, *[as_tensor_of(paired(g)) for g in gs])
         what = f"{self.name}.backward"
+        given = [as_tensor_of(paired(g)) for g in gs]
+        got = call(what, "backward", self.cls.backward, ctx, *given)
         got = got if isinstance(got, tuple) else (got,)
         if len(got) != len(self.args):
             raise ShapeError(
@@ -235,7 +239,8 @@ class Applied(Law):
         ]
         for i, d in zip(self.places, dxs):
             full[i] = as_tensor_of(d)
-        got = matched(f"{self.name}.jvp", self.cls.jvp(ctx, *full), self.out, "")
+        what = f"{self.name}.jvp"
+        got = matched(what, call(what, "jvp", self.cls.jvp, ctx, *full), self.out, "")
         for d, y in zip(got, ys):
             check_shape(f"{self.name}.jvp", "tangent", d, "value", y)
         return filled([as_variable(d) for d in got], ys)
@@ -291,12 +296,21 @@ class Function:
         raise UnsupportedError("Function.jvp", "a subclass gives it")
 
     @classmethod
-    def apply(cls, *args: Any) -> Any:
+    def apply(cls, *args: Any, **kwargs: Any) -> Any:
         """Call forward, recorded as one operation.
 
         Args:
-            args: tensors, which are differentiated, and anything else, which is constant.
+            args: tensors, which are differentiated, and anything else, which is constant; by
+                position, since `backward` gives one gradient for each.
         """
+        if kwargs:
+            given = [*["..."] * len(args), *map(str, kwargs.values())]
+            raise ArgumentError(
+                f"{cls.__name__}.apply({', '.join(f'{k}=' for k in kwargs)})",
+                "arguments are given by position: backward returns a gradient for each place",
+                operands=list(kwargs.items()),
+                fix=f"{cls.__name__}.apply({', '.join(given)})" if len(kwargs) == 1 else None,
+            )
         law = Applied(cls, args)
         xs = [looked(args[i]) for i in law.places]
         if not xs:

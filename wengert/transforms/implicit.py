@@ -21,6 +21,7 @@ import numpy as np
 
 from .. import tree
 from ..errors import ArgumentError, ConvergenceError, MatrixError, ShapeError, verbatim
+from ..given import call, function, number, numeric
 from ..trace import Tensor, looked
 from ..types import Array, dtype_of, is_inexact, shape_of
 from .closure import hoisted
@@ -173,43 +174,71 @@ def custom_linear_solve(
     array([[-1.  ,  0.  ],
            [ 0.  , -0.25]])
     """
+    what = "custom_linear_solve(matvec, b)"
+    function(what, "matvec", matvec)
+    function(what, "solve", solve, optional=True)
+    function(what, "transpose_solve", transpose_solve, optional=True)
+    number(what, "tol", tol, 0.0)
     matvec, hidden = hoisted(matvec)
     bs, shape = tree.flatten(b)
+    if not bs:
+        raise ArgumentError(what, "b has no array", operands=[("b", verbatim(str(shape)))])
+    numeric(what, lambda: tree.paths(shape, "b"), bs)
     ps, rebuild = taken((*params, *hidden))
-    split = solver_of(solve, shape)
+    split = solver_of(solve, shape, what)
 
     def flat(v: list[Array], p: list[Array]) -> list[Array]:
-        return fitted(matvec(tree.unflatten(shape, v), *rebuild(p)), shape, "matvec")
+        value = call(what, "matvec", matvec, tree.unflatten(shape, v), *rebuild(p))
+        return like(fitted(value, shape, what, "matvec(x)"), v, what, "matvec(x)")
 
-    back = None if transpose_solve is None else solver_of(transpose_solve, shape)
+    back = None if transpose_solve is None else solver_of(transpose_solve, shape, what)
     law = LinearSolve(flat, split, len(bs), back, symmetric, tol)
-    dtype = np.result_type(*[dtype_of(x) or float for x in bs])
-    bs = [x if is_inexact(dtype_of(x)) else np.asarray(x, np.result_type(dtype, float)) for x in bs]
+    bs = [floating(x) for x in bs]
     return tree.unflatten(shape, apply(law, [*bs, *ps]))
 
 
-def solver_of(solve: Any, shape: tree.Tree) -> Any:
+def floating(x: Any) -> Any:
+    """An array of a dtype that has a derivative."""
+    if is_inexact(dtype_of(x)) or hasattr(x, "graph"):
+        return x
+    return x.astype(float) if isinstance(x, Tensor) else np.asarray(x, np.result_type(x, 0.0))
+
+
+def solver_of(solve: Any, shape: tree.Tree, what: str) -> Any:
     """A solver of pytrees as one of lists."""
 
     def flat(matvec: Flat, b: list[Array]) -> list[Array]:
         if solve is None:
             return default_solve(matvec, b)
-        got = solve(
-            lambda v: tree.unflatten(shape, matvec(tree.leaves(v))), tree.unflatten(shape, b)
-        )
-        return fitted(got, shape, "solve")
+        got = call(
+            f"{what}: solve", "solve", solve,
+            lambda v: tree.unflatten(shape, matvec(tree.leaves(v))), tree.unflatten(shape, b),
+        )  # fmt: skip
+        return fitted(got, shape, f"{what}: solve", "x")
 
     return flat
 
 
-def fitted(value: Any, shape: tree.Tree, what: str) -> list[Array]:
+def fitted(value: Any, shape: tree.Tree, what: str, name: str) -> list[Array]:
     leaves, got = tree.flatten(value)
     if got != shape:
         raise ShapeError(
             what, "the value does not have the structure of the unknown",
-            operands=[("unknown", verbatim(str(shape))), ("value", verbatim(str(got)))],
+            operands=[("unknown", verbatim(str(shape))), (name, verbatim(str(got)))],
         )  # fmt: skip
+    numeric(what, lambda: tree.paths(shape, name), leaves)
     return leaves
+
+
+def like(got: list[Array], xs: list[Array], what: str, name: str) -> list[Array]:
+    """The components of an equation, one for each of the unknown's."""
+    for a, b in zip(got, xs):
+        if shape_of(a) != shape_of(b):
+            raise ShapeError(
+                what, "the equation has as many components as the unknown",
+                operands=[("x", b), (name, a)],
+            )  # fmt: skip
+    return got
 
 
 def taken(params: Any) -> tuple[list[Array], Callable[[Sequence[Array]], Any]]:
@@ -246,8 +275,16 @@ def default_solve(matvec: Flat, b: list[Array]) -> list[Array]:
     n = shape_of(rhs)[0]
     if not n:
         return b
-    x = np.linalg.solve(matrix(flat, n, dtype_of(rhs)), rhs) if n <= DENSE else gmres(flat, rhs)
-    return unravel(x, b)
+    if n > DENSE:
+        return unravel(gmres(flat, rhs), b)
+    a = matrix(flat, n, dtype_of(rhs))
+    try:
+        return unravel(np.linalg.solve(a, rhs), b)
+    except np.linalg.LinAlgError as error:
+        raise MatrixError(
+            "the solution of A x = b", "A is singular", operands=[("A", a)],
+            fix="solve=... with another solver, such as one of least squares",
+        ) from error  # fmt: skip
 
 
 def matrix(f: Callable[[Array], Array], n: int, dtype: Any) -> Array:
@@ -301,7 +338,14 @@ def newton(f: Callable[..., Any], x0: Any, steps: int = 100) -> Any:
     r = flat(xs)
     size = distance(r, "newton")
     for _ in range(steps):
-        step = default_solve(functools.partial(slope, flat, xs), r)
+        try:
+            step = default_solve(functools.partial(slope, flat, xs), r)
+        except MatrixError as error:
+            raise ConvergenceError(
+                "Newton's method for f(x) = 0", "the derivative of f is singular on the way",
+                operands=[("|f(x)|", verbatim(f"{size:.3g}"))],
+                fix="another first guess, or a solver of your own: solver=...",
+            ) from error  # fmt: skip
         t = 1.0
         while True:
             new = [x - t * d for x, d in zip(xs, step)]
@@ -414,35 +458,34 @@ def root(
     hidden: Any = None,
 ) -> Any:  # fmt: skip
     """The common part; an explicit solver is given the parameters too."""
+    what = f"{name}(f, x0)"
+    function(what, "tangent_solve", tangent_solve, optional=True)
+    number(what, "tol", tol, 0.0, optional=True)
     if hidden is None:
         f, hidden = hoisted(f)
     guess, shape = tree.flatten(x0)
     if not guess:
-        raise ArgumentError(f"{name}(f, x0)", "the first guess has no array")
+        raise ArgumentError(what, "the first guess has no array")
+    numeric(what, lambda: tree.paths(shape, "x0"), guess)
     guess = [x.detach() if isinstance(x, Tensor) else x for x in map(looked, guess)]
-    guess = [x if is_inexact(dtype_of(x)) else np.asarray(x, float) for x in guess]
+    guess = [floating(x) for x in guess]
     ps, rebuild = taken((*params, *hidden))
 
     def flat(x: list[Array], p: list[Array]) -> list[Array]:
-        got = fitted(f(tree.unflatten(shape, x), *rebuild(p)), shape, f"f of {name}")
-        for a, b in zip(got, x):
-            if shape_of(a) != shape_of(b):
-                raise ShapeError(
-                    f"f of {name}", "the equation has as many components as the unknown",
-                    operands=[("x", b), ("f(x)", a)],
-                )  # fmt: skip
-        return got
+        value = call(what, "f", f, tree.unflatten(shape, x), *rebuild(p))
+        return like(fitted(value, shape, what, "f(x)"), x, what, "f(x)")
 
     def found(x: list[Array], p: list[Array]) -> list[Array]:
-        got = solver(
-            lambda v: tree.unflatten(shape, flat(fitted(v, shape, f"solver of {name}"), p)),
+        got = call(
+            f"solver of {name}", "solver", solver,
+            lambda v: tree.unflatten(shape, flat(fitted(v, shape, f"solver of {name}", "x"), p)),
             tree.unflatten(shape, x),
             *(rebuild(p) if explicit else ()),
-        )
-        return fitted(got, shape, f"solver of {name}")
+        )  # fmt: skip
+        return fitted(got, shape, f"solver of {name}", "x")
 
-    law = Root(flat, len(guess), found, solver_of(tangent_solve, shape), tol, name,
-               symmetric=symmetric)  # fmt: skip
+    tangent = solver_of(tangent_solve, shape, f"tangent of {name}")
+    law = Root(flat, len(guess), found, tangent, tol, name, symmetric=symmetric)
     return tree.unflatten(shape, apply(law, [*guess, *ps]))
 
 
@@ -477,6 +520,9 @@ def custom_root(
     >>> wg.grad(sqrt)(4.0), wg.grad(wg.grad(sqrt))(4.0)
     (np.float64(0.25), np.float64(-0.03125))
     """
+    what = "custom_root(f, x0)"
+    function(what, "f", f)
+    function(what, "solver", solver, optional=True)
     return root(f, x0, solver or newton, tangent_solve, params, tol, "custom_root")
 
 
@@ -502,11 +548,17 @@ def custom_fixed_point(
     >>> bool(np.isclose(dx, np.sin(x) / (1 - 0.3 * np.cos(x))))
     True
     """
+    what = "custom_fixed_point(f, x0)"
+    function(what, "f", f)
+    function(what, "solver", solver, optional=True)
     f, hidden = hoisted(f)
     chosen = solver or iterate
+    shape = tree.structure(x0)
 
     def residual(x: Any, *values: Any) -> Any:
-        return tree.map(lambda a, b: a - b, x, f(x, *values))
+        next_ = fitted(call(what, "f", f, x, *values), shape, what, "f(x)")
+        next_ = like(next_, tree.leaves(x), what, "f(x)")
+        return tree.unflatten(shape, [a - b for a, b in zip(tree.leaves(x), next_)])
 
     def solve(g: Any, x: Any) -> Any:
         return chosen(lambda v: tree.map(lambda a, b: a - b, v, g(v)), x)

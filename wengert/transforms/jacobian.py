@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import tree
 from ..errors import DTypeError
+from ..given import call, numeric
 from ..ops.index import GetItem
 from ..ops.linear import Reshape, moveaxis
 from ..structural import Masked
@@ -117,10 +118,12 @@ def _jacobian(
             full = list(args)
             for n, t in zip(places, tree.unflatten(structure, ts)):
                 full[n] = t
-            out = f(*full, **kwargs)
+            out = call(f"{what}(f)", "f", f, *full, **kwargs)
             if has_aux:
                 out, aux = with_aux(what, out)
                 kept[:] = [aux]
+            leaves, shape = tree.flatten(out)
+            numeric(f"{what}(f)", lambda: tree.paths(shape, "f(x)"), leaves)
             for y in tree.leaves(out):
                 if holomorphic:
                     holomorphic_value(what, y)

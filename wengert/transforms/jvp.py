@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import trace, tree
 from ..errors import ArgumentError, DTypeError, ShapeError, verbatim
+from ..given import call, function, numeric
 from ..ops.elementwise import mul, mul_mask
 from ..ops.index import Write
 from ..primitive import Constant
@@ -116,6 +117,7 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fals
     >>> bool(np.isclose(dy, np.cos(2.0) * 2.0 + np.sin(2.0)))
     True
     """
+    function("jvp(f, primals, tangents)", "f", f)
     bundle = isinstance(primals, tuple)
     xs, structure = tree.flatten(primals if bundle else (primals,))
     dxs, other = tree.flatten(tangents if bundle else (tangents,))
@@ -130,11 +132,12 @@ def jvp(f: Callable[..., Any], primals: Any, tangents: Any, has_aux: bool = Fals
     wrap = any(isinstance(x, Tensor) for x in xs)
     with push(JVP) as level:
         duals = [dual(x, dx, level) for x, dx in zip(xs, dxs)]
-        out = f(*tree.unflatten(structure, duals))
+        out = call("jvp(f, primals, tangents)", "f", f, *tree.unflatten(structure, duals))
         aux = None
         if has_aux:
             out, aux = with_aux("jvp", out)
         leaves, shape = tree.flatten(out)
+        numeric("jvp(f, primals, tangents)", lambda: tree.paths(shape, "f(x)"), leaves)
         ys, dys = [], []
         if trace.MODES and (watch := getattr(trace.HERE, "watch", None)) is not None:
             watch.results(level, leaves)

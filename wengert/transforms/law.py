@@ -297,27 +297,64 @@ def transpose(
 ) -> list[Array]:
     """A^T g of a linear map A, given as code: recorded at zero, and pulled.
 
-    The first time for an owner of rules it is pulled at another point as well: the transpose of a
-    linear map is the same everywhere.
+    The first time for an owner of rules it is held to be linear at another point as well.
     """
-    got = transposed_at(f, at, gs, name)
-    values = [bottom(v) for v in got]
-    if owner not in _straight and all(isinstance(v, RAW) for v in values):
-        rng = np.random.default_rng(0)
+    got, _ = transposed_at(f, at, gs, name)
+    if owner not in _straight:
         HERE.__dict__.setdefault("packers", []).append(None)  # no checkpoint counts this run
         try:
-            other = transposed_at(f, [elsewhere(a, rng) for a in at], gs, name, zero=False)
+            straight = linear(f, at, gs, name)
         finally:
             HERE.packers.pop()
-        if not all(map(agree, values, map(bottom, other))):
-            raise ArgumentError(
-                f"the rule of {name}",
-                "it is not linear in the tangent (or cotangent), so it has no transpose, and "
-                "serves one mode alone",
-                fix="a rule for the other mode as well: defjvp and defvjp, jvp and backward",
-            )
-        _straight.add(owner)
+        if straight is False:
+            raise crooked(name)
+        if straight:
+            _straight.add(owner)
     return got
+
+
+def linear(f: Any, at: list[Array], gs: list[Array], name: str) -> bool | None:
+    """Whether A^T g is at p what it is at zero, and <A^T g, p> = <g, A p>; None if unknown here."""
+    rng = np.random.default_rng(0)
+    if not all(isinstance(g, RAW) for g in gs):  # lanes, or values that are not known yet
+        gs = [elsewhere(g, rng) for g in gs]
+    values, _ = transposed_at(f, at, gs, name)
+    point = [elsewhere(a, rng) for a in at]
+    others, ys = transposed_at(f, point, gs, name, zero=False)
+    values, others, ys = ([bottom(v) for v in vs] for vs in (values, others, ys))
+    if not all(isinstance(v, RAW) for v in [*values, *others, *ys]):
+        return None
+    if not all(map(agree, values, others)):
+        return False
+    return same_pairing(gs, ys, point, values)
+
+
+def crooked(name: str) -> ArgumentError:
+    return ArgumentError(
+        f"the rule of {name}",
+        "it is not linear in the tangent (or cotangent), so it has no transpose, and "
+        "serves one mode alone",
+        fix="a rule for the other mode as well: defjvp and defvjp, jvp and backward",
+    )
+
+
+def same_pairing(gs: Any, ys: Any, point: Any, values: Any) -> bool:
+    """<g, A p> = <A^T g, p>."""
+    (a, m), (b, n) = paired(gs, ys), paired(point, values)
+    kinds = [np.result_type(v) for v in [*ys, *values] if is_inexact(dtype_of(v))]
+    eps = max((float(np.finfo(k).eps) for k in kinds), default=0.0)
+    return bool(not np.isfinite(m + n) or abs(a - b) <= eps**0.5 * (m + n))
+
+
+def paired(xs: Sequence[Array], many: Sequence[Array]) -> tuple[Any, float]:
+    """(sum_i <x_i, v_i>, the sum of its terms' sizes); the mean over lanes in front of the v_i."""
+    total, size = 0.0, 0.0
+    for x, v in zip(xs, many):
+        lanes = max(np.size(v) // max(np.size(x), 1), 1)
+        with np.errstate(all="ignore"):
+            total = total + np.sum(x * v) / lanes
+            size += float(np.sum(np.abs(x * v))) / lanes
+    return total, size
 
 
 def bottom(x: Any) -> Any:
@@ -343,9 +380,10 @@ def transposed_at(
     gs: list[Array],
     name: str,
     zero: bool = True,
-) -> list[Array]:
+) -> tuple[list[Array], list[Any]]:
+    """(A^T g, the value of the map) as the map is at a point."""
     rec = Recorded(f, at, f)
-    nodes = []
+    nodes, values = [], []
     for y in rec.out:
         value, node = rec.split(y) if y is not None else (None, None)
         if zero and isinstance(value, RAW) and np.any((value != 0) & np.isfinite(value)):
@@ -355,14 +393,24 @@ def transposed_at(
                 operands=[("value at zero", verbatim(str(value)))],
             )
         nodes.append(node)
-    return rec.pull(nodes, gs, keep=False)
+        values.append(np.zeros(()) if value is None else value)
+    return rec.pull(nodes, gs, keep=False), values
 
 
 def by_columns(
-    f: Callable[[list[Array]], list[Array]], at: list[Array], gs: list[Array]
+    f: Callable[[list[Array]], list[Array]],
+    at: list[Array],
+    gs: list[Array],
+    name: str = "",
+    owner: Any = None,
 ) -> list[Array]:
-    """The same for code that takes plain arrays alone: one call for each element of `at`."""
-    out = []
+    """The same for code that takes plain arrays alone: one call for each element of `at`.
+
+    Without an owner f is known to be linear.
+    """
+    rng = np.random.default_rng(0)
+    point = [elsewhere(a, rng) for a in at]
+    out, sums = [], [np.zeros(())] * len(gs)
     for i, x in enumerate(at):
         column = np.zeros(np.shape(x), np.result_type(x))
         values = []
@@ -370,9 +418,15 @@ def by_columns(
             column.flat[k] = 1
             ys = f([column.copy() if j == i else zeros_like(a) for j, a in enumerate(at)])
             values.append(inner(gs, ys))
+            sums = [t if y is None else t + point[i].flat[k] * y for t, y in zip(sums, ys)]
             column.flat[k] = 0
         values = [np.asarray(v) if isinstance(v, RAW) else v for v in values]
         out.append(stacked(values).reshape(column.shape) if values else column)
+    if owner is not None and owner not in _straight and all(isinstance(t, RAW) for t in sums):
+        ys = [np.zeros(()) if y is None else y for y in f([p.copy() for p in point])]
+        if not all(map(agree, sums, ys)):
+            raise crooked(name)
+        _straight.add(owner)
     return out
 
 

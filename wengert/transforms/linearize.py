@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import tree
 from ..errors import DTypeError, ShapeError, UnsupportedError, verbatim
+from ..given import call, function, numeric
 from ..ops.index import Write
 from ..owned import own
 from ..primitive import Linear, Multilinear, parameters
@@ -145,6 +146,7 @@ def linearize(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> An
     wrap = any(isinstance(x, Tensor) for x in tree.leaves(primals))
     with push(Program) as level:
         seeds = [level.slot(np.zeros(shape_of(x), dtype_of(x))) for x in xs]
+        function("linearize(f, *primals)", "f", f)
         out = jvp(f, tree.unflatten(structure, xs), tree.unflatten(structure, seeds), has_aux)
         y, dy = out[:2]
         aux = out[2:]
@@ -245,6 +247,7 @@ def linear_transpose(f: Callable[..., Any], *primals: Any) -> Callable[..., Any]
     >>> back(np.array([1.0, 10.0, 100.0]))
     (array([222., 220., 200.]),)
     """
+    function("linear_transpose(f, x)", "f", f)
     like, structure = tree.flatten(primals)
     for x, p in zip(like, tree.paths(structure)):
         if not is_inexact(dtype_of(x)) and type(x) not in (float, complex):
@@ -259,7 +262,9 @@ def linear_transpose(f: Callable[..., Any], *primals: Any) -> Callable[..., Any]
         ts = [make(x, n, level) for x, n in zip(zeros, leaves)]
         modes(1)  # the fast road records without asking whether an operation is linear
         try:
-            ys, shape = tree.flatten(f(*tree.unflatten(structure, ts)))
+            given = tree.unflatten(structure, ts)
+            ys, shape = tree.flatten(call("linear_transpose(f, x)", "f", f, *given))
+            numeric("linear_transpose(f, x)", lambda: tree.paths(shape, "f(x)"), ys)
             ys = [surfaced(y, level) for y in ys]
         finally:
             modes(-1)

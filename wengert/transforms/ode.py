@@ -11,11 +11,13 @@ from .. import tree
 from ..errors import (
     ArgumentError,
     ConvergenceError,
+    DTypeError,
     LevelError,
     ShapeError,
     UnsupportedError,
     verbatim,
 )
+from ..given import call, count, function, number, numeric, one_of
 from ..trace import Tensor, looked
 from ..types import Array, dtype_of, is_inexact, shape_of
 from .closure import hoisted
@@ -118,16 +120,25 @@ def odeint(
     >>> bool(np.isclose(wg.grad(decay)(0.5), -2 * np.exp(-1.0)))
     True
     """
-    if method not in METHODS:
-        raise ArgumentError(
-            "odeint(method=...)", f"there is no method {method!r}",
-            fix=f"one of {', '.join(METHODS)}",
-        )  # fmt: skip
-    if adjoint not in ("discrete", "continuous"):
-        raise ArgumentError(
-            "odeint(adjoint=...)", 'it is "discrete" or "continuous"',
-            operands=[("adjoint", adjoint)],
-        )  # fmt: skip
+    what = "odeint(f, y0, t)"
+    function(what, "f", f)
+    one_of("odeint(method=...)", "method", method, METHODS)
+    one_of("odeint(adjoint=...)", "adjoint", adjoint, ("discrete", "continuous"))
+    for name, tolerance in (("rtol", rtol), ("atol", atol)):
+        number(f"odeint({name}=...)", name, tolerance, 0.0)
+    if rtol == atol == 0:
+        raise ArgumentError("odeint(rtol=..., atol=...)", "one of the two is positive")
+    count("odeint(steps=...)", "steps", steps, 1)
+    count("odeint(max_steps=...)", "max_steps", max_steps, 1)
+    start, structure = tree.flatten(y0)
+    numeric(what, [*tree.paths(structure, "y0"), "t"], [*start, t])
+    if not start:
+        raise ArgumentError(what, "y0 has no array", operands=[("y0", verbatim(str(structure)))])
+    if not isinstance(t, Tensor):
+        kind = np.asarray(t).dtype.kind
+        numeric(what, ["t"], [np.asarray(t)])
+        if kind == "c":
+            raise DTypeError(what, "times are real", operands=[("t", t)])
     t = looked(t) if isinstance(t, Tensor) else np.asarray(t, float)
     check_times(t)
     y0 = tree.map(lambda v: looked(v) if isinstance(v, Tensor) else floating(v), y0)
@@ -183,7 +194,9 @@ class Solver:
         return tree.unflatten(self.shape, [np.stack(list(many)) for many in zip(*found)])
 
     def slope(self, y: list[Array], t: Any) -> list[Array]:
-        got, shape = tree.flatten(self.f(tree.unflatten(self.shape, y), t, *self.args))
+        what, whole = "odeint(f, y0, t)", tree.unflatten(self.shape, y)
+        got, shape = tree.flatten(call(what, "f", self.f, whole, t, *self.args))
+        numeric(what, lambda: tree.paths(shape, "f(y, t)"), got)
         if shape != self.shape or any(shape_of(d) != shape_of(v) for d, v in zip(got, y)):
             raise ShapeError(
                 "odeint(f, y0, t)", "f(y, t) is a slope, with the structure and shapes of y",

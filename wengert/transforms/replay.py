@@ -21,6 +21,7 @@ import numpy as np
 
 from .. import tree
 from ..errors import ReplayError, describe, verbatim
+from ..given import call
 from ..owned import own
 from ..source import place, user_frame
 from ..trace import (
@@ -276,7 +277,7 @@ class Frame(packing):
         modes(1)
         try:
             with self:
-                return self.f(*args, **kwargs)
+                return call("checkpoint(f)", "f", self.f, *args, **kwargs)
         finally:
             modes(-1)
             HERE.trace = old

@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import trace, tree
 from ..errors import ArgumentError, ShapeError
+from ..given import call, function, numeric
 from ..ops import elementwise as e
 from ..ops.contract import Affine, matmul
 from ..ops.index import Write
@@ -340,6 +341,7 @@ def jet(
         Griewank & Walther, Evaluating Derivatives (2008), chapter 13.
     """
     what = "jet(f, primals, series)"
+    function(what, "f", f)
     primals = tuple(primals) if isinstance(primals, tuple | list) else (primals,)
     if not isinstance(series, tuple | list) or len(series) != len(primals):
         raise ArgumentError(
@@ -376,7 +378,8 @@ def jet(
                 coefficient(col[i], x, n, k + 1) for k, (col, n) in enumerate(zip(columns, scale))
             ]
             jets.append(make(x, terms, level, Jet))
-        ys, shape = tree.flatten(f(*tree.unflatten(structure, jets)))
+        ys, shape = tree.flatten(call(what, "f", f, *tree.unflatten(structure, jets)))
+        numeric(what, lambda: tree.paths(shape, "f(x)"), ys)
         values, tables = [], []
         for y in ys:
             y = looked(y)

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..errors import ArgumentError
+from ..errors import ArgumentError, ShapeError, verbatim
+from ..given import call, count, function, items, number, numeric, one_of
 from ..trace import Tensor
-from ..types import dtype_of
+from ..types import dtype_of, shape_of
 from .custom import stop_gradient
 from .implicit import custom_root
 from .jvp import jvp
@@ -47,13 +48,15 @@ def unroll(
         >>> bool(np.isclose(wg.grad(final_loss)(0.1), -12 * 0.8 ** 5))
         True
     """
-    if n < 0 or (truncate is not None and truncate < 0):
-        raise ArgumentError(f"unroll(step, x, {n}, truncate={truncate})", "numbers of steps")
+    what = "unroll(step, x, n, truncate)"
+    function(what, "step", step)
+    n = count(what, "n", n)
+    truncate = count(what, "truncate", truncate, optional=True)
     states = [x]
     for i in range(n):
         if truncate is not None and i == n - truncate:
             x = stop_gradient(x)
-        x = step(x)
+        x = call(what, "step", step, x)
         states.append(x)
     if truncate == 0:
         x = states[-1] = stop_gradient(x)
@@ -106,14 +109,10 @@ def adapt(
         C. Finn, P. Abbeel, S. Levine: Model-agnostic meta-learning (2017).
         A. Rajeswaran, C. Finn, S. Kakade, S. Levine: Meta-learning with implicit gradients (2019).
     """
-    if order not in ORDERS:
-        raise ArgumentError(
-            f"adapt(.., order={order!r})",
-            "no such order",
-            fix=f"one of {', '.join(map(repr, ORDERS))}",
-        )
+    checked(loss, lr, steps, order, lam, tol)
     if order == "implicit":
         return proximal(loss, params, data, lam, tol)
+    rates(params, lr)
     slope = grad(loss)
 
     def step(p: Any) -> Any:
@@ -122,6 +121,38 @@ def adapt(
         return descended(p, stop_gradient(slope(stop_gradient(p), *data)), lr)
 
     return unroll(step, params, steps)
+
+
+def checked(loss: Any, lr: Any, steps: Any, order: Any, lam: Any, tol: Any) -> None:
+    what = "adapt(loss, params, *data)"
+    function(what, "loss", loss)
+    one_of(what, "order", order, ORDERS)
+    count(what, "steps", steps)
+    leaves, structure = tree.flatten(lr)
+    numeric(what, lambda: tree.paths(structure, "lr"), leaves)
+    number(what, "lam", lam, 0.0, strict=True)
+    number(what, "tol", tol, 0.0, strict=True, optional=True)
+
+
+def rates(params: Any, lr: Any) -> None:
+    """Refuse rates that are neither one number nor a tree like the parameters."""
+    leaves, shape = tree.flatten(lr)
+    if len(leaves) == 1 and (shape_of(leaves[0]) == () or tree.structure(params).size == 1):
+        ps = tree.leaves(params) if shape_of(leaves[0]) else []
+    elif shape == tree.structure(params):
+        ps = tree.leaves(params)
+    else:
+        raise ArgumentError(
+            "adapt(loss, params, lr=...)", "lr is one number, or a tree like params",
+            operands=[("params", verbatim(str(tree.structure(params)))),
+                      ("lr", leaves[0] if shape.kind is None else verbatim(str(shape)))],
+        )  # fmt: skip
+    for p, r in zip(ps, leaves):
+        if shape_of(r) not in ((), shape_of(p)):
+            raise ShapeError(
+                "adapt(loss, params, lr=...)", "a rate is one number, or one for each parameter",
+                operands=[("params", p), ("lr", r)],
+            )  # fmt: skip
 
 
 def descended(params: Any, slope: Any, lr: Any) -> Any:
@@ -161,15 +192,22 @@ def maml(
         np.float64(1.28)
     """
 
+    checked(loss, lr, steps, order, lam, tol)
+
     @wraps(loss)
     def meta(params: Any, tasks: Sequence[tuple[tuple[Any, ...], tuple[Any, ...]]]) -> Any:
-        losses = [
-            loss(
-                adapt(loss, params, *support, lr=lr, steps=steps, order=order, lam=lam, tol=tol),
-                *query,
-            )
-            for support, query in tasks
-        ]
+        losses = []
+        for task in items("meta(params, tasks)", "tasks", tasks, "pairs (support, query)"):
+            if not isinstance(task, tuple | list) or len(task) != 2:
+                raise ArgumentError(
+                    "meta(params, tasks)", "a task is a pair (support, query)",
+                    operands=[("task", verbatim(str(tree.structure(task))))],
+                )  # fmt: skip
+            support, query = [items("meta(params, tasks)", "data", d, "arguments") for d in task]
+            own = adapt(loss, params, *support, lr=lr, steps=steps, order=order, lam=lam, tol=tol)
+            losses.append(call("maml(loss)", "loss", loss, own, *query))
+        if not losses:
+            raise ArgumentError("meta(params, tasks)", "there is no task")
         return sum(losses[1:], losses[0]) / len(losses)
 
     return meta

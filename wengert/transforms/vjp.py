@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from .. import trace, tree
-from ..errors import ArgumentError, DTypeError, NonScalarError, ShapeError, describe
+from ..errors import ArgumentError, DTypeError, NonScalarError, ShapeError
+from ..given import call, function, numeric
 from ..owned import own
 from ..primitive import Linear, Rule
 from ..structural import cast, densify
@@ -108,10 +109,13 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     >>> pull(np.array([1.0, 10.0]))
     (array([ 3., 40.]), array([ 1., 20.]))
     """
+    function("vjp(f, *primals)", "f", f)
     xs, structure = tree.flatten(primals)
     check_inputs("vjp", xs, tree.paths(structure))
     names = partial(leaf_names, f, range(len(primals)), structure)
-    run = Recorded(f, xs, lambda ts: f(*tree.unflatten(structure, ts)), names)
+    run = Recorded(
+        f, xs, lambda ts: call("vjp(f, *primals)", "f", f, *tree.unflatten(structure, ts)), names
+    )
     out, aux = with_aux("vjp", run.out) if has_aux else (run.out, None)
     ys, shape = tree.flatten(out)
     values, nodes = zip(*[run.split(y) for y in ys]) if ys else ((), ())
@@ -137,8 +141,7 @@ def vjp(f: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
 
 def chosen_arguments(what: str, f: Any, argnums: Any) -> tuple[tuple[int, ...], bool]:
     """(the places to differentiate, whether it was one int)."""
-    if not callable(f):
-        raise ArgumentError(f"{what}(f)", f"f is a function, not {describe(f)}")
+    function(f"{what}(f)", "f", f)
     if isinstance(argnums, int | np.integer) and not isinstance(argnums, bool):
         return (int(argnums),), True
     listed = isinstance(argnums, tuple | list | range)
@@ -305,7 +308,7 @@ def value_and_grad(
             full = list(args)
             for n, t in zip(places, tree.unflatten(structure, ts)):
                 full[n] = t
-            return f(*full, **kwargs)
+            return call("grad(f)", "f", f, *full, **kwargs)
 
         rec = Recorded(f, xs, run, partial(leaf_names, f, places, structure))
         out, aux = with_aux("grad", rec.out) if has_aux else (rec.out, None)
@@ -315,6 +318,7 @@ def value_and_grad(
             raise NonScalarError(
                 f"grad({name})", f"{name} returned {type(y).__name__}, not one number"
             )
+        numeric(f"grad({name})", [f"the value of {name}"], [y])
         if np.prod(shape_of(y)) != 1:
             raise NonScalarError(
                 f"grad({name})",

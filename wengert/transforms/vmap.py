@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import tree
 from ..errors import ArgumentError, LevelError, describe, user_frame, verbatim
+from ..given import call, function, numeric
 from ..ops.index import align_value, batch_path
 from ..ops.linear import Broadcast, moveaxis
 from ..source import source_of
@@ -122,6 +123,8 @@ def vmap(
     array([ 3., 12., 21., 30., 39.])
     """
 
+    function("vmap(f)", "f", f)
+
     @wraps(f)
     def mapped(*args: Any, **kwargs: Any) -> Any:
         leaves, structure = tree.flatten((args, kwargs))
@@ -138,9 +141,10 @@ def vmap(
                     x = moveaxis(x, a % len(shape_of(x)), 0)
                     lanes.append(make(x, 0, level, Batched))
             args_, kwargs_ = tree.unflatten(structure, lanes)
-            ys, shape = tree.flatten(f(*args_, **kwargs_))
+            ys, shape = tree.flatten(call("vmap(f)", "f", f, *args_, **kwargs_))
             outs = _spread("out_axes", out_axes, shape, "result")
             names = tree.paths(shape, "result")
+            numeric("vmap(f)", names, ys)
             ys = [unbatch(y, level, a, p) for y, a, p in zip(ys, outs, names)]
         return tree.unflatten(shape, handed_out(ys, wrap))
 

@@ -11,7 +11,8 @@ from wengert import random
 from wengert.errors import OptionError, ShapeError
 from wengert.hollow import Hollow
 from wengert.ops.dropout import Dropout
-from wengert.trace import Tensor, bind, live, looked, make
+from wengert.draws import live
+from wengert.trace import Tensor, bind, looked, make
 from wengert.transforms.vmap import VMap
 from wengert.types import shape_of
 

@@ -82,14 +82,12 @@ def logistic_slope(
     f: Function, goal: str, x: Value, extra: int = 0, bottom: float | None = None
 ) -> Power:
     """e / (1 + e)^2 times 2^extra, with e = e^x <= 1."""
-    e = power(f, goal, x, careful=goal == "float")
-    # a power of its own for the scales; the optimizer sees that the rest is the same
     scaled = power(f, goal, x, careful=goal == "float", extra=extra, bottom=bottom)
     if goal == "float":
-        d, low = e.more()
+        d, low = scaled.more()
         square, left = two_product(f, d, d)
         return scaled.over_pair((square, f.fma(d + d, low, left)))
-    value = e.value()
+    value = scaled.value(*([f.const(2.0**-extra, x.kind)] if extra else []))
     return scaled.over(f.fma(value, value + 2.0, 1.0))
 
 

@@ -28,6 +28,7 @@ import ctypes.util
 import itertools
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -440,8 +441,16 @@ class Control:
         add_symbol("wg_blas_leave", self.library.address("leave"))
 
 
-@lru_cache(1)
+_lock = threading.Lock()
+
+
 def control() -> Control:
+    with _lock:  # one counter, whoever asks first
+        return made_control()
+
+
+@lru_cache(1)
+def made_control() -> Control:
     made = Control(find())
     if hasattr(os, "register_at_fork"):
         # a thread that had entered is not in the child

@@ -18,6 +18,7 @@ import ctypes
 import itertools
 import re
 import sys
+import threading
 from functools import lru_cache
 from typing import Any
 
@@ -102,9 +103,17 @@ def add_symbol(name: str, address: int) -> None:
     SYMBOLS[name] = address
 
 
-@lru_cache(1)
+_lock = threading.Lock()
+
+
 def linker() -> Any:
     """LLVM's linker into this process. It is not given up again: code of its libraries may run."""
+    with _lock:
+        return made_linker()
+
+
+@lru_cache(1)
+def made_linker() -> Any:
     made = llvm().create_lljit_compiler(machine(target()), use_jit_link=sys.platform != "win32")
     made.detach = made.close = lambda: None
     return made

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 
 from .coefficients import EXP, EXPM1, LOG, LOG_ODD, TANH
-from .ir import Function, Value
+from .ir import Function, Value, element
 from .lanes import (
     BIAS,
     INF,
@@ -51,13 +51,17 @@ class Power:
     high: Value
     low: Value | None
     scales: tuple[Value, ...]
+    i: Value | None = None  # n + MAGIC_BITS, of a power 2^n e^r
 
     def value(self, *factors: Value) -> Value:
         """The power times the factors; the scales last, so that only they underflow."""
-        f, y = self.f, self.high
-        if self.low is not None:
+        f, y, rest = self.f, self.high, [*factors, *self.scales]
+        if self.low is not None and factors:
+            first = rest.pop(0)
+            y = f.fma(y, first, self.low * first)
+        elif self.low is not None:
             y = exact(f, "add", y, self.low)
-        for x in (*factors, *self.scales):
+        for x in rest:
             y = y * x
         return y
 
@@ -82,11 +86,15 @@ class Power:
         return Power(f, f.fma(rest, c, q), None, self.scales)
 
     def pair(self) -> Pair:
-        """The value, and what its rounding left out."""
+        """e^x itself, at least the smallest normal number, and what its rounding left out."""
         assert self.low is not None
+        assert self.i is not None
         f, y = self.f, exact(self.f, "add", self.high, self.low)
         left = exact(f, "add", exact(f, "sub", self.high, y), self.low)
-        return Power(f, y, None, self.scales).value(), Power(f, left, None, self.scales).value()
+        kind = element(y.kind)
+        away = BIAS[kind] - MAGIC_BITS[kind]
+        scale = f.unbits((f.larger(self.i, 1 - away) + away) << MANTISSA[kind])
+        return y * scale, left * scale
 
 
 def reduction(f: Function, goal: str, x: Value) -> tuple[Value, Value, Value, Value]:
@@ -136,7 +144,7 @@ def power(
         r, rest = fast_two_sum(f, r, rest + low)
     p = f.fma(r * r, f.polynomial(r, EXP[goal]), rest)
     high, left = fast_two_sum(f, f.const(1.0, r.kind), r)
-    return Power(f, high, exact(f, "add", left, p), scales)
+    return Power(f, high, exact(f, "add", left, p), scales, i)
 
 
 @native()

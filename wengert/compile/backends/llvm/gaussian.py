@@ -13,7 +13,7 @@ from ....ops import accurate
 from .coefficients import DGELU, DGELU_ZERO, ERF, ERF_FAR, Table
 from .exponential import Power, power
 from .ir import Function, Value
-from .lanes import exact, native, two_product
+from .lanes import exact, fast_two_sum, native, two_product
 
 
 def numbers(*arrays: Any) -> tuple[float, ...]:
@@ -26,7 +26,7 @@ FAR = {
     "short": (numbers(*accurate.FAR32_P[::-1]), numbers(*accurate.FAR32_Q[::-1]), 0.0),
 }
 NEAR = numbers(*accurate.NEAR_P[::-1])
-ROOT_PI = math.sqrt(math.pi)
+ROOT_PI = 1.772453850905516, -7.666586499825799e-17
 
 
 def square_power(f: Function, goal: str, a: Value, half: float) -> Power:
@@ -37,18 +37,32 @@ def square_power(f: Function, goal: str, a: Value, half: float) -> Power:
     return power(f, goal, high * -half, low * -half, careful=True)
 
 
+def bottom(
+    f: Function, goal: str, a: Value, k: tuple[float, float], middle: float, p: Value, q: Value
+) -> Value:
+    """(k a + middle) q + p; in float64 k a + middle is a pair, for |k a| >= middle."""
+    if goal == "short":
+        return f.fma(q, a * k[0], p)
+    slope, low = two_product(f, a, k[0])
+    slope, left = fast_two_sum(f, slope, middle)
+    rest = f.fma(q, left + f.fma(a, k[1], low), p)
+    if f.module.fma:
+        return f.fma(q, slope, rest)
+    high, low = two_product(f, q, slope)
+    return high + (low + rest)
+
+
 def tail(f: Function, goal: str, a: Value) -> tuple[Value, Value]:
     """erfc a = e^(-a^2) times the quotient of the pair, for a >= 0 (3/4 in double)."""
     p, q, middle = FAR[goal]
     top = f.polynomial(a, q)
-    slope = f.fma(a, ROOT_PI, middle) if middle else a * ROOT_PI
-    return top, f.fma(top, slope, f.polynomial(a, p))
+    return top, bottom(f, goal, a, ROOT_PI, middle, f.polynomial(a, p), top)
 
 
 def erf_near(f: Function, x: Value) -> Value:
     """erf(x) / x - 1, for |x| <= 3/4 in float64."""
     z = x * x
-    c = 2 / ROOT_PI
+    c = 2 / ROOT_PI[0]
     return f.fma(z * c, f.polynomial(z, NEAR), c - 1)
 
 
@@ -64,8 +78,9 @@ def erf(f: Function, goal: str, x: Value) -> Value:
         return f.select(f.compare("olt", a, 1.0), near, far)
     near = f.fma(x, erf_near(f, x), x)
     b = f.smaller(a, 7.0)
-    top, bottom = tail(f, goal, b)
-    far = f.copysign(1.0 - power(f, goal, -(b * b)).value(top / bottom), x)
+    p, top = (f.polynomial(b, c) for c in FAR[goal][:2])
+    under = f.fma(top, f.fma(b, ROOT_PI[0], FAR[goal][2]), p)  # a part of 1: needs no pair
+    far = f.copysign(1.0 - power(f, goal, -(b * b)).value(top / under), x)
     return f.select(f.compare("olt", a, 0.75), near, far)
 
 
@@ -77,8 +92,8 @@ def minus_where(f: Function, below: Value, y: Value, whole: float) -> Value:
 @native(wide=True)
 def erfc(f: Function, goal: str, x: Value) -> Value:
     a = f.smaller(f.fabs(x), 30.0)
-    top, bottom = tail(f, goal, a)
-    y = square_power(f, goal, a, 1.0).value(top / bottom)
+    top, under = tail(f, goal, a)
+    y = square_power(f, goal, a, 1.0).value(top / under)
     y = minus_where(f, f.compare("olt", x, 0.0), y, 2.0)
     if goal == "short":
         return y
@@ -89,9 +104,9 @@ def erfc(f: Function, goal: str, x: Value) -> Value:
 # ------------------------------------------------------------------ the normal distribution
 
 ROOT_HALF = math.sqrt(0.5)
-ROOT_TWO_PI = math.sqrt(2 * math.pi)
+ROOT_TWO_PI = 2.5066282746310007, -1.8328579980459167e-16
 DENSITY = 0.3989422804014327, -2.49232720227773e-17  # 1 / sqrt(2 pi)
-CDF_NEAR = 1.06
+CDF_NEAR = 1.05
 
 
 def normal_tail(f: Function, goal: str, a: Value) -> tuple[Value, Value]:
@@ -99,13 +114,12 @@ def normal_tail(f: Function, goal: str, a: Value) -> tuple[Value, Value]:
     p, q, middle = FAR[goal]
     z = a * ROOT_HALF
     top = f.polynomial(z, q)
-    slope = f.fma(a, ROOT_TWO_PI, 2 * middle) if middle else a * ROOT_TWO_PI
-    bottom = f.fma(top, slope, f.polynomial(z, tuple(2 * c for c in p)))
-    return top, bottom
+    twice = f.polynomial(z, tuple(2 * c for c in p))
+    return top, bottom(f, goal, a, ROOT_TWO_PI, 2 * middle, twice, top)
 
 
 def cdf_near(f: Function, x: Value) -> Value:
-    """normal_cdf for |x| <= 1.06 in float64."""
+    """normal_cdf for |x| <= 1.05 in float64."""
     z = x * x * 0.5
     k, low = DENSITY
     return f.fma(x, k, 0.5) + x * f.fma(z * k, f.polynomial(z, NEAR), low)
@@ -114,8 +128,8 @@ def cdf_near(f: Function, x: Value) -> Value:
 @native(wide=True)
 def normal_cdf(f: Function, goal: str, x: Value) -> Value:
     a = f.smaller(f.fabs(x), 45.0)
-    top, bottom = normal_tail(f, goal, a)
-    y = square_power(f, goal, a, 0.5).value(top / bottom)
+    top, under = normal_tail(f, goal, a)
+    y = square_power(f, goal, a, 0.5).value(top / under)
     y = minus_where(f, f.compare("ogt", x, 0.0), y, 1.0)
     if goal == "short":
         return y
@@ -126,8 +140,8 @@ def normal_cdf(f: Function, goal: str, x: Value) -> Value:
 def gelu(f: Function, goal: str, x: Value) -> Value:
     """x normal_cdf(x)."""
     a = f.smaller(f.fabs(x), 45.0)
-    top, bottom = normal_tail(f, goal, a)
-    y = square_power(f, goal, a, 0.5).value(a * top / bottom)
+    top, under = normal_tail(f, goal, a)
+    y = square_power(f, goal, a, 0.5).value(a * top / under)
     y = f.larger(x, 0.0) - y
     if goal == "short":
         return f.select(f.compare("oeq", x, 0.0), x, y)
@@ -158,9 +172,10 @@ def around_zero(
 def dgelu(f: Function, goal: str, x: Value) -> Value:
     """normal_cdf(x) + x normal_pdf(x) = e^(-a^2/2) (1/D - a/sqrt(2 pi)) at -a, 1 less it at a."""
     a = f.smaller(f.fabs(x), 45.0)
-    top, bottom = normal_tail(f, goal, a)
+    top, under = normal_tail(f, goal, a)
     e = square_power(f, goal, a, 0.5)
-    y = e.value(f.fma(a, -DENSITY[0], top / bottom))
+    p, low = two_product(f, a, DENSITY[0])
+    y = e.value(exact(f, "sub", top / under, p) - f.fma(a, DENSITY[1], low))
     y = minus_where(f, f.compare("ogt", x, 0.0), y, 1.0)
     if goal != "short":
         near = f.fma(x, e.value(f.const(DENSITY[0], x.kind)), cdf_near(f, x))

@@ -29,11 +29,11 @@ from typing import Any
 
 from .cache import compiled
 from .engine import Library, add_symbol
-from .ir import BYTES, Function, Module, Value, vector
+from .ir import BYTES, SUFFIX, Function, Module, Value, vector
 from .target import Target
 from .target import target as find_target
 
-__all__ = ["Blocking", "blocking", "emit", "prepare", "scratch", "source", "tiles"]
+__all__ = ["Blocking", "blocking", "emit", "preferred", "prepare", "scratch", "source", "tiles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,27 +317,50 @@ def copy_a(module: Module, name: str, kind: str, across: bool, by: Blocking) -> 
 def squares(
     f: Function, kind: str, groups: int, stride: int, x: Value, ld: Value, rows: Value, by: Blocking
 ) -> None:
-    """to[k, stride] = x[rows, k]^T, square by square; lines beyond `rows` repeat the last."""
-    vec, width = vector(kind, by.lanes), by.lanes
-    most = f["k"] & -width
-    last = rows - 1
-
-    def square(g: int, p: Value, mask: Value | None) -> None:
-        lines = []
-        for i in range(g * width, (g + 1) * width):
-            row = f.smaller(last, i)
-            line = f.at(x, row * ld + p, kind)
-            lines.append(f.load(line, vec) if mask is None else f.masked_load(line, vec, mask))
-        for q, v in enumerate(transposed(f, lines)):
-            f.store(v, f["to"], (p + q) * stride + g * width)
-
+    """to[k, stride] = x[rows, k]^T, square by square."""
     for g in range(groups):
-        some = f.compare("sgt", rows, g * width)
-        with f.when(some):
-            with f.loop(0, most, width, unroll=False) as p:
-                square(g, p, None)
-            with f.loop(most, f["k"], width, unroll=False) as p:
-                square(g, p, f.first_lanes(f["k"] - p, width))
+        with f.when(f.compare("sgt", rows, g * by.lanes)):
+            last = f.smaller(rows - (g * by.lanes + 1), by.lanes - 1)
+            line = f.at(x, ld * (g * by.lanes), kind)
+            with f.loop(0, f["k"], by.lanes, unroll=False) as p:
+                to, source = f.at(f["to"], p * stride + g * by.lanes, kind), f.at(line, p, kind)
+                f.raw(
+                    f"call void @{square_name(f.name)}({to!r}, i64 {stride}, {source!r}, {ld!r}, "
+                    f"{last!r}, {f['k'] - p!r})"
+                )
+
+
+def square_name(name: str) -> str:
+    return name.rpartition("_")[0] + "_square"
+
+
+def square(module: Module, name: str, kind: str, by: Blocking) -> None:
+    """to[:, :] = x^T of one square; lines beyond `last` repeat it, columns from k on are zero."""
+    vec, width = vector(kind, by.lanes), by.lanes
+    f = Function(
+        module, name,
+        [("to", "ptr"), ("stride", "i64"), ("x", "ptr"), ("ld", "i64"), ("last", "i64"),
+         ("k", "i64")],
+        linkage="internal", attributes="noinline nounwind",
+    )  # fmt: skip
+    lines = [f.at(f["x"], f.smaller(f["last"], i) * f["ld"], kind) for i in range(width)]
+
+    def turn(mask: Value | None) -> None:
+        rows = [
+            f.load(line, vec) if mask is None else f.masked_load(line, vec, mask) for line in lines
+        ]
+        for q, v in enumerate(transposed(f, rows)):
+            f.store(v, f["to"], f["stride"] * q)
+
+    if by.masks:
+        turn(f.first_lanes(f["k"], width))
+    else:
+        whole = f.compare("sge", f["k"], width)
+        with f.when(whole):
+            turn(None)
+        with f.when(~whole):
+            turn(f.first_lanes(f["k"], width))
+    f.ret()
 
 
 def copy_b(module: Module, name: str, kind: str, across: bool, by: Blocking) -> None:
@@ -405,6 +428,7 @@ def emit(
     assert by.elements * BYTES[kind] + 64 <= BUFFER
     for line in ("ptr @wg_scratch_take()", "void @wg_scratch_give(ptr)"):
         module.declare(f"declare {line}")
+    square(module, f"{name}_square", kind, by)
     for across in (False, True):
         copy_a(module, f"{name}_a{int(across)}", kind, across, by)
         copy_b(module, f"{name}_b{int(across)}", kind, across, by)
@@ -501,12 +525,28 @@ def blocked(f: Function, name: str, kind: str, by: Blocking) -> None:
     f.raw(f"call void @wg_scratch_give({raw!r})")
 
 
-def source(target: Target) -> str:
-    """The assembly of `gemm_f32` and `gemm_f64`, for any shape."""
+def source(target: Target, kind: str) -> str:
+    """The assembly of `gemm_f32` or `gemm_f64`, for any shape."""
     module = Module(fma=target.fma)
-    emit(module, "gemm_f32", "float", target)
-    emit(module, "gemm_f64", "double", target)
+    emit(module, f"gemm_{SUFFIX[kind]}", kind, target)
     return str(module)
+
+
+def preferred(target: Target, m: int, n: int, k: int, tb: bool = False) -> bool:
+    """Whether this product, and not a library's, is the faster one for a shape.
+
+    Measured against OpenBLAS: a library has better ways for a vector or two, for a few columns and
+    for small squares. It also looks at the processor by itself, so that it wins at a level below
+    what the processor has.
+
+    Args:
+        target: the machine.
+        m, n, k: the sizes.
+        tb: whether B is transposed.
+    """
+    if target.name not in ("avx512", "avx2") or m < 4:
+        return False
+    return n >= 32 if tb else n >= 64 and m * n * k >= 64**3
 
 
 @lru_cache(1)
@@ -517,16 +557,15 @@ def scratch() -> None:
     add_symbol("wg_scratch_give", library.address("give"))
 
 
-@lru_cache(1)
-def prepare() -> Library:
-    """`wg_gemm_f32` and `wg_gemm_f64`, for any shape, made known to libraries loaded later.
+@lru_cache(None)
+def prepare(kind: str = "float") -> Library:
+    """`wg_gemm_f32` (`float`) or `wg_gemm_f64` (`double`), for any shape, known to later libraries.
 
     Raises:
         MissingExtraError: llvmlite is not installed.
     """
     scratch()
     here = find_target()
-    library = compiled(source(here), here).forever()
-    add_symbol("wg_gemm_f32", library.address("gemm_f32"))
-    add_symbol("wg_gemm_f64", library.address("gemm_f64"))
+    library = compiled(source(here, kind), here).forever()
+    add_symbol(f"wg_gemm_{SUFFIX[kind]}", library.address(f"gemm_{SUFFIX[kind]}"))
     return library

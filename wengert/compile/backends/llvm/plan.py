@@ -43,8 +43,10 @@ class Plan:
     with it as the last. `resident`: a row is so few vectors that its values stay in registers.
     """
 
-    def __init__(self, kernel: Kernel, width: int) -> None:
+    def __init__(self, kernel: Kernel, width: int, lanes_are_rows: bool = False) -> None:
         self.moving = flat(kernel) and kernel.space[0] > 1
+        if lanes_are_rows and kernel.space[1:] == (1,):
+            self.moving = True
         if self.moving:
             space = (1, kernel.space[0])
             kernel = rebuild(kernel, space, lambda t: (0, t[0]), lambda axis: 1)
@@ -153,7 +155,8 @@ class Plan:
                     step.order.append(s)
                 continue
             step.order.append(s)
-            todo += body[s].args
+            operand = body[s].operand
+            todo += [*body[s].args, *(self.indices(operand) if operand else ())]
 
     def reserve(self, s: int) -> bool:
         """Whether a value of an earlier pass is kept rather than computed again."""

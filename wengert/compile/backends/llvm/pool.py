@@ -83,9 +83,16 @@ def kind_of_waiting() -> str:
 def made() -> Pool:
     pool = Pool(kind_of_waiting())
     if hasattr(os, "register_at_fork") and pool.waiting != "none":
-        os.register_at_fork(after_in_child=pool.reset)
+        os.register_at_fork(after_in_child=lambda: in_child(pool))
     add_symbol("wg_parallel", pool.address)
     return pool
+
+
+def in_child(pool: Pool) -> None:
+    """The threads, and whoever held the lock, stayed with the parent."""
+    global _lock
+    _lock = threading.Lock()
+    pool.reset()
 
 
 def prepare() -> Pool:

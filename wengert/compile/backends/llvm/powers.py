@@ -100,15 +100,17 @@ def cbrt(f: Function, goal: str, x: Value) -> Value:
     return f.select(end, x, t)
 
 
-def length(f: Function, a: Value, b: Value) -> tuple[Value, Value, Value]:
-    """sqrt(a^2 + b^2) times a power of two that keeps the squares from overflow; which power."""
+def in_range(f: Function, a: Value, b: Value) -> tuple[Value, Value, Value, Value]:
+    """|a| and |b| are large; small; the power of two that keeps the squares of their products
+    with it in range; the sum of those squares.
+    """
     a, b = f.fabs(a), f.fabs(b)
     top = f.larger(a, b)
     big, small = f.compare("ogt", top, 2.0**500), f.compare("olt", top, 2.0**-400)
     scale = f.select(small, f.const(2.0**600, top.kind), 1.0)
     scale = f.select(big, 2.0**-600, scale)
     a, b = a * scale, b * scale
-    return f.sqrt(f.fma(a, a, b * b)), big, small
+    return big, small, scale, f.fma(a, a, b * b)
 
 
 @native(2, wide=True)
@@ -116,7 +118,8 @@ def hypot(f: Function, goal: str, a: Value, b: Value) -> Value:
     if goal == "short":
         y = f.sqrt(f.fma(a, a, b * b))
     else:
-        y, big, small = length(f, a, b)
+        big, small, _, square = in_range(f, a, b)
+        y = f.sqrt(square)
         y = f.select(big, y * 2.0**600, f.select(small, y * 2.0**-600, y))
     infinite = f.compare("oeq", f.fabs(a), INF) | f.compare("oeq", f.fabs(b), INF)
     return f.select(infinite, INF, y)
@@ -128,8 +131,8 @@ def cosine(f: Function, goal: str, a: Value, b: Value) -> Value:
     if goal == "short":
         y = a / f.sqrt(f.fma(a, a, b * b))
     else:
-        h, big, small = length(f, a, b)
-        y = f.select(small, a * 2.0**600, a) / h
+        big, small, _, square = in_range(f, a, b)
+        y = f.select(small, a * 2.0**600, a) / f.sqrt(square)
         y = f.select(big, y * 2.0**-600, y)
     finite = f.compare("olt", f.fabs(a), INF)
     infinite = f.compare("oeq", f.fabs(b), INF)

@@ -25,12 +25,13 @@ from ...lower import Call, Loops, Product, Scatter, Step, Steps, lower
 from ...memory import Block, Plan, check, plan
 from ...schedule import SERIAL, Chain, Partial, Region, rows_of, schedule
 from ...views import View
-from . import blas, cache, entry, loops, mathematics, pool
+from . import blas, cache, entry, gemm, loops, mathematics, pool
 from .ir import Function, Module, Value, vector
 from .target import Target, target
 
 __all__ = ["Native", "build"]
 
+ENTER, LEAVE = "call void @wg_blas_enter()", "call void @wg_blas_leave()"
 ALIGN = 64
 RELEASE = 20.0  # microseconds of work from which on other Python threads may run meanwhile
 KEPT = 2  # arrays handed out for an output that are kept to be handed out again
@@ -53,9 +54,9 @@ def build(
             into the code asks that; callers of the long way do themselves.
     """
     made = target(level)
-    found = blas.prepare()
+    blas.prepare()
     pool.prepare()
-    steps = lower(graph, loops.supported, ("f", "d") if found is not None else (), alias or {})
+    steps = lower(graph, loops.supported, ("f", "d"), alias or {})
     return Native(steps, made, alias or {}, checks)
 
 
@@ -63,7 +64,11 @@ class Native:
     """Steps as machine code: `native(inputs, into) -> outputs`."""
 
     def __init__(
-        self, steps: Steps, made: Target, alias: dict[int, int], checks: Sequence[tuple[int, int]] = ()
+        self,
+        steps: Steps,
+        made: Target,
+        alias: dict[int, int],
+        checks: Sequence[tuple[int, int]] = (),
     ) -> None:
         start = perf_counter()
         self.checks = list(dict.fromkeys(checks))
@@ -76,7 +81,9 @@ class Native:
         self.text = self.source()
         written = perf_counter()
         found = blas.find()
-        interface = found.name if self.products and found is not None else ""
+        interface = found.name if self.library_used and found is not None else ""
+        for kind in sorted(self.own):
+            gemm.prepare(kind)
         self.library = cache.compiled(self.text, made, blas=interface)
         self.segments: list[Any] = [
             self.library.function(s, None, ctypes.c_void_p) if isinstance(s, str) else s
@@ -144,12 +151,12 @@ class Native:
         self.segments: list[Any] = []
         self.kernels: dict[Any, str] = {}  # the functions of kernels
         f: Function | None = None
-        self.products = any(isinstance(s, Product) for s in self.steps.steps)
+        self.library_used = False
+        self.own: set[str] = set()  # kinds of our own products
 
         def close() -> None:
             if f is not None:
-                if self.products:
-                    f.raw("call void @wg_blas_leave()")
+                f.raw(LEAVE)
                 f.ret()
 
         for k, region in enumerate(self.regions):
@@ -162,8 +169,7 @@ class Native:
                 name = f"segment_{len(self.segments)}"
                 f = Function(module, name, [("table", "ptr")])
                 self.segments.append(name)
-                if self.products:
-                    f.raw("call void @wg_blas_enter()")
+                f.raw(ENTER)
             self.region(f, k, region)
         close()
         self.work = sum(r.work for r in self.regions)
@@ -177,13 +183,14 @@ class Native:
         )  # fmt: skip
         if self.short:
             entry.write(module, self)
-        if self.products:
+        if self.library_used:
             module.declare("declare void @wg_blas_enter()")
             module.declare("declare void @wg_blas_leave()")
         text = str(module)
-        if self.products and found is not None:
-            text = blas.wrappers(found) + text
-        return text
+        if not self.library_used:
+            return text.replace(f"  {ENTER}\n", "").replace(f"  {LEAVE}\n", "")
+        assert found is not None
+        return blas.wrappers(found) + text
 
     def region(self, f: Function, k: int, region: Region) -> None:
         """One piece after the other, or all of them on the pool."""
@@ -236,7 +243,7 @@ class Native:
                 self.scatter(f, step)
             else:
                 assert isinstance(step, Product)
-                self.product(f, step, lo, hi)
+                self.product(f, step, lo, hi, each)
         f.ret()
 
     def scatter(self, f: Function, step: Scatter) -> None:
@@ -280,13 +287,14 @@ class Native:
             f.store(self.pointer(f, f["table"], base), Value(f, args, "ptr"), n)
         f.raw(f"call void @{name}(ptr {args}, {lo!r}, {hi!r}, {piece!r})")
 
-    def product(self, f: Function, step: Product, lo: Value, hi: Value) -> None:
+    def product(self, f: Function, step: Product, lo: Value, hi: Value, block: int) -> None:
         """Rows lo to hi of a product, or matrices lo to hi of a batch: a call of the library each."""
-        kind, name = {"f": ("float", "gemm_f32"), "d": ("double", "gemm_f64")}[step.dtype.char]
+        kind = {"f": "float", "d": "double"}[step.dtype.char]
         a, b = step.a, step.b
         m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
         lead = step.out.shape[:-2]
         (ta, lda), (tb, ldb) = transposed(a), transposed(b)
+        name = self.multiplier(kind, m if math.prod(lead) > 1 else block, n, k, bool(tb))
         pa, pb, pc = (self.pointer(f, f["table"], x) for x in (a.base, b.base, step.out))
         pa, pb = f.at(pa, a.offset, kind), f.at(pb, b.offset, kind)
         steps_a, steps_b = batch_strides(a, lead), batch_strides(b, lead)
@@ -317,9 +325,20 @@ class Native:
             nest(0, pa, pb, pc)
         else:
             rows = hi - lo
-            call(
-                rows, f.at(pa, lo * a.strides[-2], kind), pb, f.at(pc, lo * n, kind)
-            )
+            call(rows, f.at(pa, lo * a.strides[-2], kind), pb, f.at(pc, lo * n, kind))
+
+    def multiplier(self, kind: str, m: int, n: int, k: int, tb: bool) -> str:
+        """The function for products of such a size: our own, or the library's where it is faster."""
+        suffix = "f32" if kind == "float" else "f64"
+        if blas.find() is not None and not gemm.preferred(self.target, m, n, k, tb):
+            self.library_used = True
+            return f"gemm_{suffix}"
+        sizes = "i32, i32, i64, i64, i64"
+        self.module.declare(
+            f"declare void @wg_gemm_{suffix}({sizes}, {kind}, ptr, i64, ptr, i64, {kind}, ptr, i64)"
+        )
+        self.own.add(kind)
+        return f"wg_gemm_{suffix}"
 
     # ---- Python's part
     def entered(self) -> Any:
@@ -447,9 +466,7 @@ def safe(steps: Steps, alias: dict[int, int]) -> dict[int, int]:
             continue
         first = min(writers.get(id(out), [-1]))
         late = [k for k in readers.get(id(given), ()) if k >= first]
-        if first >= 0 and all(
-            k == first and same_places(steps.steps[k], given, out) for k in late
-        ):
+        if first >= 0 and all(k == first and same_places(steps.steps[k], given, out) for k in late):
             found[j] = i
     return found
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .ir import Function, Module, Value, lanes
 from .lanes import INF, NAN, any_lane, exact, floored, native, truncated, two_product, two_sum
-from .powers import cbrt, length
+from .powers import cbrt, in_range
 
 
 def long_remainders(module: Module) -> str:
     """long_remainders(a, b, y, n): y[j] = |a[j]| mod |b[j]|, eleven bits of the quotient a time.
 
-    For finite a and b != 0. Without a C library: its fmod is not exact everywhere.
+    For finite a and b != 0, |a| >= |b|; a y[j] of others is left alone. Exact, in integers.
     """
     name = "long_remainders"
     if any(f.name == name for f in module.functions):
@@ -126,8 +126,11 @@ def cauchy(f: Function, goal: str, x: Value) -> Value:
 
 
 def one_less_square(f: Function, x: Value) -> Value:
+    """1 - x^2, rounded once; the factors beyond 2, where the square may overflow."""
+    p, low = two_product(f, x, x)
+    d = exact(f, "sub", exact(f, "sub", 1.0, p), low)
     a = f.fabs(x)
-    return f.select(f.compare("olt", a, 0.5), f.fma(-a, a, 1.0), (1.0 - a) * (1.0 + a))
+    return f.select(f.compare("olt", a, 2.0), d, (1.0 - a) * (1.0 + a))
 
 
 @native()
@@ -149,11 +152,8 @@ def unit_vector(f: Function, goal: str, a: Value, b: Value) -> Value:
 @native(2, wide=True)
 def turn(f: Function, goal: str, a: Value, b: Value) -> Value:
     """b / (a^2 + b^2)."""
-    h, big, small = length(f, a, b)
-    scale = f.select(
-        big, f.const(2.0**-600, a.kind), f.select(small, f.const(2.0**600, a.kind), 1.0)
-    )
-    y = (b * scale / h) / h * scale
+    _, _, scale, square = in_range(f, a, b)
+    y = b * scale / square * scale
     infinite = f.compare("oeq", f.fabs(a), INF) & f.compare("olt", f.fabs(b), INF)
     return f.select(infinite, f.copysign(f.const(0.0, a.kind), b), y)
 

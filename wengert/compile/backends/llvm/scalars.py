@@ -329,9 +329,7 @@ DEAR = frozenset(
     ]
 )
 
-HEAVY = frozenset(
-    ["sinc", "logaddexp2", "float_power", "times_log", "times_log1m", "bce_logits"]
-)
+HEAVY = frozenset(["sinc", "logaddexp2", "float_power", "times_log", "times_log1m", "bce_logits"])
 
 
 def supported(name: str, dtypes: tuple[Any, ...]) -> bool:
