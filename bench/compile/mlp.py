@@ -58,7 +58,7 @@ def ours(kind: str, sizes: Any, batch: int) -> Any:
             p[...] = w
     optimizer = {"sgd": optim.SGD, "adam": optim.Adam}[kind](model.parameters(), lr=RATES[kind])
 
-    @wg.compile
+    @wg.compile(wait=True)
     def step(x: Any, y: Any) -> Any:
         loss = F.cross_entropy(model(x), y)
         optimizer.zero_grad()
@@ -82,7 +82,7 @@ def written_out(kind: str, sizes: Any, batch: int) -> Any:
     squares = [wg.tensor(np.zeros_like(w)) for w in weights]
     rate = RATES[kind]
 
-    @wg.compile
+    @wg.compile(wait=True)
     def step(x: Any, y: Any, t: float) -> Any:
         h = x
         for k in range(0, len(params), 2):
@@ -97,7 +97,7 @@ def written_out(kind: str, sizes: Any, batch: int) -> Any:
                 for p in params:
                     p -= rate * p.grad
                 return loss
-            low = 1 / np.sqrt(1 - B2**t)
+            low = 1 / (1 - B2**t) ** 0.5
             by = rate / (1 - B1**t)
             for p, m, v in zip(params, means, squares):
                 m *= B1

@@ -52,7 +52,7 @@ def ours(kind: str, shape: tuple[int, ...]) -> Any:
     xs = data(kind, shape)
     if kind == "adam":
 
-        @wg.compile
+        @wg.compile(wait=True)
         def update(p: Any, m: Any, v: Any, g: Any) -> None:
             p[...], m[...], v[...] = _rows.adam(np, p, m, v, g)
 
@@ -60,13 +60,13 @@ def ours(kind: str, shape: tuple[int, ...]) -> Any:
         return lambda: update(*xs), [x.copy() for x in xs[:3]]
 
     if kind == "softmax-ce":
-        both = wg.compile(wg.value_and_grad(F.cross_entropy))
+        both = wg.compile(wg.value_and_grad(F.cross_entropy), wait=True)
     else:
 
         def f(x: Any, *wb: Any) -> Any:
             return F.layer_norm(x, wb[0].shape, *wb) if wb else F.gelu(x)
 
-        @wg.compile
+        @wg.compile(wait=True)
         def both(g: Any, *xs: Any) -> Any:
             y, back = wg.vjp(f, *xs)
             given = back(g)
