@@ -3,8 +3,8 @@
 Several pools of threads in one process disturb each other long after their work is done, so every
 contender lives in a child of its own, which waits on a pipe until it is its turn and then runs for
 a fraction of a second. With `--threads 1` all children are pinned to one core, with more to as
-many; the libraries are told how many threads they have before they are imported. A contender is made
-by a function that imports its library, and returns one call (which waits for its result) with
+many; the libraries are told how many threads they have before they are imported. A contender is
+made by a function that imports its library, and returns one call (which waits for its result) with
 numbers that show what it computed: those of every contender must agree before anything is timed.
 
 A family (`jax`, `torch`) may have several variants; the best of them counts, by the shortest time
@@ -264,7 +264,7 @@ def main(about: str | None, cases: Callable[[], Iterable[Case]]) -> None:
 
 def report(about: str | None, found: list[dict[str, Any]], options: Any) -> None:
     """The table on the screen, and the file."""
-    os.environ.update({f"{n}_NUM_THREADS": "1" for n in "OPENBLAS OMP MKL BLIS".split()})
+    os.environ.update({f"{n}_NUM_THREADS": "1" for n in ("OPENBLAS", "OMP", "MKL", "BLIS")})
     sys.path.insert(0, str(HERE.parent))
     import _harness
 

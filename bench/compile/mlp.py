@@ -2,7 +2,8 @@
 
     784-128-10 batch 32;  784-512-512-10 batch 128;  784-2048-2048-10 batch 512; each SGD and Adam
 
-float32, from the same weights on the same data; every contender must have arrived at the same losses.
+float32, from the same weights on the same data; every contender must have
+arrived at the same losses.
 """
 
 from __future__ import annotations

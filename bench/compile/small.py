@@ -1,6 +1,6 @@
 """A small function called from Python: three floats in, one float out.
 
-    spring: 1/2 k (x - l)^2 + damped motion, with sin and exp      rosenbrock: of three numbers
+spring: 1/2 k (x - l)^2 + damped motion, with sin and exp      rosenbrock: of three numbers
 """
 
 from __future__ import annotations
