@@ -1,6 +1,7 @@
 """Shared points, and peers for comparison where they are installed."""
 
 import importlib
+import os
 
 import numpy as np
 import pytest
@@ -36,3 +37,15 @@ def peer(name, reason):
 @pytest.fixture
 def torch():
     return peer("torch", "the comparison with PyTorch was left out")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory):
+    """Object code of the tests stays in a folder of theirs."""
+    before = os.environ.get("WENGERT_CACHE")
+    os.environ["WENGERT_CACHE"] = str(tmp_path_factory.mktemp("objects"))
+    yield
+    if before is None:
+        del os.environ["WENGERT_CACHE"]
+    else:
+        os.environ["WENGERT_CACHE"] = before

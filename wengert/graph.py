@@ -59,6 +59,7 @@ class Var:
         return f"%{self.n}: {self.aval}"
 
     def _no_value(self) -> Any:
+        self.graph.asked = True
         raise LevelError(
             f"the value of {self!r}",
             "it is not known while the function is being staged",
@@ -79,6 +80,9 @@ class Var:
     @property
     def T(self) -> Any:
         return OPS["Transpose"](tuple(range(self.ndim))[::-1])(self)
+
+    def __getitem__(self, index: Any) -> Any:
+        return OPS["GetItem"](index if isinstance(index, tuple) else (index,))(self)
 
     def swapaxes(self, i: int, j: int) -> Any:
         perm = list(range(self.ndim))
@@ -154,6 +158,7 @@ class Graph:
         self.inputs: list[Var] = []
         self.lines: list[Line] = []
         self.outputs: list[Any] = []
+        self.asked = False  # whether somebody wanted the number behind a variable
         self.places = False  # note where the user's code asks for each line
         self._count = 0
 

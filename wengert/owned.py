@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import Any
 
 import numpy as np
 
 _owned: dict[int, tuple[Any, Any]] = {}
+HERE = threading.local()  # .note(array, copy): whoever records a program knows one by the other
 
 
 def own(a: Any) -> Any:
@@ -18,6 +20,14 @@ def own(a: Any) -> Any:
     """
     if a.__class__ is not np.ndarray:
         return a
+    kept = _copy(a)
+    note = getattr(HERE, "note", None)
+    if note is not None:
+        note(a, kept)
+    return kept
+
+
+def _copy(a: Any) -> Any:
     if a.nbytes <= 4096 or a.dtype.hasobject:
         return a.copy()
     known = _owned.get(id(a))

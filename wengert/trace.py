@@ -288,6 +288,8 @@ class Tensor:
     # ---- reading its value
     def value(self) -> Any:
         """The plain array underneath, without its gradient."""
+        if MODES and (trace := getattr(HERE, "trace", None)) is not None and hasattr(trace, "lift"):
+            trace.touch(self)
         d = self.level.primal(looked(self))
         return d.value() if isinstance(d, Tensor) else d
 
@@ -526,6 +528,8 @@ def bind(op: Any, *xs: Any) -> Any:
     """Evaluate one operation: the topmost level among its inputs interprets it."""
     if MODES and (caster := getattr(HERE, "caster", None)) is not None:
         return caster(op, xs)
+    if MODES and (lift := getattr(getattr(HERE, "trace", None), "lift", None)) is not None:
+        xs = lift(xs)
     top: Level | None = None
     for i, x in enumerate(xs):
         if isinstance(x, Tensor):

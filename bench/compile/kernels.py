@@ -2,7 +2,7 @@
 
 Each kernel is a fused loop nest as the compiler would form it, on memory planned ahead; JAX returns
 fresh arrays (the Adam update donates its own), PyTorch writes to `out=` where an operation has it.
-The last column of the head says how long LLVM took, by its own pipeline and by a short one.
+LEVEL=2 in the environment compiles with LLVM's own pipeline of that level instead of the short one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ if jax is not None:
     jax.config.update("jax_enable_x64", True)
     jnp = jax.numpy
 rng = np.random.default_rng(0)
-LEVEL = os.environ.get("LEVEL", "2")
+LEVEL = os.environ.get("LEVEL", "short")
 F4, F8 = np.dtype("f4"), np.dtype("f8")
 JAX, TORCH = 0.5, 0.6  # the ratios that are aimed at
 Call = Callable[[], Any]

@@ -66,15 +66,21 @@ def optimize(module, m, level):
 
 def compiled(kernels, target="host", width=None, level="short"):
     """Functions (pointers, lo, hi, piece) of the kernels."""
+    names = [f"k{n}" for n in range(len(kernels))]
+    return machine_code(text(kernels, target, width), names, target, level)
+
+
+def machine_code(assembly, names, target="host", level="short"):
+    """The functions of a module by name."""
     m = machine(target)
-    module = ll.parse_assembly(text(kernels, target, width))
+    module = ll.parse_assembly(assembly)
     module.verify()
     optimize(module, m, level)
     engine = ll.create_mcjit_compiler(module, m)
     engine.finalize_object()
     ALIVE.append(engine)
     kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
-    return [kind(engine.get_function_address(f"k{n}")) for n in range(len(kernels))]
+    return [kind(engine.get_function_address(name)) for name in names]
 
 
 class Guarded:

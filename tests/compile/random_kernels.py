@@ -155,6 +155,18 @@ class Maker:
         elif die < 0.22 and kind == "f":
             if bound < 1e4:
                 self.push(Statement(self.pick(ROUNDED), (a,), dtype), 1.0, False, wild)
+        elif die < 0.26 and kind == "f":
+            number = dtype.type(rng.integers(2, 8))
+            by = self.push(Statement("const", (), dtype, None, number), 7.0, True, False)
+            if rng.random() < 0.7:  # by 1 + |b|, which is no constant
+                b = self.cast(int(rng.integers(len(self.body))), dtype)
+                if b is None or not self.exact[b]:
+                    return
+                size = self.push(Statement("abs", (b,), dtype), self.bound[b], True, self.wild[b])
+                by = self.push(
+                    Statement("add", (by, size), dtype), self.bound[b] + 7, True, self.wild[b]
+                )
+            self.push(Statement("div", (a, by), dtype), bound, False, wild or self.wild[by])
         elif die < 0.40:
             name = self.pick(UNARY[kind] + LOGIC[kind])
             if not exact and name not in ("neg", "abs", "relu", "copy", "square"):

@@ -18,7 +18,9 @@ finally:
     sys.path.pop(0)
 
 from wengert.compile.backends.llvm import loops
-from wengert.compile.collapse import collapse
+from wengert.compile.backends.llvm.ir import Module
+from wengert.compile.backends.llvm.turn import turn
+from wengert.compile.collapse import collapse, operands
 from wengert.compile.kernel import Fold, Kernel, Operand, Statement, Store
 from wengert.trace import OPS
 
@@ -53,6 +55,23 @@ def test_a_row_of_a_hundred_thousand_lends_its_output(rng):
     m = 100_003
     for kernel in (hand.softmax(2, m), hand.softmax(2, m, in_place=True)):
         native.check(kernel, [normal(rng, 2, m) * 5, zeros(2 * m)])
+
+
+@pytest.mark.parametrize("m", [7, 50, 700, 30_000])
+def test_two_arguments_may_be_one_buffer(rng, m):
+    """The output is where the input was, under another number."""
+    n = 5
+    x = normal(rng, n, m)
+    for kernel, more in (
+        (hand.softmax(n, m), []),
+        (hand.layernorm(n, m), [normal(rng, m), normal(rng, m)]),
+    ):
+        (f,) = native.compiled([kernel])
+        rest = [zeros(n), zeros(n)] if more else []
+        apart = native.run(f, kernel, [x, *more, zeros(n * m), *rest])
+        y = x.copy()
+        native.call(f, [y, *more, y, *rest], 0, n)
+        np.testing.assert_array_equal(y, apart[1 + len(more)])
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -169,6 +188,17 @@ def test_a_gathered_row(rng):
     native.check(k.kernel(), args)
 
 
+def test_rows_stored_where_an_index_says(rng):
+    n, m = 9, 70
+    k = Build(n, m)
+    i = k.load(0, (1, 0), I8)
+    x = k.load(1, (m, 1))
+    k.outputs.append(Store(k.neg(x), Operand(2, F4, 5, (m, 1), ((i, n * m),))))
+    k.outputs.append(Store(k.row_max(x), Operand(3, F4, 0, (1, 0), ((i, n),))))
+    args = [rng.integers(0, 3, n), normal(rng, n, m), zeros(3 * n * m + 5), zeros(3 * n)]
+    native.check(k.kernel(), args, pieces=[(0, 4), (4, 9)])
+
+
 def test_an_index_that_a_row_decides(rng):
     """x[i, k] where k is how many numbers of the row are positive."""
     n, m = 6, 40
@@ -177,6 +207,36 @@ def test_an_index_that_a_row_decides(rng):
     count = k.put(Statement("row_add", (k.truth("gt", x, k.const(0.0)),), I8))
     k.store(k.mul(k.load(0, (m, 0), index=((count, 1),)), x), 1, (m, 1))
     native.check(k.kernel(), [normal(rng, n, m), zeros(n * m)])
+
+
+@pytest.mark.parametrize("op", ["lt", "le", "gt", "ge", "eq", "ne"])
+@pytest.mark.parametrize("m", [5, 40, 200])
+def test_positions_compared_with_a_number_of_the_row(op, m):
+    ends = np.iinfo(np.int64)
+    at = [0, 1, m - 1, m, -1, -m, m // 2, 2**31, -(2**32), 2**32 + 1, ends.max, ends.min, 31, 32]
+    for swapped in (False, True):
+        k = Build(len(at), m)
+        pair = k.place(1), k.load(0, (1, 0), I8)
+        k.store(k.truth(op, *(pair[::-1] if swapped else pair)), 1, (m, 1))
+        k.fold(k.cast(len(k.body) - 1, I8), 2, (1, 0))
+        args = [np.array(at), zeros(len(at) * m, B), zeros(len(at), I8)]
+        native.check(k.kernel(), args)
+
+
+def test_an_index_that_a_row_decides_reads_before_the_row_is_written(rng):
+    n, m = 6, 80
+    for arg in (0, 1):
+        k = Build(n, m)
+        x = k.load(0, (m, 1))
+        k.store(k.mul(x, x), arg, (m, 1))
+        count = k.put(Statement("row_add", (k.truth("gt", x, k.const(0.0)),), I8))
+        k.store(k.load(0, (m, 0), index=((count, 1),)), 2, (1, 0))
+        values = normal(rng, n, m)
+        apart = native.check(k.kernel(), [values, values.copy(), zeros(n)])
+        (f,) = native.compiled([k.kernel()])
+        y = zeros(n)
+        native.call(f, [values, values, y], 0, n)
+        np.testing.assert_array_equal(y, apart[2])
 
 
 def test_types_side_by_side(rng):
@@ -261,13 +321,40 @@ def test_results_do_not_depend_on_the_pieces(rng):
     assert once[5].tobytes() == parts[5].tobytes()
 
 
+def test_pointers_into_one_arena(rng):
+    """`pointer` says where arguments are: here at fixed places behind one base."""
+    kernel, at = hand.bias_relu(3, 40), (0, 512, 1024)
+    module = Module(mathematics=native.mathematics.add)
+
+    def pointer(f, arg):
+        return f.at(f["args"], at[arg], "i8")
+
+    loops.emit(module, "k0", kernel, width=16, pointer=pointer)
+    arena = np.zeros(2048, np.uint8).view(F4)
+    x, bias, y = arena[:120], arena[128:168], arena[256:376]
+    x[:], bias[:] = normal(rng, 120), normal(rng, 40)
+    native.machine_code(str(module), ["k0"])[0](arena.ctypes.data, 0, 3, 0)
+    np.testing.assert_array_equal(y.reshape(3, 40), np.maximum(x.reshape(3, 40) + bias, 0))
+
+
+@pytest.mark.parametrize("nan", [np.nan, -np.nan])
+def test_constants_that_are_nan(nan):
+    k = Build(2, 40)
+    x = k.load(0, (40, 1))
+    for n, name in enumerate(["maximum", "minimum", "fmax", "fmin"]):
+        y = k.put(Statement(name, (x, k.const(nan)), F4))
+        k.store(y, n + 1, (40, 1))
+    x = np.linspace(-1, 1, 80, dtype=F4)
+    native.check(k.kernel(), [x, *[zeros(80)] * 4])
+
+
 # ------------------------------------------------------------------ one operation at a time
 
 EDGES = [0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.5, 1e-30, -1e30, np.inf, -np.inf, np.nan, 7.0, -7.0]
 WHOLE = [0, 1, -1, 2, -2, 3, -7, 7, 31, 63, 64, -64, 2**31 - 1, -(2**31)]
 
 
-def operands(name, dtypes):
+def edges(dtypes):
     """Every pair (or triple with the first) of edges, as flat arrays."""
     pools = {"f": EDGES, "i": WHOLE, "b": [False, True]}
     pools = [np.array(pools[d.kind]).astype(d) for d in dtypes]
@@ -296,7 +383,7 @@ def test_operations_at_the_edges():
     for target in ("host", "x86-64"):
         kernels, runs = [], []
         for name, dtypes in cases:
-            xs = operands(name, dtypes)
+            xs = edges(dtypes)
             want = exactly(name, xs)
             n, to = xs[0].size, want.dtype
             body = [
@@ -330,6 +417,32 @@ def test_casts_as_numpy_makes_them():
                 want = x.astype(to)
             got = native.run(f, k.kernel(), [x, zeros(x.size, to)])[1]
             np.testing.assert_array_equal(got, want, err_msg=f"{start} to {to}")
+
+
+@pytest.mark.parametrize("dtype", [F4, F8])
+@pytest.mark.parametrize("target", ["host", "haswell"])
+def test_a_row_divided_by_a_number_is_rounded_as_a_division(rng, dtype, target):
+    """Also by subnormal, huge, infinite numbers and 0; within an ulp where the rest underflows."""
+    info = np.finfo(dtype)
+    ends = [info.tiny, info.smallest_subnormal, 3 * info.smallest_subnormal, info.max, 0.0]
+    ends = [*ends, np.inf, np.nan, 1.0, 3.0, float(info.tiny) * 5, float(info.max) / 7]
+    ends += [-x for x in ends]
+    powers = 2.0 ** rng.uniform(info.minexp - 20, info.maxexp, 300)
+    d = np.array([*ends, *powers[:60], *rng.standard_normal(40)]).astype(dtype)
+    x = np.array([*ends, *powers, *rng.standard_normal(400)]).astype(dtype)
+    k = Build(d.size, x.size, dtype=dtype)
+    k.store(k.div(k.load(0, (0, 1)), k.load(1, (1, 0))), 2, (x.size, 1))
+    (f,) = native.compiled([k.kernel()], target)
+    y = native.run(f, k.kernel(), [x, d, zeros(d.size * x.size, dtype)])[2]
+    with np.errstate(all="ignore"):
+        want = (x / d[:, None]).reshape(-1)
+    size = np.abs(want)
+    small = np.abs(np.tile(x, d.size)) < info.tiny * 2.0 ** (info.nmant + 3)
+    small |= (size < 2 * info.tiny) | ((size > info.max / 2) & np.isfinite(size))
+    exact = ~small | (want == 0)
+    assert exact.mean() > 0.5
+    np.testing.assert_array_equal(y[exact], want[exact])
+    np.testing.assert_allclose(y[small], want[small], rtol=info.eps, atol=info.smallest_subnormal)
 
 
 def test_what_is_not_supported():
@@ -402,6 +515,23 @@ def test_random_kernels_collapsed():
         for x, y in zip(want, got):
             np.testing.assert_array_equal(x, y, err_msg=f"seed {seed}\n{kernel}\n{small}")
     assert shorter > 50
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_random_kernels_with_short_rows_turned():
+    """Nor when lanes run over the rows."""
+    turned = 0
+    for seed in range(1200):
+        kernel, args, pieces, checks = random_kernel(seed)
+        small, unit = collapse(kernel)
+        over = turn(small)
+        if over is None or any(o.index for o in operands(over)):
+            continue
+        turned += 1
+        want = native.reference(kernel, args, pieces)
+        got = native.reference(over, args, [(lo * unit, hi * unit) for lo, hi in pieces])
+        agree(got, want, checks, f"seed {seed}\n{kernel}\n{over}")
+    assert turned > 50
 
 
 # ------------------------------------------------------------------ memory that is not theirs

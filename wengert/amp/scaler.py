@@ -12,6 +12,7 @@ from wengert.errors import OptionError
 from wengert.optim import Optimizer
 from wengert.optim.base import check
 from wengert.optim.events import LISTENERS, tell
+from wengert.optim.recorded import unrecorded
 
 __all__ = ["GradScaler"]
 
@@ -98,6 +99,7 @@ class GradScaler:
         """Divide the gradients of the optimizer's parameters by the scale, in place."""
         if not self.enabled:
             return
+        unrecorded("scaler.unscale_(optimizer)", "compile what comes before, and step outside")
         stage = self._stages.get(optimizer, ("ready", True))[0]
         if stage != "ready":
             after = "step()" if stage == "stepped" else "unscale_()"
@@ -143,6 +145,7 @@ class GradScaler:
         """Let the scale grow or fall, after the step."""
         if not self.enabled:
             return
+        unrecorded("scaler.update()", "call it after the compiled step")
         if all(finite for _, finite in self._stages.values()):
             self.good_steps += bool(self._stages)  # without a step nothing was learned
             if self.good_steps >= self.growth_interval:

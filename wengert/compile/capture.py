@@ -12,13 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
 from .. import trace, tree
 from ..errors import UnsupportedError
+from ..graph import PLAIN as PLAIN_OPS
 from ..graph import Graph, Var, verify
+from ..owned import HERE as NOTES
 from ..owned import own
 from ..trace import (
     HERE,
@@ -36,6 +39,7 @@ from ..trace import (
 )
 from ..transforms.jvp import inward
 from ..types import RAW, Aval
+from .guards import PLAIN, equal
 from .live import Num, Numbers, weak
 
 __all__ = ["Capture", "Given", "Program", "Sink", "Source", "capture"]
@@ -65,6 +69,7 @@ class Sink:
     place: int = -1
     owner: Any = field(default=None, compare=False)
     tensor: bool = False  # hand it out as a tensor
+    form: str = ""  # of a result without axes: "number" of Python, "scalar" of NumPy, or "array"
 
 
 @dataclass(slots=True)
@@ -105,7 +110,25 @@ class Program:
     checks: list[tuple[Source, int]] = field(default_factory=list)  # labels, number of classes
     conditions: list[Callable[[], bool]] = field(default_factory=list)  # for a run to be like this
     gradients: list[tuple[Any, int, bool]] = field(default_factory=list)  # (leaf, place, had one)
+    tensors: list[tuple[Any, Any, Any, Any]] = field(default_factory=list)  # see `guards.Watch`
+    numbers: Callable[[Any], Any] | None = None  # leaves -> the plain numbers, drawn last
+    holds: Callable[[Any], bool] | None = None  # leaves -> whether branches on numbers go alike
+    wrapped: bool = False  # whether tensors stood for plain arrays
     sample: list[Any] = field(default_factory=list)  # what draws are like
+    leaves: list[Any] = field(default_factory=list)  # of the tape, that it reads from outside
+    touched: set[int] = field(default_factory=set)  # the identities of tensors that it reads
+
+    @property
+    def returned(self) -> int:
+        """How many of the numbers are returned as they are: the last ones."""
+        return sum(kind == "number" for kind, *_ in self.constants)
+
+    def draw(self, leaves: list[Any]) -> list[Any]:
+        """The numbers of one run."""
+        if self.numbers is None:
+            return [draw() for draw in self.draws]
+        numbers = self.numbers(leaves)
+        return [*[draw() for draw in self.draws], numbers]
 
     def rewind(self) -> None:
         """What the first run has drawn is put back: it runs again, uncompiled."""
@@ -130,8 +153,14 @@ class Capture:
         self.places: dict[int, int] = {}  # of tensors among the arguments
         self.wraps: dict[int, tuple[Any, Var, int]] = {}  # what stands for plain arguments
         self.streams: list[Any] = []  # the generators that `live` values come from
-        self.numbers = Numbers()
+        self.numbers = Numbers(self)
+        self.constants: dict[int, tuple[Any, Any, Var]] = {}  # arrays: (array, copy, variable)
+        self.kept: dict[int, tuple[Any, Any]] = {}  # copies that the tape keeps: (copy, array)
         self.conditions: list[Callable[[], bool]] = []  # what must hold at a later run
+        self.values: Any = None
+        self.floats: set[int] = set()  # variables that are numbers of Python's uncompiled
+        self.memo: dict[Any, Any] = {}  # for those who record
+        self.holds: Any = None
 
     # ---- what trace.bind and the writes call
     def touch(self, t: Any) -> None:
@@ -202,11 +231,55 @@ class Capture:
             self.arrays[id(a)] = a, self.input(Aval.of(a), Source("array", owner=a))
         return self.written.get(id(a), self.arrays[id(a)][1])
 
-    def number(self, n: Num) -> Var:
-        """A plain number that is computed at every run, as a variable."""
-        if n not in self.numbers.used:
-            self.numbers.used[n] = self.input(weak(n.value), Source("live", -1, n))
-        return self.numbers.used[n]
+    def number(self, n: Num, real: bool = False) -> Var:
+        """A plain number that is computed at every run, as a variable; `real`: as a float."""
+        used = self.numbers.used
+        if (n.at, real) not in used:
+            if isinstance(n.value, int) and not -(2**63) <= n.value < 2**63:
+                n.plain()
+            value = float(n.value) if real else n.value
+            used[n.at, real] = self.input(weak(value), Source("live", -1, n))
+        return used[n.at, real]
+
+    def lift(self, xs: Any) -> Any:
+        """Operands as the graph takes them: plain numbers and arrays become variables."""
+        out = None
+        apart = not any([isinstance(x, Tensor | Var) for x in xs])
+        if apart and not any([type(x) is Num for x in xs]):
+            return xs
+        for i, x in enumerate(xs):
+            if type(x) is Num:
+                y: Any = x.variable() if apart else self.number(x)
+            elif x.__class__ is np.ndarray and x.dtype != object:
+                y = self.constant(x)
+            else:
+                continue
+            out = list(xs) if out is None else out
+            out[i] = y
+        return xs if out is None else tuple(out)
+
+    def constant(self, a: Any) -> Any:
+        """A variable for an array, which at the end is a constant or an input, see `held`."""
+        if id(a) in self.kept:
+            a = self.kept[id(a)][1]
+        if id(a) in self.arrays:
+            return self.state(a)
+        if id(a) not in self.constants:
+            self.constants[id(a)] = a, a.copy(), self.graph.input(Aval.of(a))
+        _, copy, v = self.constants[id(a)]
+        if not equal(a, copy):
+            raise UnsupportedError(
+                "a write in a compiled function",
+                "plain NumPy code writes an array that a program reads",
+                operands=[("array", a)], fix="x = x + step, or use a tensor",
+            )  # fmt: skip
+        return v
+
+    def note(self, a: Any, copy: Any) -> None:
+        """The tape keeps a copy of an array."""
+        if id(a) in self.kept:
+            a = self.kept[id(a)][1]
+        self.kept[id(copy)] = copy, a
 
     def forget(self, t: Any) -> None:
         """The gradient of a leaf is dropped: what it was before does not matter."""
@@ -220,6 +293,11 @@ class Capture:
         """After the run the array `a` holds `value`."""
         self.state(a)
         self.written[id(a)] = value
+
+    def number_of(self, t: Tensor) -> Tensor:
+        """A tensor of the program that is a plain number uncompiled: handed out as one."""
+        self.floats.add(t.data.n)
+        return t
 
     # ---- the end
     def restore(self) -> None:
@@ -251,17 +329,21 @@ def sampled(drawn: list[Any]) -> list[Any]:
     return [d[:0] if isinstance(d, np.ndarray) and d.ndim else d for d in drawn]
 
 
-def capture(f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixed: Any) -> Program:
+def capture(
+    f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixed: Any, outer: Any = ()
+) -> Program:
     """Run f(*args, **kwargs) on variables.
 
     Args:
         f: the function.
         leaves, structure: of (args, kwargs), taken apart.
         fixed: for each leaf whether it is no array, and goes in as it is.
+        outer: the identities of things that were there before.
     """
     tracer = Capture()
     old = getattr(HERE, "trace", None)
     HERE.trace = tracer
+    NOTES.note = tracer.note
     modes(1)
     try:
         given: list[Any] = []
@@ -269,6 +351,8 @@ def capture(f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixe
         for i, (x, still) in enumerate(zip(leaves, fixed)):
             if still:
                 given.append(x)
+            elif x.__class__ in (int, float, complex):
+                given.append(tracer.numbers.argument(i, x))
             elif isinstance(x, Tensor) and direct(x):
                 tracer.places[id(x)] = i
                 tracer.touch(x)
@@ -285,20 +369,37 @@ def capture(f: Callable[..., Any], leaves: list[Any], structure: tree.Tree, fixe
                 given.append(t)
         args, kwargs = tree.unflatten(structure, given)
         out = f(*args, **kwargs)
+        unchanged((args, kwargs), given, structure)
+        if tracer.graph.asked or tracer.numbers.asked:
+            raise UnsupportedError(
+                "a compiled function", "it asks for a number that is not known yet, and goes on "
+                "when it is refused",
+            )  # fmt: skip
         if any(node.grad is not None for _, node in outer):
             raise UnsupportedError(
                 "a compiled function that calls backward",
                 "it reaches a value that was recorded outside",
                 fix="call backward on what the function returns, outside",
             )
-        return finished(tracer, out, leaves)
+        return finished(tracer, out, leaves, outer)
     except BaseException:
         tracer.restore()
         tracer.rewind()
         raise
     finally:
         HERE.trace = old
+        NOTES.note = None
         modes(-1)
+
+
+def unchanged(arguments: Any, given: list[Any], structure: tree.Tree) -> None:
+    """The containers among the arguments are as they were: a program changes arrays alone."""
+    now, shape = tree.flatten(arguments, is_leaf=lambda x: hasattr(x, "named_parameters"))
+    if shape != structure or any(a is not b for a, b in zip(now, given)):
+        raise UnsupportedError(
+            "a compiled function", "it changes a container among its arguments",
+            fix="return a new one",
+        )  # fmt: skip
 
 
 def direct(x: Tensor) -> bool:
@@ -311,7 +412,7 @@ def alive(node: Any) -> bool:
     return node.__class__ is Leaf or (node is not None and isinstance(node.parents, tuple))
 
 
-def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
+def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Program:
     """The program, once the function has returned; everything outside is put back."""
     graph, sinks, outputs, constants = tracer.graph, [], [], []
     returned, structure = tree.flatten(out)
@@ -332,9 +433,13 @@ def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
         node = y.node if kind else None
         while isinstance(y, Tensor):
             y = y.data
+        if type(y) is Num:
+            constants.append(("number", len(tracer.numbers.returned), None))
+            tracer.numbers.returned.append(y.at)
+            continue
         if not isinstance(y, Var):
             constants.append(
-                ("constant", -1, own(y) if not kind else make(own(y), None, trace.EAGER))
+                ("constant", -1, make(own(y), None, trace.EAGER) if kind else lasting(y, outer))
             )
             continue
         recorded = recorded or alive(node)
@@ -379,52 +484,83 @@ def finished(tracer: Capture, out: Any, leaves: list[Any]) -> Program:
         for g in tracer.given.values()
         if g.leaf and not g.dropped and (g.grad is not None or g.node.grad is not None)
     ]
+    tensors = [
+        (g.tensor, g.data.shape, g.data.dtype, g.node.__class__)
+        for g in tracer.given.values()
+        if tracer.places.get(id(g.tensor), -1) < 0
+    ]
     tracer.restore()
     numbered(tracer)
-    verify(graph)
+    tracer.kept.clear()
     held(tracer)
+    verify(graph)
     sources = [tracer.sources[v.n] for v in graph.inputs]
-    sinks = [s if s.kind != "result" else tensorial(s, graph, sources, leaves) for s in sinks]
+    sinks = [
+        formed(s, graph, sources, leaves, tracer.floats) if s.kind == "result" else s
+        for s in sinks
+    ]
     return Program(
         graph, sources, sinks, structure, constants, tracer.draws, tracer.drawn, tracer.after,
-        recorded, tracer.streams, tracer.undo, [], tracer.conditions, gradients,
-        sampled(tracer.drawn),
+        recorded, tracer.streams, tracer.undo, [], tracer.conditions, gradients, tensors,
+        tracer.values, tracer.holds, any(leaves[i].__class__ is np.ndarray
+                                         for _, _, i in tracer.wraps.values()),
+        sampled(tracer.drawn), [g.node for g in tracer.given.values() if g.leaf],
+        set(tracer.given),
+    )  # fmt: skip
+
+
+def lasting(y: Any, outer: Any) -> Any:
+    """A returned leaf that is the same after every run; refuses what is made anew each time."""
+    if isinstance(y, np.ndarray):
+        return own(y)
+    if isinstance(y, set) and all(isinstance(v, PLAIN) for v in y):
+        return set(y)
+    if isinstance(y, PLAIN) and not (isinstance(y, FunctionType) and y.__closure__):
+        return y
+    if id(y) in outer or isinstance(y, frozenset | ModuleType):
+        return y
+    kind = type(y).__qualname__
+    raise UnsupportedError(
+        "a compiled function", f"it returns a {kind}, which a program does not make anew",
+        fix="return arrays, tensors, numbers, and pytrees of them",
     )  # fmt: skip
 
 
 def numbered(tracer: Capture) -> None:
-    """The numbers that an optimizer computes, as one draw; the branches on them, as conditions."""
+    """The numbers that are computed in Python, as one draw; the branches on them."""
     numbers = tracer.numbers
-    if numbers.used:
-        values, holds = numbers.function()
-        place = len(tracer.draws)
-        tracer.draws.append(values)
-        tracer.drawn.append(tuple([float(n.value) for n in numbers.used]))
+    for line in tracer.graph.lines:
+        if any(type(x) is Num for x in line.inputs):
+            line.inputs = tuple([tracer.number(x) if type(x) is Num else x for x in line.inputs])
+    tracer.values, tracer.holds, first = numbers.function()
+    if tracer.values is not None:
+        tracer.drawn.append(first)
         for i, v in enumerate(numbers.used.values()):
-            tracer.sources[v.n] = Source("live", place, i)
-        if numbers.branches:
-            tracer.conditions.append(holds)
-    elif numbers.branches:
-        tracer.conditions.append(numbers.function()[1])
+            tracer.sources[v.n] = Source("live", len(tracer.draws), i)
 
 
 def held(tracer: Capture) -> None:
-    """Constants that somebody else holds, and may write, become inputs that are read again."""
+    """Arrays that somebody else holds, and may write, are read again at every run.
+
+    All others are constants.
+    """
     graph = tracer.graph
-    seen: dict[int, list[Any]] = {}
-    for line in graph.lines:
-        for x in line.inputs:
-            if x.__class__ is np.ndarray:
-                seen.setdefault(id(x), [x, 0])[1] += 1
-    live: dict[int, Var] = {}
-    for key, entry in seen.items():
-        if shared(entry, 0, entry[1]):
-            live[key] = tracer.input(Aval.of(entry[0]), Source("array", owner=entry[0]))
-    if live:
+    constants: dict[int, Any] = {}
+    for key in list(tracer.constants):
+        entry = list(tracer.constants.pop(key))
+        _, copy, v = entry
+        if shared(entry, 0, 0):
+            tracer.sources[v.n] = Source("array", owner=entry[0])
+        else:
+            constants[v.n] = copy
+    if constants:
+        graph.inputs = [v for v in graph.inputs if v.n not in constants]
         for line in graph.lines:
-            line.inputs = tuple(
-                [live.get(id(x), x) if x.__class__ is np.ndarray else x for x in line.inputs]
-            )
+            if any(isinstance(x, Var) and x.n in constants for x in line.inputs):
+                line.inputs = tuple(
+                    [constants.get(x.n, x) if isinstance(x, Var) else x for x in line.inputs]
+                )
+        graph.outputs = [constants.get(y.n, y) if isinstance(y, Var) else y for y in graph.outputs]
 
 
 def shared(holder: Any, name: Any, more: int = 0) -> bool:
@@ -443,19 +579,41 @@ def shared(holder: Any, name: Any, more: int = 0) -> bool:
     return shared(pair, 0, 1)
 
 
-def tensorial(sink: Sink, graph: Graph, sources: list[Source], leaves: list[Any]) -> Sink:
-    """A result is a tensor if it depends on one, as it would be uncompiled."""
-    kinds: dict[int, bool] = {}
+def formed(
+    sink: Sink, graph: Graph, sources: list[Source], leaves: list[Any], numbers: set[int]
+) -> Sink:
+    """A result is a tensor if it depends on one, as it would be uncompiled.
+
+    What has no axes is a number of Python's if it is computed from such alone, an array if it is a
+    window on one, and else a number of NumPy's.
+    """
+    kinds: dict[int, str] = {}
     for v, s in zip(graph.inputs, sources):
-        kinds[v.n] = s.kind in ("tensor", "gradient") or (
-            s.kind == "argument" and isinstance(leaves[s.place], Tensor)
-        )
+        x = leaves[s.place] if s.kind == "argument" else None
+        tensor = s.kind in ("tensor", "gradient") or isinstance(x, Tensor)
+        boxed = s.kind == "array" or isinstance(x, np.ndarray)
+        kinds[v.n] = "tensor" if tensor else "array" if boxed else "scalar"
     for line in graph.lines:
-        some = any(kinds[x.n] for x in line.inputs if isinstance(x, Var))
+        ins = [kinds[x.n] for x in line.inputs if isinstance(x, Var)]
+        kind = "tensor" if "tensor" in ins else windowed(line, ins)
+        if kind != "array" and ins and all(k == "number" for k in ins):
+            kind = "number" if getattr(line.op, "name", None) in PLAIN_OPS else kind
         for v in line.outputs:
-            kinds[v.n] = some
+            kinds[v.n] = "number" if v.n in numbers else kind
     y = graph.outputs[sink.place]
-    return Sink("result", sink.place, None, isinstance(y, Var) and kinds[y.n])
+    kind = kinds[y.n] if isinstance(y, Var) else "scalar"
+    return Sink("result", sink.place, None, kind == "tensor", kind if not y.shape else "")
+
+
+def windowed(line: Any, ins: list[str]) -> str:
+    """Whether NumPy gives an array or a number where there are no axes."""
+    name = type(line.op).__name__
+    if name in ("Cast", "CastConstant"):
+        return "array" if "array" in ins and not any(x.shape for x in line.inputs) else "scalar"
+    if name == "GetItem":
+        return "array" if any(i is Ellipsis for i in line.op.index) else "scalar"
+    boxes = ("Reshape", "Transpose", "Broadcast")
+    return "array" if name in boxes or getattr(line.op, "name", "") == "where" else "scalar"
 
 
 def moved(t: Tensor) -> None:

@@ -18,7 +18,9 @@ import numpy as np
 from .. import trace, tree
 from ..errors import GENERATED
 from ..graph import Var
+
 from ..trace import SOLE, Leaf, Tensor, getrefcount, make, ndarray
+from .guards import MISSING, unlike
 
 __all__ = ["MISS", "Short", "short"]
 
@@ -62,6 +64,8 @@ def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[boo
     program, native = variant.program, variant.executable
     entry = getattr(native, "entry", None)
     if entry is None or program.recorded or variant.watch.contents:
+        return None
+    if any(kind == "number" for kind, *_ in program.constants):
         return None
     flat = flat_arguments(structure, len(leaves))
     if not flat:
@@ -127,35 +131,40 @@ def argument(s: Source, i: int, x: Any, still: bool) -> bool:
 def guards(s: Source, watch: Any) -> None:
     """What the function read from outside is still the same."""
     for space, name, value, _ in watch.flat:
-        s.miss(f"{s.name(space)}.get({name!r}) is not {s.name(value)}")
+        default = f", {s.name(MISSING)}" if value is MISSING else ""
+        s.miss(f"{s.name(space)}.get({name!r}{default}) is not {s.name(value)}")
     for leaf, had in watch.gradients:
         s.miss(f"{s.name(leaf)}.node.grad is {'None' if had else 'not None'}")
     for holds in watch.conditions:
         s.miss(f"not {s.name(holds)}()")
-    for space, key, value, _ in watch.deep:
-        word = f"{s.name(space)}.cell_contents" if key is None else None
-        if word is None:
-            word = f"{s.name(space)}.get({key!r})"
-        elif value.__class__ is not tuple:
-            s.miss(f"{word} is not {s.name(value)} and {word} != {s.name(value)}")
+    for t, shape, dtype, node in watch.tensors:
+        s.miss(f"{s.name(t)}.node.__class__ is not {s.name(node)}")
+    for cell, value, _ in watch.cells:
+        word = f"{s.name(cell)}.cell_contents"
+        plain = isinstance(value, int | str)
+        s.miss(f"{word} is not {s.name(value)}{f' and {word} != {s.name(value)}' if plain else ''}")
+    for x, attribute, value, _ in watch.slots:
+        s.miss(f"{s.name(x)}.{attribute} is not {s.name(value)}")
+    for x, items, _ in watch.containers:
+        if x.__class__ is not list or len(items) > 32:
+            s.miss(f"{s.name(unlike)}({s.name(x)}, {s.name(items)}) is not None")
             continue
-        items = value[1] if value.__class__ is tuple and len(value) == 2 else None
-        if (
-            items.__class__ is not tuple
-            or value[0] not in (list, tuple)
-            or any(v.__class__ is tuple for v in items)
-        ):
-            s.miss(f"not {s.name(watch.deeply)}()")
-            return
-        s.add(f"l = {word}")
-        s.miss(f"l.__class__ is not {s.name(value[0])} or len(l) != {len(items)}")
+        s.add(f"l = {s.name(x)}")
+        s.miss(f"len(l) != {len(items)}")
         for i, v in enumerate(items):
-            other = f" and l[{i}] != {s.name(v)}" if isinstance(v, float | int | str) else ""
-            s.miss(f"l[{i}] is not {s.name(v)}{other}")
+            s.miss(f"l[{i}] is not {s.name(v)}")
 
 
 def inputs(s: Source, program: Any, native: Any, leaves: list[Any]) -> bool:
     """x0, x1, ..: the objects of the inputs."""
+    if program.numbers is not None or program.holds is not None:
+        given = "".join(f"a{i}, " for i in range(len(leaves)))
+        s.add("try:")
+        if program.holds is not None:
+            s.add(f"if not {s.name(program.holds)}(({given})): return MISS", 2)
+        if program.numbers is not None:
+            s.add(f"d{len(program.draws)} = {s.name(program.numbers)}(({given}))", 2)
+        s.add("except ArithmeticError: return MISS")
     for i, draw in enumerate(program.draws):
         s.add(f"d{i} = {s.name(draw)}()")
     for k, (source, v) in enumerate(zip(program.sources, native.steps.inputs)):
@@ -266,7 +275,9 @@ def finish(s: Source, program: Any, native: Any, entry: Any) -> None:
             word = f"y{j}"
             if sink.tensor:
                 word = f"make({word}, None, EAGER)"
-            elif not v.shape:
+            elif sink.form == "number":
+                word = f"{word}.item()"
+            elif not v.shape and sink.form != "array":
                 word = f"{word}[()]"
             results[sink.place] = word
     words = []

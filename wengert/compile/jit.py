@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from .. import trace, tree
-from ..errors import ArgumentError, CompileWarning, OptionError, describe, warn
+from ..errors import ArgumentError, CompileWarning, OptionError, WengertError, describe, warn
 from ..source import place
 from ..trace import HERE, SOLE, Leaf, Tensor, getrefcount, make, ndarray, recording
 from ..transforms.jvp import inward
@@ -28,14 +28,16 @@ from .apply import Compiled as CompiledLaw
 from .apply import recorded_call
 from .capture import Program, capture, direct, moved
 from .dispatch import MISS, short
-from .guards import World, Watch
+from .guards import Watch
 from .report import explained
+from .world import Changed, Stop, World, owner_of
 
 __all__ = ["Compiled", "compile"]
 
 MOST = 16  # variants of one kind of arguments before a function is run uncompiled
 INTS = 4  # values of an int that are compiled for each, before it becomes a number like others
 Leaves = list[Any]
+RECORDING = threading.RLock()  # while a function is recorded, its tensors hold no numbers
 
 
 def compile(
@@ -101,6 +103,29 @@ class Variant:
         self.runs = 0
         self.seconds: dict[str, float] = {}
 
+    def holds(self, leaves: Leaves) -> bool:
+        """Whether the program does what the function would do now."""
+        branches = self.program.holds
+        try:
+            return self.watch.holds() and (branches is None or branches(leaves))
+        except ArithmeticError:
+            return False
+
+
+class Refusal(Exception):
+    """Why a function cannot be recorded for some arguments; `passing`: perhaps this once."""
+
+    def __init__(self, why: Any, where: str = "", passing: bool = False) -> None:
+        super().__init__(str(why))
+        self.passing = passing
+        text = str(why).split("\n")
+        self.why = text[0].partition("] ")[2] or text[0] or type(why).__name__
+        self.why = self.why.removeprefix("a compiled function: ")
+        if isinstance(why, BaseException) and not isinstance(why, WengertError):
+            self.why = f"{type(why).__name__}: {self.why}"
+        self.fix = next((line for line in text if line.startswith("  fix: ")), "")
+        self.where = f"  at:  {where}" if where else ""
+
 
 class Compiled:
     """A compiled function; see `compile`."""
@@ -114,6 +139,9 @@ class Compiled:
         self.budget = backends.size(budget)
         self.wait = wait
         self.variants: dict[Any, list[Variant]] = {}
+        self.exact: set[Any] = set()  # kinds of arguments whose plain numbers go by value
+        self.again: dict[Any, int] = {}  # how often a kind could not be recorded
+        self.counts: dict[Any, int] = {}  # variants of each kind
         self.refused: dict[Any, str] = {}  # kinds of arguments that run uncompiled, and why
         self.told: set[str] = set()
         self.ints: dict[int, set[int]] = {}  # values that each int among the arguments has had
@@ -144,34 +172,53 @@ class Compiled:
             return self.f(*args, **kwargs)
         leaves, structure = tree.flatten((args, kwargs), is_leaf=whole)
         key, level = self.key(leaves, structure)
+        if key in self.exact:
+            key = key, *[(x.__class__, repr(x)) for x in leaves if number(x)]
         if key in self.refused:
             return self.f(*args, **kwargs)
         away = level and any(isinstance(x, Tensor) and at_transform(x) for x in leaves)
-        variant = None
-        for v in self.variants.get(key, ()):
-            if v.watch.holds():
-                variant = v
+        for variant in self.variants.get(key, ()):
+            if variant.holds(leaves):
                 break
-        if variant is None:
-            variant, drawn = self.record(key, leaves, structure)
-            if variant is None:
-                return self.f(*args, **kwargs)
+        else:
+            try:
+                variant, drawn = self.record(key, leaves, structure, args, kwargs)
+            except Refusal as refusal:
+                return self.uncompiled(key, refusal, args, kwargs)
             if away and effectful(variant.program):
                 variant.program.rewind()
                 return self.f(*args, **kwargs)
-        elif away and effectful(variant.program):
+            return self.go(variant, leaves, drawn, level, args, kwargs)
+        if away and effectful(variant.program):
             return self.f(*args, **kwargs)
-        else:
-            drawn = [draw() for draw in variant.program.draws]
-        if not within(variant.program.checks, leaves, drawn):
-            return self.f(*args, **kwargs)  # which says what is wrong
-        if level or variant.program.recorded and recording(trace.EAGER):
-            return self.differentiated(variant, leaves, drawn)
-        y = self.run(variant, leaves, drawn)
+        try:
+            drawn = variant.program.draw(leaves)
+        except ArithmeticError:  # of plain numbers: the function raises it itself
+            return self.f(*args, **kwargs)
+        y = self.go(variant, leaves, drawn, level, args, kwargs)
         if not trace.MODES and variant.way is not variant.executable:
             variant.way = variant.executable
             variant.fast = short(variant, leaves, structure, self.fixed(leaves, key))
         self.fast = variant.fast
+        return y
+
+    def go(
+        self, variant: Variant, leaves: Leaves, drawn: Leaves, level: bool, args: Any, kwargs: Any
+    ) -> Any:
+        """One run of a variant, or of the function itself where that says what is wrong."""
+        program = variant.program
+        if not within(program.checks, leaves, drawn):
+            return self.f(*args, **kwargs)
+        if level or program.recorded and recording(trace.EAGER):
+            return self.differentiated(variant, leaves, drawn)
+        return self.run(variant, leaves, drawn)
+
+    def uncompiled(self, key: Any, refusal: Refusal, args: Any, kwargs: Any) -> Any:
+        """A call that could not be recorded; a function that raises has nothing to be told."""
+        y = self.f(*args, **kwargs)
+        if not refusal.passing or self.again.get(key, 0):
+            self.refuse(key, refusal)
+        self.again[key] = self.again.get(key, 0) + 1
         return y
 
     def key(self, leaves: Leaves, structure: tree.Tree) -> tuple[Any, bool]:
@@ -189,7 +236,7 @@ class Compiled:
                 values = self.ints.setdefault(i, set())
                 if len(values) < INTS:
                     values.add(x)
-                key.append((int, x) if x in values and len(values) < INTS else int)
+                key.append((int, x) if x in values else int)
             elif isinstance(x, Tensor):
                 mine = direct(x)
                 level = level or not mine
@@ -205,45 +252,65 @@ class Compiled:
 
     def fixed(self, leaves: Leaves, key: Any) -> list[bool]:
         """Which leaves are no arrays, and go into the recording as they are."""
+        exact = key[0].__class__ is tuple  # numbers by value
+        kinds = key[0] if exact else key
         return [
-            not isinstance(x, ndarray | np.generic | float | complex | Tensor)
-            and not (x.__class__ is int and k is int)
-            for x, k in zip(leaves, key[2:])
+            not isinstance(x, ndarray | np.generic | float | complex | int | Tensor)
+            or x.__class__ is bool
+            or (number(x) and exact)
+            or (x.__class__ is int and k is not int)
+            for x, k in zip(leaves, kinds[2:])
         ]
 
-    def record(self, key: Any, leaves: Leaves, structure: tree.Tree) -> Any:
-        """A new variant and what its first run drew; (None, None) where that is impossible."""
-        with self.lock:
+    def record(self, key: Any, leaves: Leaves, structure: tree.Tree, args: Any, kwargs: Any) -> Any:
+        """A new variant and what its first run drew; raises `Refusal`."""
+        with RECORDING, self.lock:
             known = self.variants.setdefault(key, [])
-            why = known[-1].watch.broken() if known else "the first call with such arguments"
-            if len(known) >= MOST:
-                self.refuse(key, f"{MOST} variants were compiled, because {why}", "")
-                return None, None
+            why = "the first call with such arguments"
+            if known:
+                why = known[-1].watch.broken() or "a branch on a number goes another way"
+            kind = anonymous(key)
+            if self.counts.get(kind, 0) >= MOST:
+                if why and not known:
+                    why = "arguments differ from call to call"
+                raise Refusal(f"{MOST} variants were compiled, because {why}")
             start = perf_counter()
-            world = World()
+            fixed = self.fixed(leaves, key)
+            world = World(self.f, args, kwargs)
             try:
                 with world:
-                    program = capture(self.f, leaves, structure, self.fixed(leaves, key))
-                watch = world.watch(program, leaves)
-            except Exception as error:
+                    program = capture(self.f, leaves, structure, fixed, world.seen)
+                watch = world.watch(program)
+            except (Exception, Stop) as error:
                 world.restore()
-                self.refuse(key, reason(error), line_of(error))
-                return None, None
+                if key not in self.exact and any(
+                    number(x) and not still for x, still in zip(leaves, fixed)
+                ):
+                    self.exact.add(key)
+                    key = key, *[(x.__class__, repr(x)) for x in leaves if number(x)]
+                    return self.record(key, leaves, structure, args, kwargs)
+                where = line_of(error)
+                error = error.error if isinstance(error, Stop) else error
+                raise Refusal(error, where, isinstance(error, Changed)) from error
+            except BaseException:
+                world.restore()
+                raise
             variant = Variant(program, watch, why)
             variant.seconds["record"] = perf_counter() - start
             drawn, program.drawn = program.drawn, []
             backends.prepare(self, variant, first=not any(map(len, self.variants.values())))
             known.append(variant)
+            self.counts[kind] = self.counts.get(kind, 0) + 1
             return variant, drawn
 
-    def refuse(self, key: Any, why: str, where: str) -> None:
+    def refuse(self, key: Any, refusal: Refusal) -> None:
         """From now on such calls run uncompiled; said once."""
-        self.refused[key] = f"{why}{', ' if where else ''}{where}"
-        if why not in self.told:
-            self.told.add(why)
+        text = "\n".join(filter(None, (refusal.why, refusal.fix, refusal.where)))
+        self.refused[key] = text
+        if text not in self.told:
+            self.told.add(text)
             name = getattr(self.f, "__qualname__", repr(self.f))
-            message = f"{name} runs uncompiled: {why}"
-            warn(f"{message}\n  at:  {where}" if where else message, CompileWarning)
+            warn(f"{name} runs uncompiled: {text}", CompileWarning)
 
     def differentiated(self, variant: Variant, leaves: Leaves, drawn: Leaves) -> Any:
         """A call as one operation, whose derivatives are compiled too."""
@@ -257,7 +324,7 @@ class Compiled:
             for s in program.sources
         ]  # fmt: skip
         variant.runs += 1
-        return settle(program, recorded_call(variant.law, program, inputs), leaves)
+        return settle(program, recorded_call(variant.law, program, inputs), leaves, drawn)
 
     def build(self, graph: Any) -> Any:
         """What runs a graph that was derived from one of a program."""
@@ -272,7 +339,7 @@ class Compiled:
         outputs = variant.executable(inputs, into)
         variant.runs += 1
         del inputs, into
-        return settle(program, outputs, leaves)
+        return settle(program, outputs, leaves, drawn)
 
 
 class _Bound:
@@ -299,6 +366,18 @@ def occupied() -> bool:
         or h.get("packers")
         or h.get("tapes")
     )
+
+
+def number(x: Any) -> bool:
+    """A plain number of Python's; True and False are none."""
+    return x.__class__ in (int, float, complex)
+
+
+def anonymous(key: Any) -> Any:
+    """A kind of arguments, whichever objects and plain numbers are among them."""
+    kinds = key[0] if key[0].__class__ is tuple else key
+    return tuple([k[0] if k.__class__ is tuple and len(k) == 2 and isinstance(k[0], type) else k
+                  for k in kinds])  # fmt: skip
 
 
 def at_transform(x: Tensor) -> bool:
@@ -369,7 +448,7 @@ def room(sink: Any, leaves: Leaves) -> Any:
     return None
 
 
-def settle(program: Program, outputs: Leaves, leaves: Leaves) -> Any:
+def settle(program: Program, outputs: Leaves, leaves: Leaves, drawn: Leaves) -> Any:
     """Put every output where it goes, and rebuild what the function returns."""
     results = []
     for sink, y in zip(program.sinks, outputs):
@@ -379,8 +458,10 @@ def settle(program: Program, outputs: Leaves, leaves: Leaves) -> Any:
                 results.append(y)
             elif sink.tensor:
                 results.append(make(y, None, trace.EAGER))
+            elif sink.form == "number":
+                results.append(y.item())
             else:
-                results.append(y if y.ndim else y[()])
+                results.append(y if y.ndim or sink.form == "array" else y[()])
         elif kind == "tensor":
             t = leaves[sink.place] if sink.place >= 0 else sink.owner
             t.data = y
@@ -394,25 +475,21 @@ def settle(program: Program, outputs: Leaves, leaves: Leaves) -> Any:
                 to[...] = y
     for act in program.after:
         act()
-    return rebuilt(program, results, leaves)
+    return rebuilt(program, results, leaves, drawn)
 
 
-def rebuilt(program: Program, results: Leaves, leaves: Leaves) -> Any:
+def rebuilt(program: Program, results: Leaves, leaves: Leaves, drawn: Leaves) -> Any:
     out = []
     for kind, at, value in program.constants:
         if kind == "result":
             out.append(results[at])
         elif kind == "given":
             out.append(leaves[at] if at >= 0 else value)
+        elif kind == "number":
+            out.append(drawn[-1][at - program.returned])
         else:
             out.append(value.copy() if value.__class__ is ndarray else value)
     return tree.unflatten(program.structure, out)
-
-
-def reason(error: BaseException) -> str:
-    """Why a function could not be recorded, in one line."""
-    text = str(error).split("\n")[0]
-    return text.partition("] ")[2] or text or type(error).__name__
 
 
 def line_of(error: BaseException) -> str:
@@ -420,7 +497,7 @@ def line_of(error: BaseException) -> str:
     where, tb = "", error.__traceback__
     while tb is not None:
         frame = tb.tb_frame
-        if trace.user_frame(frame) is frame:
+        if owner_of(frame) == 2:
             where = place(frame.f_code, tb.tb_lasti)
         tb = tb.tb_next
     return where

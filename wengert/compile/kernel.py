@@ -88,7 +88,8 @@ class Statement:
 class Store:
     """`value` goes to `to`, once for a row if the row's stride is 0.
 
-    `to` may be where a load reads, with the same strides: a row is read before it is written.
+    `to` may be where a load reads, with the same strides and offset: a row is read before it is
+    written. Of that memory only numbers that are one for a row may be read elsewhere, in that row.
     """
 
     value: int
@@ -171,6 +172,8 @@ def verify(kernel: Kernel) -> None:
             raise ValueError(f"{out}: several points store to one place")
         if isinstance(out, Fold) and out.combine not in COMBINE:
             raise ValueError(f"{out}: unknown combination")
+        if isinstance(out, Fold) and out.to.index:
+            raise ValueError(f"{out}: a fold has its place from the loops alone")
         if isinstance(out, Fold) and out.rows and not (flat[out.value] and out.to.strides[-1] == 0):
             raise ValueError(f"{out}: not one number for a row")
 

@@ -19,9 +19,11 @@ from ..ops.embedding import AddRows
 from ..ops.linear import Cast, Reshape
 from ..types import DType
 from .assemble import Part, parts, sources
-from .fusion import REDUCE, Group, Misfit, Supported, fusible, joined, kernel_of
+from .fusion import REDUCE, Group, Load, Misfit, Supported, fusible, joined, kernel_of
 from .kernel import Kernel, evaluate
 from .views import View, is_window, settled, views
+
+MOST = 160  # statements of a kernel
 
 __all__ = ["Call", "Loops", "Product", "Scatter", "Step", "Steps", "lower", "run"]
 
@@ -240,6 +242,8 @@ class Maker:
         self.above: dict[int, tuple[Line, Any]] = {}  # window lines, by their variable
         self.needs: list[set[int]] = []  # of each step, the steps directly before it
         self.made: list[Any] = []
+        self.plain: set[int] = set()  # lines whose reductions are folded
+        self.place_of = {id(line): i for i, line in enumerate(graph.lines)}
         for line in graph.lines:
             if is_window(line.op) and isinstance(line.inputs[0], Var):
                 self.above[line.outputs[0].n] = line, line.inputs[0]
@@ -277,29 +281,82 @@ class Maker:
         return False
 
     def place(self, line: Line, plain: bool, alone: bool) -> None:
-        """Put a fusible line into the group of an operand, or into one of its own."""
+        """Put a fusible line into the group of an operand, or into one of its own.
+
+        The groups of its other operands are merged with that one, where they fit together.
+        """
+        if plain:
+            self.plain.add(id(line))
         before = self.before(line)
         if not alone:
+            roots = {self.source(x)[0] for x in line.inputs if isinstance(x, Var)}
             for g in sorted(before, reverse=True):
                 group = self.made[g]
-                if not isinstance(group, Group):
+                if not isinstance(group, Group) or roots & {v.n for v, *_ in group.folds}:
                     continue
-                gone = {v.n for v, *_ in group.folds}
-                roots = {self.source(x)[0] for x in line.inputs if isinstance(x, Var)}
-                if roots & gone or self.reaches(before - {g}, g):
+                if self.reaches(before - {g}, g):
                     continue
                 twin = joined(group, line, self.source, self.seen, plain)
-                if twin is not None and fits(twin):
-                    self.made[g] = twin
-                    self.home[line.outputs[0].n] = g
-                    self.needs[g] |= before - {g}
-                    return
-        empty = Group(len(self.made))
-        group = joined(empty, line, lambda x: (None, []), self.seen, plain or alone)
+                if twin is None or len(twin.body) > MOST:
+                    continue
+                self.made[g] = twin
+                self.home[line.outputs[0].n] = g
+                self.needs[g] |= before - {g}
+                for h in sorted(before - {g}, reverse=True):
+                    self.merge(g, h)
+                return
+        group = joined(Group(len(self.made)), line, lambda x: (None, []), self.seen, plain or alone)
         assert group is not None, line
         self.home[line.outputs[0].n] = len(self.made)
         self.made.append(group)
         self.needs.append(before)
+
+    def merge(self, g: int, h: int) -> bool:
+        """Make one group of two, if nothing has to happen between them; h is then empty."""
+        a, b = self.made[g], self.made[h]
+        if not (isinstance(a, Group) and isinstance(b, Group)):
+            return False
+        if len(a.body) + len(b.body) > MOST:
+            return False
+        if self.reaches(self.needs[h] - {g}, g) or self.reaches(self.needs[g] - {h}, h):
+            return False
+        folded = {v.n for x in (a, b) for v, *_ in x.folds}
+        lines = sorted((*a.lines, *b.lines), key=lambda line: self.place_of[id(line)])
+        group: Group | None = Group(g)
+        for line in lines:
+            if any(self.source(x)[0] in folded for x in line.inputs if isinstance(x, Var)):
+                return False
+            assert group is not None
+            known: Any = self.source if group.lines else (lambda x: (None, []))
+            group = joined(group, line, known, self.seen, id(line) in self.plain)
+            if group is None:
+                return False
+        self.made[g], self.made[h] = group, None
+        for line in b.lines:
+            self.home[line.outputs[0].n] = g
+        self.needs[g] = (self.needs[g] | self.needs[h]) - {g, h}
+        self.needs[h] = set()
+        for needs in self.needs:
+            if h in needs:
+                needs.discard(h)
+                needs.add(g)
+        self.needs[g].discard(g)
+        return True
+
+    def merge_siblings(self) -> None:
+        """Groups over one space that read the same storage become one, where they can."""
+        found: dict[Any, list[int]] = {}
+        for k, group in enumerate(self.made):
+            if isinstance(group, Group) and group.reduced is None and not group.folds:
+                sizes = tuple([group.size[a] for a in group.order if group.size[a] > 1])
+                found.setdefault(sizes, []).append(k)
+        for same in found.values():
+            for i, g in enumerate(same):
+                for h in same[i + 1 :]:
+                    if self.made[g] is None:
+                        break
+                    if self.made[h] is not None and bases(self.made[g]) & bases(self.made[h]):
+                        self.merge(g, h)
 
     def view(self, x: Any) -> Any:
         """The window of an operand; a number as it is."""
@@ -347,11 +404,6 @@ class Maker:
         self.made.append(step)
 
 
-def fits(group: Group) -> bool:
-    """Whether all that may be stored of a group can be."""
-    return len(group.body) <= 160
-
-
 def attempt(
     graph: Graph,
     supported: Supported,
@@ -381,12 +433,15 @@ def attempt(
             maker.single(scatter, line)
         else:
             maker.single(call(maker.seen, line), line)
+    maker.merge_siblings()
     maker.postpone(alias)
     needed = uses(maker)
     steps: list[Step] = []
     index = {id(line): i for i, line in enumerate(graph.lines)}
     for at in ordered(maker.needs):
         made = maker.made[at]
+        if made is None:
+            continue
         if not isinstance(made, Group):
             steps.append(made)
             continue
@@ -415,6 +470,14 @@ def scattered(maker: Maker, line: Line, checked: set[int]) -> Scatter | None:
     if not (isinstance(rows, View) and rows.contiguous and at.contiguous):
         return None
     return Scatter(rows, at, out, out.dtype, b.dtype, [line]) if b.size else None
+
+
+def bases(group: Group) -> set[int]:
+    """The storages that a group reads, but for single numbers."""
+    return {
+        id(extra.view.base) for _, _, _, extra in group.body
+        if isinstance(extra, Load) and math.prod(extra.view.shape) > 1
+    }  # fmt: skip
 
 
 def window_of(seen: dict[int, View], x: Any) -> View:

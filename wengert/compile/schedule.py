@@ -24,7 +24,7 @@ __all__ = ["Chain", "Partial", "Region", "cost", "schedule"]
 GRAIN = 25.0  # microseconds that a piece should take, at least
 SERIAL = 30.0  # microseconds of work that are not worth waking other threads for
 MOST = 64  # pieces of a chain
-ROWS = 32  # rows of a matrix product that should stay together, where the other matrix is large
+ROWS = 8  # rows of a matrix product that stay together; 4 and 16 times as many with a large matrix
 FLOPS = 8e4  # of a product, in a microsecond
 POINT = 2.5e-4  # microseconds for one cheap statement at one point, vectors and all
 DEAR = {"exp", "log", "tanh", "erf", "erfc", "pow", "sin", "cos", "gelu", "dgelu", "sigmoid",
@@ -290,7 +290,7 @@ def cut(region: Region) -> None:
             if isinstance(s, Product) and math.prod(s.out.shape[:-2]) == 1:
                 each = rows_of(s) // chain.rows
                 other = s.a.shape[-1] * s.out.shape[-1] * s.dtype.itemsize
-                together = 8 if other < 1 << 19 else ROWS if other < 1 << 22 else 4 * ROWS
+                together = ROWS * (1 if other < 1 << 19 else 4 if other < 1 << 22 else 16)
                 least = max(least, together // max(1, each))
         chain.block = min(chain.rows, max(block, least))
 

@@ -133,6 +133,8 @@ class Group:
 class Block:
     """The parameters of one group and dtype, with rows of memory as long as all of them."""
 
+    watched = False  # a recorded step sees to what it changes here
+
     def __init__(self, group: Group, parameters: list[Tensor], states: tuple[str, ...]) -> None:
         self.group = group
         self.parameters = parameters

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from wengert import tree
+from wengert import trace, tree
+from wengert.compile import live
 from wengert.errors import NonFiniteError
-from wengert.trace import Tensor
+from wengert.trace import Tensor, no_grad
 
 from .base import check
 from .events import LISTENERS, tell
+from .recorded import recorded_clip
 
 __all__ = [
     "clip_by_global_norm",
@@ -94,6 +96,9 @@ def clip_grad_norm_(
     """
     limit = check("clip_grad_norm_", "max_norm", max_norm, fix="max_norm=1.0")
     leaves = _with_gradient(parameters)
+    tracer = live.recording() if trace.MODES else None
+    if tracer is not None and leaves and not error_if_nonfinite:
+        return recorded_clip(leaves, limit, tracer)  # type: ignore[no-any-return]
     norm = global_norm([p.node.grad for p in leaves])
     if error_if_nonfinite and not math.isfinite(norm):
         raise NonFiniteError(
@@ -123,8 +128,9 @@ def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, value: float) -> Non
         tensor([ 0.5, -1. ])
     """
     limit = check("clip_grad_value_", "value", value, fix="value=1.0")
-    for p in _with_gradient(parameters):
-        p.grad = np.clip(p.grad.value(), -limit, limit)
+    with no_grad():
+        for p in _with_gradient(parameters):
+            p.grad = np.clip(p.grad if recording() else p.grad.value(), -limit, limit)
 
 
 def clip_grad_adaptive_(
@@ -157,15 +163,20 @@ def clip_grad_adaptive_(
     share = check("clip_grad_adaptive_", "limit", limit, fix="limit=0.01")
     least = check("clip_grad_adaptive_", "eps", eps, fix="eps=1e-3")
     for p in _with_gradient(parameters):
-        g, w = p.grad.value(), p.value()
+        g, w = (p.grad, p) if recording() else (p.grad.value(), p.value())
         axes = tuple(range(w.ndim - 1)) if w.ndim > 1 else None
-        size, own = (
-            np.sqrt(np.sum(np.square(np.abs(a), dtype=np.float64), axis=axes, keepdims=True))
-            for a in (g, w)
-        )
-        most = share * np.maximum(own, least)
-        factor = np.where(size > most, most / np.where(size > 0, size, 1), 1)
-        p.grad = (g * factor).astype(g.dtype, copy=False).reshape(g.shape)
+        with no_grad():
+            size, own = (
+                np.sqrt(np.sum(np.square(np.abs(a).astype(np.float64)), axis=axes, keepdims=True))
+                for a in (g, w)
+            )
+            most = share * np.maximum(own, least)
+            factor = np.where(size > most, most / np.where(size > 0, size, 1), 1)
+            p.grad = (g * factor).astype(g.dtype).reshape(g.shape)
+
+
+def recording() -> bool:
+    return bool(trace.MODES) and live.recording() is not None
 
 
 def _with_gradient(parameters: Iterable[Tensor] | Tensor) -> list[Tensor]:

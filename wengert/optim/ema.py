@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from wengert import trace
+from wengert.compile import live
 from wengert.errors import OptionError
 from wengert.trace import Tensor, no_grad
 from wengert.transforms.store import writable
 
 from .base import check
+from .recorded import recorded_mean
 
 __all__ = ["EMA", "SWA"]
 
@@ -64,6 +67,9 @@ class EMA:
 
     def update(self) -> None:
         """Take in the parameters as they are now, after a step of the optimizer."""
+        tracer = live.recording() if trace.MODES else None
+        if tracer is not None:
+            return recorded_mean(self, tracer)
         self.steps += 1
         share = self._share(self.steps)
         for e, p in zip(self.values, self.parameters):

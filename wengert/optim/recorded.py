@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from wengert import trace
+from wengert.compile import live
 from wengert.compile.live import Cell
 from wengert.errors import UnsupportedError
 from wengert.ops.elementwise import neg, sub
-from wengert.trace import Tensor, generation
+from wengert.trace import EAGER, OPS, Tensor, generation, make, no_grad
 
-__all__ = ["recorded_step"]
+__all__ = ["recorded_clip", "recorded_mean", "recorded_step", "unrecorded"]
 
 
 class Options:
@@ -62,15 +66,15 @@ def recorded_step(optimizer: Any, block: Any, tracer: Any) -> None:
     options = Options(block.group, tracer)
     reads = optimizer.reads_values(options)
     runs = list(block.runs(present))
-    steps = block.steps
     for first, last in runs:
         if last > first:
             tracer.conditions.append(
                 lambda a=first, b=last: (
-                    steps.count(steps[a]) == len(steps) or len(set(steps[a : b + 1])) == 1
+                    block.steps.count(block.steps[a]) == len(block.steps)
+                    or len(set(block.steps[a : b + 1])) == 1
                 )
             )
-        t = tracer.numbers.read((id(block), first), lambda a=first: steps[a] + 1)
+        t = tracer.numbers.read((id(block), first), lambda a=first: block.steps[a] + 1)
         for i in range(first, last + 1):
             p, g = block.parameters[i], Cell(tracer, gradients[i])
             if getattr(options, "maximize", False):
@@ -85,7 +89,50 @@ def recorded_step(optimizer: Any, block: Any, tracer: Any) -> None:
             p.store = generation(p) + 1
 
     def counted() -> None:
+        steps = block.steps
         for first, last in runs:
             steps[first : last + 1] = [steps[first] + 1] * (last + 1 - first)
 
     tracer.after.append(counted)
+
+
+def recorded_mean(ema: Any, tracer: Any) -> None:
+    """An update of running means: e <- e + (p - e) share, with the share of that step."""
+    more = tracer.memo[id(ema)] = tracer.memo.get(id(ema), 0) + 1  # updates in one run
+    share = tracer.numbers.read((id(ema), more), lambda: ema._share(ema.steps + more))
+    with no_grad():
+        for e, p in zip(ema.values, ema.parameters):
+            tracer.touch(p)
+            old = Cell(tracer, tracer.state(e))
+            if e.dtype.kind in "fc":
+                old += (Cell(tracer, p.data) - old) * share
+            tracer.change(e, old.value if e.dtype.kind in "fc" else p.data)
+    values = list(ema.values)
+    tracer.conditions.append(lambda: all(a is b for a, b in zip(ema.values, values)))
+    tracer.after.append(lambda: setattr(ema, "steps", ema.steps + 1))
+
+
+def recorded_clip(leaves: list[Tensor], limit: float, tracer: Any) -> Any:
+    """Gradients scaled by min(1, limit / norm), and the norm, which a run hands out as a number."""
+    squares: Any = 0.0
+    with no_grad():
+        for p in leaves:
+            tracer.touch(p)
+            g = p.node.grad
+            g = g.data if isinstance(g, Tensor) else g
+            wide = OPS["Cast"](np.dtype(np.complex128 if g.dtype.kind == "c" else np.float64))(g)
+            squares = squares + np.sum(np.square(np.abs(make(wide, None, EAGER))))
+        norm = np.sqrt(squares)
+        factor = np.where(norm <= limit, 1.0, limit / norm)
+        for p in leaves:
+            g = p.node.grad
+            g = g if isinstance(g, Tensor) else make(g, None, EAGER)
+            p.grad = g * factor.astype(g.real.dtype)
+    return tracer.number_of(norm)
+
+
+def unrecorded(what: str, fix: str) -> None:
+    """Refuse, while a program is recorded, what is decided by numbers in Python."""
+    if trace.MODES and live.recording() is not None:
+        raise UnsupportedError(f"{what} in a compiled function", "it changes numbers in Python",
+                               fix=fix)  # fmt: skip

@@ -16,6 +16,7 @@ from wengert.errors import OptionError
 
 from .base import Optimizer, check
 from .events import LISTENERS, tell
+from .recorded import unrecorded
 
 __all__ = [
     "Plateau",
@@ -268,6 +269,7 @@ class Schedule:
 
     def step(self) -> None:
         """One step further."""
+        unrecorded("schedule.step()", "call it after the compiled step")
         if LISTENERS:
             tell("schedule", self)
         self.t += 1

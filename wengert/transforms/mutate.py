@@ -111,14 +111,18 @@ def indexing(index: Any, x: Tensor) -> tuple[Any, list[Any]]:
     traced: list[Any] = []
     for i in items:
         if isinstance(i, Tensor):
+            if trace.MODES and hasattr(getattr(trace.HERE, "trace", None), "lift"):
+                trace.HERE.trace.touch(i)  # a program reads it at every run
             below = i.look() if type(i) is View else i
             while isinstance(below, Tensor) and isinstance(below.level, Tape):
                 below = below.data
             if isinstance(below, Tensor) or not isinstance(below, RAW):
                 if i.dtype.kind == "b":
+                    many = "under vmap the number of True elements differs from lane to lane"
+                    once = "how many elements are True is not known while a program is recorded"
                     raise LevelError(
                         "x[mask]",
-                        "under vmap the number of True elements differs from lane to lane",
+                        many if isinstance(below, Tensor) else once,
                         fix="wg.where(mask, x, 0.0) keeps the shape",
                     )
                 traced.append(i)

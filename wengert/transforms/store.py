@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import trace
-from ..errors import LevelError
+from ..errors import LevelError, UnsupportedError
 from ..ops.index import Write, put
 from ..trace import SOLE, Leaf, Tensor, View, bare, generation, getrefcount, lens, make, ndarray
 from ..types import RAW
@@ -89,6 +89,11 @@ def writable(t: Tensor) -> np.ndarray[Any, Any]:
     if trace.MODES and (tracer := getattr(trace.HERE, "trace", None)) is not None:
         tracer.wrote(t)
         d = t.data
+        if d.__class__ is not ndarray:
+            raise UnsupportedError(
+                "writable(tensor)", "NumPy code that writes a buffer is not recorded",
+                operands=[("tensor", t)], fix="with wg.no_grad(): tensor -= step",
+            )  # fmt: skip
     t.data = None
     if getrefcount(d) > SOLE or d.base is not None or not d.flags.writeable:
         d = d.copy(order="K")

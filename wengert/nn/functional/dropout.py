@@ -48,9 +48,12 @@ def drawn(x: Any, draw: Any, dtype: Any = None) -> Any:
 def kept(x: Any, p: float, rng: Rng, axes: tuple[int, ...] = ()) -> Any:
     """True with probability 1 - p, one draw for all places along `axes` (negative)."""
     generator = stream(rng)
+    anew = rng is not None and generator is not rng  # a seed: the same numbers at every call
 
     def draw(shape: tuple[int, ...]) -> Any:
         sizes = tuple(1 if i - len(shape) in axes else n for i, n in enumerate(shape))
+        if anew:
+            return generator.random(sizes, np.float32) >= np.float32(p)
         return live(lambda: generator.random(sizes, np.float32) >= np.float32(p), generator)
 
     return drawn(x, draw, bool)

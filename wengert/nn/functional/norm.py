@@ -10,9 +10,9 @@ import numpy as np
 from wengert.errors import OptionError, ShapeError
 from wengert.hollow import Hollow, busy
 from wengert.ops.norm import Normalize
-from wengert.trace import Tensor, bind, looked, no_grad
+from wengert.trace import EAGER, Tensor, bind, looked, make, no_grad
 from wengert.transforms.vmap import VMap
-from wengert.types import dtype_of, shape_of
+from wengert.types import RAW, dtype_of, shape_of
 
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "normalize", "rms_norm"]
 
@@ -228,10 +228,15 @@ def update(x: Any, axes: Any, n: int, mean: Any, var: Any, momentum: float) -> N
     if isinstance(a, Hollow):
         busy(a.nbytes)  # c
         return
-    now = np.add.reduce(a, axis=axes) / n
-    c = a - now
-    spread = np.einsum("ij,ij->j", *(2 * (c.reshape(n, -1),))) / (n - 1)
     with no_grad():
+        if isinstance(a, RAW):
+            now = np.add.reduce(a, axis=axes) / n
+            c = a - now
+            spread = np.einsum("ij,ij->j", *(2 * (c.reshape(n, -1),))) / (n - 1)
+        else:  # while a program is recorded
+            a = make(a, None, EAGER)
+            now = np.sum(a, axes) / n
+            spread = np.sum(np.square(a - now), axes) / (n - 1)
         for old, new in ((mean, now), (var, spread)):
             old *= 1 - momentum
             old += (momentum * new).astype(old.dtype)

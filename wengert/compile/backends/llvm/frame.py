@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ...collapse import collapse
 from ...kernel import Fold, Kernel, Operand
 from . import scalars
+from .division import Divisor
 from .folds import Accumulator, Folding, Scalar
 from .ir import Function, Module, Value
 from .memory import element_kind, load
@@ -54,6 +55,7 @@ class Frame:
         self.base: dict[Operand | int, list[Value]] = {}
         self.place: dict[tuple[Operand | int, int], Value] = {}
         self.spread: dict[tuple[int, int], Value] = {}
+        self.inverse: dict[tuple[int, int], Divisor] = {}
         self.rows = 1  # that are swept at the moment
         self.together = 1  # that are swept where there are enough
         folds = [n for n, out in enumerate(self.kernel.outputs) if isinstance(out, Fold)]

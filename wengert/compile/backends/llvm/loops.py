@@ -76,7 +76,8 @@ class Nest(Sweep):
         ):
             return 1
         cost = max(self.cost(p) for p in plan.passes)
-        return next((rows for limit, rows in TOGETHER if cost <= limit), 2)
+        most = plan.most_rows()
+        return min(most, next((rows for limit, rows in TOGETHER if cost <= limit), 2))
 
     def loops(self, k: int) -> None:
         """The loop over the axis k, with all that is inside it."""
@@ -123,6 +124,7 @@ class Nest(Sweep):
     def row_of(self, rows: int) -> None:
         f, plan = self.f, self.plan
         self.rows, self.place, self.spread, self.stayed = rows, {}, {}, {}
+        self.inverse = {}
         for p, step in enumerate(plan.passes):
             self.scalars(plan.axis, p)
             self.sweep(p, step)

@@ -109,6 +109,7 @@ class Plan:
             late, lender = self.clashes(when), self.lost()
             if late is not None:
                 when[late] += 1
+                self.count = max(self.count, when[late] + 1)
             elif lender is not None:
                 self.refused.add(lender)
             else:
@@ -165,10 +166,7 @@ class Plan:
         statement = self.kernel.body[s]
         if scalars.price(statement.op) <= CHEAP:
             return False
-        taken = sum(
-            self.kernel.body[t].dtype.itemsize for t, o in self.scratch.items() if o is None
-        )
-        if (taken + statement.dtype.itemsize) * self.row <= SCRATCH:
+        if self.taken() + statement.dtype.itemsize * self.row <= SCRATCH:
             self.scratch[s] = None
             return True
         for n, out in enumerate(self.kernel.outputs):
@@ -176,6 +174,15 @@ class Plan:
                 self.scratch[s] = n
                 return True
         return False
+
+    def taken(self) -> int:
+        """Bytes of the scratch rows of one row."""
+        sizes = [self.kernel.body[s].dtype.itemsize for s, n in self.scratch.items() if n is None]
+        return sum(sizes) * self.row
+
+    def most_rows(self) -> int:
+        """How many rows at a time have room for their scratch rows: a power of two."""
+        return 1 << (max(1, 2 * SCRATCH // max(self.taken(), 1)).bit_length() - 1)
 
     def lends(self, n: int, out: Store | Fold, s: int) -> bool:
         """Whether an output that is stored in the last pass can hold a value until then."""
@@ -212,6 +219,11 @@ class Plan:
                 operand = self.kernel.body[s].operand
                 if operand is not None and self.same(operand, place):
                     return True
+        size = place.dtype.itemsize
+        for n, statement in enumerate(self.kernel.body):  # loads whose index a reduction decides
+            o, late = statement.operand, self.by_row[n] and self.stage[n] >= start
+            if o is not None and late and self.live[n] and size == o.dtype.itemsize:
+                return True
         return False
 
     @staticmethod

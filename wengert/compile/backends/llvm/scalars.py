@@ -10,6 +10,7 @@ by 0, a shift by more than the width, nan in a maximum) it is kept.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,8 +31,12 @@ def const(f: Function, x: Any, kind: str) -> Value:
 
 
 def fixed(x: Any) -> bool:
-    """A constant, which then is not nan."""
-    return not isinstance(x, Value) or (x.name[0] != "%" and "0x7FF8" not in x.name)
+    """A constant, and not nan."""
+    if not isinstance(x, Value):
+        return True
+    bits = re.search("0x([0-9A-F]{16})", x.name)
+    nan = bits is not None and int(bits[1], 16) & ~(1 << 63) > 0x7FF << 52
+    return x.name[0] != "%" and not nan
 
 
 def logical(x: Value) -> bool:
@@ -367,8 +372,10 @@ def cast(f: Function, x: Value, to: str) -> Value:
         return x
     if to == "i1":
         return truth(f, x)
+    if start == "i1" and to in INT:
+        return f.select(x, f.const(1.0, to), f.const(0.0, to))
     if start == "i1":
-        return f.cast("uitofp" if to in INT else "zext", x, to)
+        return f.cast("zext", x, to)
     if start in INT and to in INT:
         return f.cast("fpext" if to == "double" else "fptrunc", x, to)
     if start in INT:

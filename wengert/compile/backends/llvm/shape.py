@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...collapse import collapse, flat, operands
-from ...kernel import ROW, Kernel, Operand
+from ...kernel import ROW, Fold, Kernel, Operand
 from .plan import length
 from .turn import turn
 
@@ -16,7 +16,8 @@ def width(kernel: Kernel, native: int = 64) -> int:
     """How many lanes suit a kernel on a machine with vectors of `native` bytes.
 
     Twice as many as fit a vector of its widest floats, so that two chains of instructions are
-    under way; as many as fit where that spares a vector; fewer for a short row.
+    under way; as many as fit where that spares a vector or where rows are swept together; fewer
+    for a short row.
     """
     kernel, _ = collapse(kernel)
     turned = turn(kernel)
@@ -32,7 +33,15 @@ def width(kernel: Kernel, native: int = 64) -> int:
     while one > 1 and row <= one // 2:
         one //= 2
     vectors = -(-row // one)
-    return one if vectors in (0, 1, 3) else 2 * one
+    return one if vectors in (0, 1, 3) or columns(kernel) else 2 * one
+
+
+def columns(kernel: Kernel) -> bool:
+    """Whether columns are combined: a fold keeps the row and the rows meet in it."""
+    return kernel.space[-2] > 1 and any(
+        isinstance(out, Fold) and out.to.strides[-1] != 0 and out.to.strides[-2] == 0
+        for out in kernel.outputs
+    )
 
 
 def crossing(o: Operand) -> bool:

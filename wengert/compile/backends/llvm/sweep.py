@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from ...kernel import Operand
+from ...kernel import Operand, Statement
 from . import scalars
+from .division import Divisor, divide, divisor
 from .folding import Folder
 from .folds import Accumulator
 from .frame import Spot
@@ -21,7 +22,11 @@ __all__ = ["Sweep"]
 
 SQUARE = 3  # more neighbours than that are loaded together
 BLOCK = 64  # vectors that a sum adds in one level before they go to the next
-UNROLLED = ((5, 4), (14, 2))  # (price of the body, vectors at a time)
+UNROLLED = ((5, 4), (11, 2))  # (price of the body, vectors at a time)
+
+
+# b OP a for a OP b
+MIRRORED = {"lt": "gt", "gt": "lt", "le": "ge", "ge": "le", "eq": "eq", "ne": "ne"}
 
 
 class Sweep(Folder):
@@ -161,6 +166,22 @@ class Sweep(Folder):
                     if (s, r) not in self.spread:
                         self.spread[s, r] = self.wide(self.value[s][r])
 
+        self.divisors(step)
+
+    def divisors(self, step: Pass) -> None:
+        """Inverses of numbers by which whole vectors are divided."""
+        if not self.f.module.fma or self.width == 1 or self.plan.resident:
+            return
+        for s in step.order:
+            statement = self.kernel.body[s]
+            if statement.op == "div" and s not in step.kept:
+                x, d = statement.args
+                if self.plan.by_row[d] and not self.plan.by_row[x]:
+                    for r, value in enumerate(self.value[d]):
+                        if (d, r) not in self.inverse:
+                            parts = divisor(self.f, value)
+                            self.inverse[d, r] = Divisor(*map(self.wide, parts))
+
     def wide(self, x: Value) -> Value:
         """In all lanes."""
         if lanes(x.kind) > 1 or self.width == 1:
@@ -233,10 +254,37 @@ class Sweep(Folder):
             count = "<" + ", ".join(f"i64 {spot.off + j}" for j in range(w)) + ">"
             x = f.const(spot.off, "i64") if w == 1 else Value(f, count, vector("i64", w))
             return scalars.cast(f, x if spot.i is None else x + spot.i, kind)
+        if statement.op in MIRRORED and w > 1:
+            told = self.position(statement, r, spot)
+            if told is not None:
+                return told
         xs = [get(a) for a in statement.args]
+        if statement.op == "div":
+            which = statement.args[1]
+            by = self.inverse.get((which, r if len(self.value.get(which, ())) > 1 else 0))
+            if by is not None:
+                return divide(f, xs[0], by)
         if statement.op == "cast":
             return scalars.cast(f, xs[0], kind)
         return scalars.cast(f, scalars.apply(f, statement.op, *xs), kind)
+
+    def position(self, statement: Statement, r: int, spot: Spot) -> Value | None:
+        """A position along the row compared with a number of the row, in integers of 32 bits."""
+        f, body, (a, b) = self.f, self.kernel.body, statement.args
+        op = statement.op
+        if body[b].op == "place":
+            a, b, op = b, a, MIRRORED[op]
+        last = self.plan.axis + 1
+        along = body[a].op == "place" and body[a].number == last and body[a].dtype.kind == "i"
+        if not along or not self.plan.by_row[b]:
+            return None
+        start = f.const(spot.off, "i64") if spot.i is None else spot.i + spot.off
+        at = scalars.cast(f, self.at(b, r), "i64")
+        at = f.larger(f.smaller(at, self.plan.row), -1)  # far off is as good as just outside
+        lane = f.larger(f.smaller(f.binary("sub", at, start), self.width), -1)
+        count = ", ".join(f"i32 {j}" for j in range(self.width))
+        places = Value(f, f"<{count}>", vector("i32", self.width))
+        return scalars.apply(f, op, places, self.wide(f.cast("trunc", lane, "i32")))
 
     # ---- squares: what is apart along the row is next to each other in another direction
     def squares(
