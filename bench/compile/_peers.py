@@ -2,10 +2,11 @@
 
 Several pools of threads in one process disturb each other long after their work is done, so every
 contender lives in a child of its own, which waits on a pipe until it is its turn and then runs for
-a fraction of a second. With `--threads 1` all children are pinned to one core, with more to as
-many; the libraries are told how many threads they have before they are imported. A contender is
-made by a function that imports its library, and returns one call (which waits for its result) with
-numbers that show what it computed: those of every contender must agree before anything is timed.
+a fraction of a second. With `--threads 1` all children of a case are pinned to the core that is
+idle most, with more to as many; the libraries are told how many threads they have before they are
+imported. A contender is made by a function that imports its library, and returns one call (which
+waits for its result) with numbers that show what it computed: those of every contender must agree
+before anything is timed.
 
 A family (`jax`, `torch`) may have several variants; the best of them counts, by the shortest time
 for one ratio and by the median for the other. A variant that fails is named with the reason.
@@ -68,16 +69,39 @@ def environment(threads: int) -> dict[str, str]:
     eigen = "" if threads > 1 else "--xla_cpu_multi_thread_eigen=false "
     env["XLA_FLAGS"] = f"{eigen}intra_op_parallelism_threads={n}"
     env["JAX_PLATFORMS"] = "cpu"
+    env["BENCH_CORES"] = env.get("BENCH_CORES") or quiet(threads)
     paths = [str(HERE.parents[1]), str(HERE), env.get("PYTHONPATH", "")]
     env["PYTHONPATH"] = os.pathsep.join(p for p in paths if p)
     return env
 
 
-def pin(threads: int) -> None:
-    """Take the last `threads` of the cores that there are."""
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, cores[-threads:])
+def quiet(threads: int) -> str:
+    """The cores that were idle most over the last moment, with commas between."""
+    if not hasattr(os, "sched_setaffinity"):
+        return ""
+
+    def idle() -> dict[int, int]:
+        lines = Path("/proc/stat").read_text().splitlines()
+        found = [line.split() for line in lines if line[:3] == "cpu" and line[3].isdigit()]
+        return {int(words[0][3:]): int(words[4]) for words in found}
+
+    before = idle()
+    time.sleep(0.3)
+    after = idle()
+    cores = sorted(os.sched_getaffinity(0), key=lambda c: before[c] - after[c])
+    return ",".join(map(str, sorted(cores[:threads])))
+
+
+def pin() -> None:
+    """Stay on the cores that the parent has chosen."""
+    chosen = os.environ.get("BENCH_CORES", "")
+    if chosen:
+        os.sched_setaffinity(0, set(map(int, chosen.split(","))))
+
+
+def strict() -> None:
+    """A function that runs uncompiled is an error, not a slow contender."""
+    warnings.filterwarnings("error", message=".*runs uncompiled.*")
 
 
 def burst(call: Call, seconds: float, each: int) -> list[float]:
@@ -111,10 +135,9 @@ def serve(make: Maker) -> None:
         answer.flush()
 
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", message=".*runs uncompiled.*")
-            call, numbers = make()
-            each = grouped(call)
+        strict()
+        call, numbers = make()
+        each = grouped(call)
     except Exception as error:
         say({"error": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"})
         return
@@ -131,12 +154,12 @@ def serve(make: Maker) -> None:
 class Contender:
     """A child process."""
 
-    def __init__(self, script: str, case: str, label: str, threads: int) -> None:
+    def __init__(self, script: str, case: str, label: str, threads: int, env: Any) -> None:
         self.label, self.times, self.error, self.numbers = label, [[]], "", None
         command = [sys.executable, script, "--child", case, label, "--threads", str(threads)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=environment(threads), stderr=None if "-v" in sys.argv else subprocess.DEVNULL,
+            env=env, stderr=None if "-v" in sys.argv else subprocess.DEVNULL,
         )  # fmt: skip
         answer = self.answer()
         if "error" in answer:
@@ -185,10 +208,11 @@ def agree(name: str, these: Contender, those: Contender, tolerance: float) -> No
 def contest(script: str, case: Case, options: Any) -> list[dict[str, Any]]:
     """Every contender of a case, timed in turns: rows with ours against each family."""
     contenders = []
+    env = environment(options.threads)
     for label in case.makers:
         if options.peers and family(label) not in ("wengert", *options.peers.split(",")):
             continue
-        c = Contender(script, case.name, label, options.threads)
+        c = Contender(script, case.name, label, options.threads, env)
         if c.error:
             print(f"  {case.name}: without {label}: {c.error}", file=sys.stderr)
             continue
@@ -249,7 +273,7 @@ def main(about: str | None, cases: Callable[[], Iterable[Case]]) -> None:
     """The command line of a benchmark of cases."""
     options = parser(about).parse_args()
     if options.child:
-        pin(options.threads)
+        pin()
         name, label = options.child
         (case,) = [c for c in cases() if c.name == name]
         serve(case.makers[label])
@@ -283,4 +307,14 @@ def report(about: str | None, found: list[dict[str, Any]], options: Any) -> None
         options.json.write_text(json.dumps({"machine": here, "figures": found}, indent=1) + "\n")
 
 
-__all__ = ["Case", "Contender", "agree", "contest", "environment", "main", "parser", "pin"]
+__all__ = [
+    "Case",
+    "Contender",
+    "agree",
+    "contest",
+    "environment",
+    "main",
+    "parser",
+    "pin",
+    "strict",
+]

@@ -1,8 +1,8 @@
 """The price of a call option with its greeks: delta, gamma, vega, theta and rho.
 
 The price is written once; the first derivatives are `vmap(value_and_grad(price))`, gamma is the
-derivative of delta, in forward mode; the same in JAX, and in PyTorch with `torch.func`. 10,000 and 2,000,000
-options, float64 and float32.
+derivative of delta, in forward mode; the same in JAX, and in PyTorch with `torch.func`. 10,000 and
+2,000,000 options, float64 and float32.
 """
 
 from __future__ import annotations

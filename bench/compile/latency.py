@@ -19,10 +19,11 @@ import sys
 import tempfile
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import mlp
-from _peers import HERE, environment, family, parser, pin, report
+from _peers import HERE, environment, family, parser, pin, report, strict
 
 TARGETS = {
     "jax cold": ("wengert cold", 0.35), "jax disk": ("wengert disk", 0.05),
@@ -111,6 +112,7 @@ PROGRAMS.update({f"layers {n}": partial(deep, n=n) for n in LAYERS})
 def child(program: str, library: str) -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    strict()
     imported(library)
     out.write(json.dumps(PROGRAMS[program](library)) + "\n")
     out.flush()
@@ -129,8 +131,8 @@ def run(program: str, library: str, options: Any, folder: str) -> float | None:
     if folder:
         env["JAX_COMPILATION_CACHE_DIR"] = folder
     done = subprocess.run(
-        [sys.executable, __file__, "--child", program, library, "--threads", str(options.threads)],
-        env=env, stdout=subprocess.PIPE, text=True, cwd=HERE,
+        [sys.executable, str(HERE / Path(__file__).name), "--child", program, library],
+        env=env, stdout=subprocess.PIPE, text=True,
         stderr=None if options.v else subprocess.DEVNULL,
     )  # fmt: skip
     return json.loads(done.stdout) if done.returncode == 0 else None
@@ -195,7 +197,7 @@ def main() -> None:
     p.add_argument("--repeats", type=int, default=3, help="fresh processes for each figure")
     options = p.parse_args()
     if options.child:
-        pin(options.threads)
+        pin()
         child(*options.child)
         return
     grown = growth(options)

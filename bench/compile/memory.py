@@ -17,7 +17,7 @@ from typing import Any
 
 import gpt
 import mlp
-from _peers import HERE, environment, family, parser, pin, report
+from _peers import HERE, environment, family, parser, pin, report, strict
 
 CASES: dict[str, dict[str, Any]] = {}
 for kind in ("sgd", "adam"):
@@ -82,6 +82,7 @@ def planned() -> Any:
 def child(case: str, label: str) -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+    strict()
     imported(label)
     before = resident("VmRSS:")
     call, _ = CASES[case][label]()
@@ -97,7 +98,7 @@ def child(case: str, label: str) -> None:
 def main() -> None:
     options = parser(__doc__).parse_args()
     if options.child:
-        pin(options.threads)
+        pin()
         child(*options.child)
         return
     found = []
@@ -106,10 +107,10 @@ def main() -> None:
             continue
         seen: dict[str, dict[str, float]] = {}
         for label in makers:
-            command = [sys.executable, __file__, "--child", case, label]
+            command = [sys.executable, str(HERE / Path(__file__).name), "--child", case, label]
             done = subprocess.run(
                 [*command, "--threads", str(options.threads)], env=environment(options.threads),
-                stdout=subprocess.PIPE, text=True, cwd=HERE,
+                stdout=subprocess.PIPE, text=True,
                 stderr=None if options.v else subprocess.DEVNULL,
             )  # fmt: skip
             if done.returncode:

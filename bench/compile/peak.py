@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import mlp
-from _peers import environment, parser, pin, report
+from _peers import environment, parser, pin, report, strict
 
 SIZES = [
     (512, 2048, 2048),
@@ -72,7 +72,8 @@ def main() -> None:
     if not options.child:  # the same script with the threads told
         command = [sys.executable, *sys.argv, "--child", "peak", "peak"]
         os.execve(sys.executable, command, environment(options.threads))
-    pin(options.threads)
+    strict()
+    pin()
     report(__doc__, [measure(k, options) for k in ("sgd", "adam") if options.only in k], options)
 
 
