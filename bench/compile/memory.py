@@ -40,7 +40,7 @@ CASES["gpt adamw"] = {
 def resident(which: str) -> float:
     """MB."""
     text = Path("/proc/self/status").read_text()
-    return float(text.partition(which)[2].split()[1]) / 1000
+    return float(text.partition(which)[2].split()[0]) / 1000
 
 
 def imported(label: str) -> None:
