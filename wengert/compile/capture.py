@@ -595,11 +595,19 @@ def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Progra
         sinks.append(Sink("array", owner=tracer.arrays[key][0]))
         outputs.append(value)
     graph.outputs = outputs
+    read = {x.n for line in graph.lines for x in line.inputs if isinstance(x, Var)}
+    read |= {y.n for y in outputs if isinstance(y, Var)}
+    unread = {
+        g.grad_var.n for g in tracer.given.values()
+        if g.grad_var is not None and g.grad_var.n not in read
+    }  # fmt: skip
+    graph.inputs = [v for v in graph.inputs if v.n not in unread]
     gradients = [
         (g.tensor, tracer.places.get(id(g.tensor), -1), g.grad is not None)
         for g in tracer.given.values()
-        if g.leaf and not g.dropped and (g.grad is not None or g.node.grad is not None)
-    ]
+        if g.leaf and ((g.grad_var is not None and g.grad_var.n not in unread)
+                       or (not g.dropped and (g.grad is not None or g.node.grad is not None)))
+    ]  # fmt: skip
     tensors = [
         (g.tensor, g.data.shape, g.data.dtype, g.node.__class__)
         for g in tracer.given.values()
