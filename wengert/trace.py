@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterator
 from itertools import count
 from types import CodeType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -29,15 +29,18 @@ from .errors import (
     TapeExitError,
     asker,
     number_asker,
-    place,
     user_frame,
 )
+from .nodes import Break as Break
+from .nodes import Leaf as Leaf
+from .nodes import Node as Node
+from .nodes import line as line
+from .nodes import seq as seq
 from .region import Region
 from .types import RAW, Shape
 
 getframe, getrefcount, new, ndarray = sys._getframe, sys.getrefcount, object.__new__, np.ndarray
 number = count(1).__next__  # of levels, in every thread: a later one is deeper
-seq = count(0, -1).__next__  # decreasing, so that a heap pops the youngest node first
 # .stack of levels, .quiet depth, .trace in progress, .watch of debug, .caster of mixed precision
 HERE = threading.local()
 OPS: dict[str, Any] = {}  # the registry: an elementwise op, or the class of a parametrised one
@@ -58,63 +61,6 @@ def _sole() -> int:
 
 
 SOLE = _sole()  # what getrefcount says of a local that nobody else holds
-
-
-class Node:
-    """One recorded operation. `parents` and `res` are emptied when a sweep has used it."""
-
-    __slots__ = ("__weakref__", "code", "lasti", "parents", "res", "rule", "seq")
-
-    def __init__(
-        self, seq: int, rule: Any, parents: Any, res: Any, code: CodeType, lasti: int
-    ) -> None:
-        self.seq = seq
-        self.rule = rule
-        self.parents = parents
-        self.res = res
-        self.code = code
-        self.lasti = lasti
-
-    def __repr__(self) -> str:
-        return f"<{self.op!r} at {line(self)}>"
-
-    @property
-    def op(self) -> Any:
-        """The operation; its class once a sweep has freed the node."""
-        return self.res[0] if self.rule.names[:1] == ("op",) and self.res else self.rule.op
-
-
-class Leaf:
-    """Where a gradient is wanted: a value that was not computed from recorded ones."""
-
-    __slots__ = ("__weakref__", "grad", "hooks", "level", "name", "seq")
-    rule = None
-    parents: tuple[Any, ...] = ()
-
-    def __init__(self, level: Level, name: str | None = None) -> None:
-        self.seq = seq()
-        self.grad: Any = None
-        self.hooks: Any = None
-        self.level = level
-        self.name = name
-
-    def __repr__(self) -> str:
-        return f"<leaf {self.name or ''}>"
-
-
-def line(node: Any) -> str:
-    """`file:line, in function` of a node, resolved only when somebody asks."""
-    return place(node.code, node.lasti)
-
-
-class Break(NamedTuple):
-    """Why a recorded value left the derivative, and the nodes that it came from.
-
-    Those of the eager tape are leaves alone, outside of `debug`: a note must not keep a graph.
-    """
-
-    why: str
-    nodes: tuple[Any, ...]
 
 
 class Level:

@@ -182,6 +182,30 @@ def test_explain(capsys):
         ("train digits --lr inf", "wengert: [WG301] wengert train(lr=inf): lr must be a finite"),
         ("train digits --epochs 0", "wengert: [WG301] wengert train(epochs=0)"),
         ("train no.toml", "wengert: [WG301] wengert train no.toml: cannot read it: No such file"),
+        (
+            "train spiral --set arms=0",
+            "wengert: [WG301] wengert train spiral --set arms=0: arms",
+        ),
+        ("train spiral --set points=3", "wengert: [WG307] wengert train spiral: the validation"),
+        ("train spiral --set noise=-1", "wengert: [WG301] wengert train spiral --set noise=-1: no"),
+        ("train regress --set width=x", "wengert: [WG301] wengert train regress --set width='x':"),
+        ("train regress --set data=3", "wengert: [WG301] wengert train regress --set data=3: data"),
+        ("train digits-cnn --set width=2.5", "wengert: [WG301] wengert train digits-cnn --set wid"),
+        ("train char-gpt --set layers=0", "wengert: [WG301] wengert train char-gpt --set layers=0"),
+        ("train char-lstm --set width=0", "wengert: [WG301] wengert train char-lstm --set width=0"),
+        ("train char-lstm --set context=0", "wengert: [WG301] wengert train char-lstm --set conte"),
+        ("train autoencoder --set code=0", "wengert: [WG301] wengert train autoencoder --set code"),
+        ("train maml-sine --set shots=0", "wengert: [WG301] wengert train maml-sine --set shots=0"),
+        ("train langevin --set deviation=0", "wengert: [WG301] wengert train langevin --set devia"),
+        ("train langevin --set dimensions=0", "wengert: [WG301] wengert train langevin --set dime"),
+        ("train digits --set =3", "wengert: [WG301] --set =3: it must be NAME=VALUE"),
+        ("train digits --set nesterov=5", "wengert: [WG301] SGD(nesterov=5): nesterov is True or"),
+        ("train digits --optimizer adam --set betas=0.9", "wengert: [WG301] Adam(betas=0.9): beta"),
+        ("train --resume none", "wengert: [WG301] opening none: there is no such folder"),
+        ("train --resume pyproject", "wengert: [WG301] opening pyproject: this is a file, and a"),
+        ("train --resume .", "wengert: [WG301] opening .: there is no run in this folder"),
+        ("evaluate pyproject", "wengert: [WG301] opening pyproject: this is a file, and a run is"),
+        ("runs pyproject", "wengert: [WG301] wengert runs pyproject: this is no folder"),
         ("train digits --out pyproject/run", "wengert: [WG303] writing pyproject/run/: Not a dir"),
         ("explain WG999", "wengert: [WG302] explain('WG999'): no such code"),
     ],
@@ -196,6 +220,14 @@ def test_mistakes_get_a_message_and_no_traceback(argv, message, tmp_path, monkey
     assert "  at:" not in err
     assert out == ""
     assert names(tmp_path) == ["pyproject"]
+
+
+def test_what_diverges_at_once_is_told_the_usual_rate(tmp_path, capsys):
+    assert main(["train", "digits", "--lr", "1e30", "--quiet", "--out", str(tmp_path / "r")]) == 2
+    err = capsys.readouterr().err
+    assert "the loss became nan in epoch 1" in err
+    assert f"last good : the untrained weights, in {tmp_path / 'r'}" in err
+    assert "fix: --lr 0.1, as the recipe has it" in err
 
 
 def test_did_you_mean(capsys):

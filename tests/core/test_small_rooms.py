@@ -163,12 +163,18 @@ def test_public_names():
 def test_the_package_is_typed_and_small():
     root = Path(wg.__file__).parent
     assert (root / "py.typed").exists()
-    wheel = io.BytesIO()
-    with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as z:
-        for path in root.rglob("*"):
-            if path.suffix in (".py", ".npz"):
-                z.write(path)
-    assert len(wheel.getvalue()) < 1_000_000
+
+
+    def size(skip):
+        wheel = io.BytesIO()
+        with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as z:
+            for path in root.rglob("*"):
+                if path.suffix in (".py", ".npz") and skip not in path.parts:
+                    z.write(path)
+        return len(wheel.getvalue())
+
+    assert size("llvm") < 1_000_000  # the generator of machine code apart
+    assert size("") < 1_250_000
 
 
 @pytest.mark.parametrize(

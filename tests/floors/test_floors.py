@@ -9,7 +9,7 @@ ROOT = Path(wengert.__file__).parent
 FLOORS = [
     # errors may be read by everybody; on each floor a file may import those before it
     ["version", "source", "errors", "extras", "types", "tree", "given", "random"],
-    ["nest", "owned", "region", "trace", "draws"],
+    ["nest", "owned", "region", "nodes", "trace", "draws"],
     ["structural", "primitive", "graph", "hollow"],
     [
         "ops.accurate", "ops.slopes", "ops.linear", "ops.index", "ops.elementwise", "ops.contract",

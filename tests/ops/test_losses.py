@@ -154,3 +154,67 @@ def test_float32_stays_float32(reduction, ignore, weight):
         assert F.cross_entropy(x, labels, label_smoothing=smoothing, **options).dtype == np.float32
     log_p = np.log(np.full((1, 3, 2), 0.5, np.float32))
     assert F.ctc_loss(log_p, np.array([[1]]), reduction=reduction).dtype == np.float32
+
+
+def operands(n, dtype):
+    """What each loss takes, for n examples; targets of 1 and -1 and counts are whole numbers."""
+    rng = np.random.default_rng(n)
+    x, y, z = (rng.uniform(0.1, 0.9, (n, 4)).astype(dtype) for _ in range(3))
+    labels, signs = np.arange(n) % 4, np.where(np.arange(n) % 2, 1, -1)
+    numbers = dict.fromkeys(("mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss"), (x, y))
+    return {
+        **numbers,
+        "binary_cross_entropy": (x, (y > 0.5).astype(int)),
+        "binary_cross_entropy_with_logits": (x, (y > 0.5).astype(int)),
+        "kl_div": (np.log(x), y), "poisson_nll_loss": (x, (9 * y).astype(int)),
+        "gaussian_nll_loss": (x, y, z), "cross_entropy": (x, labels),
+        "nll_loss": (np.log(x), labels), "multi_margin_loss": (x, labels),
+        "ctc_loss": (np.zeros((n, 6, 4), dtype) - 1, np.ones((n, 2), int)),
+        "hinge_loss": (x[:, 0], signs), "soft_margin_loss": (x[:, 0], signs),
+        "hinge_embedding_loss": (x[:, 0], signs),
+        "margin_ranking_loss": (x[:, 0], y[:, 0], signs), "triplet_margin_loss": (x, y, z),
+        "cosine_embedding_loss": (x, y, signs),
+    }  # fmt: skip
+
+
+NAMES = list(operands(1, float))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", NAMES)
+def test_losses_of_float32_stay_float32_with_targets_of_whole_numbers(name, reduction):
+    for dtype in (np.float32, np.float64):
+        first, *others = operands(5, dtype)[name]
+        x = wg.tensor(first, requires_grad=True)
+        y = getattr(F, name)(x, *others, reduction=reduction)
+        assert y.dtype == dtype
+        y.sum().backward()
+        assert x.grad.dtype == dtype
+        assert np.isfinite(x.grad.numpy()).all()
+        wide = getattr(F, name)(first.astype(float), *others, reduction=reduction)
+        np.testing.assert_allclose(y.numpy(), wide, rtol=1e-5 if dtype == np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_examples_have_a_sum_and_no_mean(name):
+    first, *others = operands(0, np.float32)[name]
+    f = getattr(F, name)
+    for given in (first, wg.tensor(first, requires_grad=True)):
+        with pytest.raises(ShapeError, match="nothing to take the mean of"):
+            f(given, *others, reduction="mean")
+        assert np.asarray(f(first, *others, reduction="none")).shape[0] == 0
+    x = wg.tensor(first, requires_grad=True)
+    y = f(x, *others, reduction="sum")
+    assert y.item() == 0
+    y.backward()
+    assert x.grad.shape == x.shape
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_not_made_of_numbers_is_refused(name):
+    good = operands(3, np.float32)[name]
+    for i in range(len(good)):
+        for bad in (np.full(good[i].shape, "a"), [[1, 2], [3]], good[i].astype(complex), None):
+            with pytest.raises((ShapeError, DTypeError, ArgumentError)) as caught:
+                getattr(F, name)(*good[:i], bad, *good[i + 1 :])
+            assert "test_losses.py" in str(caught.value)

@@ -337,3 +337,32 @@ def test_single_precision():
     x = root(A.astype("f4"), B.astype("f4"))
     assert wg.grad(lambda a: np.sum(root(a, B.astype("f4"))))(A.astype("f4")).dtype == np.float32
     assert np.asarray(x).dtype.kind == "f"
+
+
+@pytest.mark.parametrize(
+    "solve",
+    [
+        lambda x: wg.custom_root(lambda y: y**3 + y - x, np.ones(2)),
+        lambda x: wg.custom_fixed_point(lambda y: 0.5 * y + 0.5 * np.sin(x), np.ones(2)),
+        lambda x: wg.custom_linear_solve(lambda v: v * np.exp(x), np.ones(2)),
+        lambda x: wg.argmin(lambda y: np.sum((y - np.sin(x)) ** 2 + 0.1 * y**4), np.ones(2)),
+    ],
+    ids=["root", "fixed point", "linear system", "minimum"],
+)
+def test_what_a_tape_watched_is_closed_over_in_the_sweep_too(solve, close):
+    """A tape lets go of it when it stops; the equation is differentiated after that."""
+    at = np.array([0.3, 0.7])
+    x = wg.tensor(at)
+    with wg.GradientTape() as outer:
+        outer.watch(x)
+        with wg.GradientTape() as inner:
+            inner.watch(x)
+            y = np.sum(solve(x))
+        g = inner.gradient(y, x)
+        z = np.sum(g)
+    close(g, wg.grad(lambda x: np.sum(solve(x)))(at), rtol=1e-6)
+    close(outer.gradient(z, x), np.sum(wg.hessian(lambda x: np.sum(solve(x)))(at), 0), rtol=1e-6)
+    with wg.GradientTape() as tape:
+        tape.watch(x)
+        y = np.sum(solve(x))
+    close(tape.gradient(y, x), g.detach().numpy(), rtol=1e-6)

@@ -355,3 +355,82 @@ def test_memory_does_not_grow_with_the_number_of_steps():
     peak(20, True)
     assert peak(800, True) < 1.3 * peak(100, True) + 20_000
     assert peak(800, False) > 4 * peak(100, False)
+
+
+def kept_sum(x):
+    return wg.scan(lambda c, w: (c + w * x, None), np.zeros(3), np.ones(4), checkpoint=True)[0]
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        kept_sum,
+        lambda x: wg.scan(lambda c, w: (c * w, None), x, np.ones(2), checkpoint=True)[0] * 4.0,
+        lambda x: wg.map(lambda v: 4.0 * v, x, checkpoint=True),
+    ],
+    ids=["closed over", "first state", "slices"],
+)
+def test_a_watched_tensor_is_one_in_the_sweep_too(loop):
+    """A tape lets go of what it watched when it stops, and the loop runs again after that."""
+    x = wg.tensor(np.array([1.0, 2.0, 3.0]))
+    with wg.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        y = loop(x)
+        z = np.sum(y * y)
+    assert np.array_equal(tape.gradient(y, x), [4.0] * 3)
+    assert np.array_equal(tape.gradient(z, x), 32 * x.numpy())
+    assert not x.requires_grad
+
+
+def test_a_tensor_that_is_recorded_no_more_is_refused():
+    x = wg.tensor(np.ones(3), requires_grad=True)
+    y = np.sum(kept_sum(x))
+    x.requires_grad_(False)
+    with pytest.raises(wg.errors.ReplayError, match="another state"):
+        y.backward()
+
+
+def test_a_named_axis_is_there_in_the_sweep_too(close):
+    def f(checkpoint):
+        def row(x):
+            step = lambda c, w: (np.sin(c) * wg.psum(x, "rows") * w, None)
+            return np.sum(wg.scan(step, x, np.array([0.5, 0.8]), checkpoint=checkpoint)[0])
+
+        return lambda x: np.sum(wg.vmap(row, axis_name="rows")(x) ** 2)
+
+    x = np.array([[0.1, 0.2], [0.3, -0.4], [0.5, 0.6]])
+    close(wg.grad(f(True))(x), wg.grad(f(False))(x))
+    one = lambda v, checkpoint: wg.grad(lambda x: f(checkpoint)(x * v))(x)
+    close(
+        wg.jvp(lambda v: one(v, True), (1.0,), (1.0,)),
+        wg.jvp(lambda v: one(v, False), (1.0,), (1.0,)),
+    )
+
+
+def test_tapes_around_tapes_around_a_loop():
+    v = wg.Variable(2.0)
+    with wg.GradientTape() as outer:
+        with wg.GradientTape() as inner:
+            x = wg.tensor(np.array([1.0, 2.0, 3.0]))
+            inner.watch(x)
+            y = np.sum(kept_sum(np.sin(v * x)))
+        g = inner.gradient(y, x)  # 4 v cos(v x)
+        z = np.sum(g)
+    want = 4 * np.cos(2 * x.numpy()) - 8 * x.numpy() * np.sin(2 * x.numpy())
+    np.testing.assert_allclose(outer.gradient(z, v).numpy(), np.sum(want), rtol=1e-12)
+
+
+def test_a_tape_inside_the_step():
+    def step(c, w):
+        with wg.GradientTape() as tape:
+            tape.watch(c)
+            y = np.sum(np.sin(c) * w)
+        return tape.gradient(y, c), None
+
+    def f(checkpoint):
+        weights = np.array([0.5, 2.0, 1.5])
+        return lambda x: np.sum(wg.scan(step, x, weights, checkpoint=checkpoint)[0] ** 2)
+
+    x = np.array([0.1, 0.7])
+    np.testing.assert_allclose(wg.grad(f(True))(x), wg.grad(f(False))(x), rtol=1e-12)
+    np.testing.assert_allclose(wg.hessian(f(True))(x), wg.hessian(f(False))(x), rtol=1e-12)

@@ -133,8 +133,9 @@ def told(pairs: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
-        if not equals:
-            raise OptionError(f"--set {pair}", "it must be NAME=VALUE", fix=f"--set {pair}=...")
+        if not (equals and name):
+            fix = None if equals else f"--set {pair}=..."
+            raise OptionError(f"--set {pair}", "it must be NAME=VALUE", fix=fix)
         try:
             values[name] = tomllib.loads(f"x = {text}")["x"]
         except tomllib.TOMLDecodeError:

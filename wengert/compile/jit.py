@@ -9,8 +9,10 @@ message says why.
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import update_wrapper
 from time import perf_counter
 from typing import Any
@@ -264,7 +266,7 @@ class Compiled:
 
     def record(self, key: Any, leaves: Leaves, structure: tree.Tree, args: Any, kwargs: Any) -> Any:
         """A new variant and what its first run drew; raises `Refusal`."""
-        with RECORDING, self.lock:
+        with RECORDING, self.lock, uncollected():
             known = self.variants.setdefault(key, [])
             why = "the first call with such arguments"
             if known:
@@ -340,6 +342,18 @@ class Compiled:
         variant.runs += 1
         del inputs, into
         return settle(program, outputs, leaves, drawn)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector: a graph is many small objects, none of them garbage yet."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 class _Bound:

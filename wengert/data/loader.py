@@ -68,15 +68,20 @@ class Loader:
         prefetch: int = 0,
         transform: Callable[[Batch, np.random.Generator], Batch] | None = None,
     ) -> None:
-        whole = isinstance(batch_size, int | np.integer) and not isinstance(batch_size, bool)
-        if not whole or batch_size < 1:
-            raise OptionError(
-                f"Loader(batch_size={batch_size!r})", "it must be a whole number, at least 1"
-            )
+        for name, value, low in (("batch_size", batch_size, 1), ("prefetch", prefetch, 0)):
+            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+            if not whole or value < low:
+                raise OptionError(
+                    f"Loader({name}={value!r})", f"it must be a whole number, at least {low}"
+                )
+        for name, value in (("shuffle", shuffle), ("drop_last", drop_last)):
+            if not isinstance(value, bool | np.bool_):
+                raise OptionError(f"Loader({name}={value!r})", f"{name} is True or False")
         if not len(source):
             raise OptionError("Loader(source)", "the source has no examples")
         self.source, self.batch_size, self.shuffle = source, int(batch_size), shuffle
-        self.seed = (seed,) if isinstance(seed, int) else tuple(seed)
+        self.seed = tuple(seed) if isinstance(seed, tuple | list) else (seed,)
+        random.generator(self.seed)  # refuses what is no seed
         self.drop_last, self.prefetch, self.transform = drop_last, prefetch, transform
         self.epoch = self.position = 0
         if not len(self):

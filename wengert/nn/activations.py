@@ -10,6 +10,7 @@ from wengert.errors import ArgumentError
 
 from . import functional as F
 from .functional import activations as f
+from .functional.conv import count
 from .module import Module, Parameter
 
 __all__ = [
@@ -131,7 +132,9 @@ class PReLU(Module):
     """
 
     def __init__(self, n: int = 1, slope: float = 0.25, *, dtype: Any = np.float32) -> None:
-        self.weight = Parameter(np.full(n, slope, dtype))
+        if isinstance(slope, bool) or not isinstance(slope, int | float | np.number):
+            raise ArgumentError(f"PReLU(slope={slope!r})", "slope is a number")
+        self.weight = Parameter(np.full(count("PReLU", "n", n, 1), slope, dtype))
 
     def forward(self, x: Any) -> Any:
         return f.prelu(x, self.weight)

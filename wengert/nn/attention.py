@@ -10,6 +10,8 @@ from wengert.errors import OptionError, ShapeError
 from wengert.types import shape_of
 
 from . import functional as F
+from .functional.conv import count, given
+from .functional.dropout import probability
 from .init import stream
 from .layers import Linear
 from .module import Module
@@ -118,10 +120,13 @@ class MultiheadAttention(Module):
         rng: np.random.Generator | int | None = None,
         dtype: Any = np.float32,
     ) -> None:
-        if heads < 1 or d % heads:
+        what = "MultiheadAttention"
+        d, heads = count(what, "d", d), count(what, "heads", heads, 1)
+        probability(what, dropout, "dropout")
+        if d % heads:
             raise OptionError(f"MultiheadAttention({d}, {heads})", "heads divide the features")
-        kv_heads = heads if kv_heads is None else kv_heads
-        if kv_heads < 1 or heads % kv_heads:
+        kv_heads = heads if kv_heads is None else count(what, "kv_heads", kv_heads, 1)
+        if heads % kv_heads:
             raise OptionError(
                 f"MultiheadAttention({d}, {heads}, kv_heads={kv_heads})", "kv_heads divide heads"
             )
@@ -146,7 +151,8 @@ class MultiheadAttention(Module):
                 scores; broadcastable to `[N, heads, S, T]`.
             cache: keys and values of earlier places, which those of x are added to.
         """
-        context = x if context is None else context
+        x = given("MultiheadAttention", x)
+        context = x if context is None else given("MultiheadAttention", context)
         q = self._apart(self.query(x), self.heads)
         k = self._apart(self.key(context), self.kv_heads)
         v = self._apart(self.value(context), self.kv_heads)

@@ -12,7 +12,7 @@ from wengert.types import shape_of
 
 from . import functional as F
 from . import init as initial
-from .functional.conv import batched, pads_of, per_axis
+from .functional.conv import batched, given, pads_of, per_axis
 from .module import Module, Parameter
 
 __all__ = [
@@ -65,10 +65,11 @@ class Convolution(Module):
                 "both numbers of channels are multiples of groups",
                 fix=f"groups={math.gcd(self.n_in, self.n_out, self.groups)}",
             )
+        padding = padding.tolist() if isinstance(padding, np.ndarray) else padding
         if padding != "same":
             pads_of(what, padding, (), self.kernel_size, self.stride, self.dilation)
         self.padding = padding
-        if padding_mode not in MODES:
+        if not isinstance(padding_mode, str) or padding_mode not in MODES:
             raise OptionError(
                 f"{what}(padding_mode={padding_mode!r})",
                 f"padding_mode is one of {', '.join(MODES)}",
@@ -83,7 +84,7 @@ class Convolution(Module):
         return draw(init, rng, (k * a, k * b), (*self.kernel_size, a, self.n_out))
 
     def forward(self, x: Any) -> Any:
-        self._channels(x)
+        x = self._channels(x)
         padding = self.padding
         if self.padding_mode != "zeros":
             size = shape_of(x)[-1 - self.axes : -1]
@@ -110,11 +111,12 @@ class Convolution(Module):
             fix=f"x.transpose{order} for an x that is {first}" if layout == first else None,
         )
 
-    def _channels(self, x: Any) -> None:
+    def _channels(self, x: Any) -> Any:
+        x = given(type(self).__name__, x)
         shape = shape_of(x)
         batched(repr(self), x, self.axes)
         if shape[-1] == self.n_in:
-            return
+            return x
         fix: str | None = f"{type(self).__name__}({shape[-1]}, {self.n_out}, ...) for this x"
         first = len(shape) - self.axes - 1
         if shape[first] == self.n_in:
@@ -264,7 +266,7 @@ class Transposed(Convolution):
         return draw(init, rng, (met * a, k * b), (*self.kernel_size, b, self.n_in))
 
     def forward(self, x: Any) -> Any:
-        self._channels(x)
+        x = self._channels(x)
         return BACK[self.axes](
             x, self.weight, self.bias, stride=self.stride, padding=self.padding,
             output_padding=self.output_padding, dilation=self.dilation, groups=self.groups,

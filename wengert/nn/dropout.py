@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wengert import random
-from wengert.errors import OptionError
 
 from . import functional as F
+from .functional.dropout import probability
 from .module import Module
 
 __all__ = [
@@ -50,8 +50,7 @@ class Dropout(Module):
     call: ClassVar[Any] = staticmethod(F.dropout)
 
     def __init__(self, p: float = 0.5, *, rng: np.random.Generator | int | None = None) -> None:
-        if not 0 <= p <= 1:
-            raise OptionError(f"{type(self).__name__}({p!r})", "p is a probability, from 0 to 1")
+        probability(type(self).__name__, p)
         self.p = p
         self.rng = None if rng is None else random.generator(rng)
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from wengert.create import tensor
-from wengert.errors import ShapeError
+from wengert.errors import OptionError, ShapeError
 from wengert.trace import Tensor
 from wengert.types import shape_of
 
 from . import functional as F
 from . import init as initial
+from .functional.conv import count
 from .module import Module, Parameter
 
 __all__ = ["Embedding", "EmbeddingBag", "PositionalEncoding", "TiedLinear", "sinusoids"]
@@ -54,7 +55,13 @@ class Embedding(Module):
         rng: np.random.Generator | int | None = None,
         dtype: Any = np.float32,
     ) -> None:
-        self.n, self.d, self.padding = n, d, padding
+        what = type(self).__name__
+        self.n, self.d = n, d = count(what, "n", n), count(what, "d", d)
+        self.padding = None if padding is None else count(what, "padding", padding)
+        if self.padding is not None and self.padding >= n:
+            raise OptionError(f"{what}({n}, {d}, padding={padding})", f"padding is less than {n}")
+        if isinstance(std, bool) or not isinstance(std, int | float | np.number) or not std >= 0:
+            raise OptionError(f"{what}(std={std!r})", "std is a number, at least 0")
         first = initial.normal((n, d), rng=rng) * std
         if padding is not None:
             first[padding] = 0
@@ -181,7 +188,9 @@ class PositionalEncoding(Module):
         rng: np.random.Generator | int | None = None,
         dtype: Any = np.float32,
     ) -> None:
-        self.n, self.d, self.learned = n, d, learned
+        what = "PositionalEncoding"
+        self.n, self.d = n, d = count(what, "n", n), count(what, "d", d)
+        self.learned = learned
         if learned:
             self.weight = Parameter((initial.normal((n, d), rng=rng) * 0.02).astype(dtype))
         else:

@@ -422,7 +422,7 @@ RULES: dict[str, Callable[..., Any]] = {
 
 def draw(rule: str, rng: Rng, fan_in: int, fan_out: int) -> Any:
     """Weights `[fan_in, fan_out]` by the name of the rule: `he`, `xavier`, `orthogonal`, ..."""
-    if rule not in RULES:
+    if not isinstance(rule, str) or rule not in RULES:
         raise UnknownNameError(
             f"Linear(init={rule!r})", "no such rule",
             operands=[("known", verbatim(", ".join(RULES)))], fix="init='he' or 'xavier'",

@@ -12,6 +12,7 @@ from wengert.types import shape_of
 
 from . import functional as F
 from . import init as initial
+from .functional.conv import count, given
 from .module import Module, Parameter
 
 __all__ = ["Bilinear", "Linear"]
@@ -54,12 +55,17 @@ class Linear(Module):
         rng: np.random.Generator | int | None = None,
         dtype: Any = np.float32,
     ) -> None:
-        self.n_in, self.n_out = n_in, n_out
+        self.n_in = n_in = count("Linear", "n_in", n_in)
+        self.n_out = n_out = count("Linear", "n_out", n_out)
         self.weight = Parameter(initial.draw(init, rng, n_in, n_out).astype(dtype))
         self.bias = Parameter(np.zeros(n_out, dtype)) if bias else None
 
     def forward(self, x: Any) -> Any:
-        shape = x.shape
+        try:
+            shape = x.shape
+        except AttributeError:
+            x = given("Linear", x)
+            shape = x.shape
         if not shape or shape[-1] != self.n_in:
             raise self._refusal(x, shape)
         if self.bias is None:
@@ -121,7 +127,9 @@ class Bilinear(Module):
         rng: np.random.Generator | int | None = None,
         dtype: Any = np.float32,
     ) -> None:
-        self.n_a, self.n_b, self.n_out = n_a, n_b, n_out
+        self.n_a = n_a = count("Bilinear", "n_a", n_a)
+        self.n_b = n_b = count("Bilinear", "n_b", n_b)
+        self.n_out = n_out = count("Bilinear", "n_out", n_out)
         bound = math.sqrt(3 / max(1, n_a * n_b))
         first = initial.uniform((n_a, n_b, n_out), -bound, bound, rng=rng)
         self.weight = Parameter(first.astype(dtype))

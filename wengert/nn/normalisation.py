@@ -12,6 +12,7 @@ from wengert.trace import no_grad
 from wengert.types import shape_of
 
 from . import functional as F
+from .functional.conv import count, given
 from .module import Module, Parameter
 
 __all__ = [
@@ -69,7 +70,8 @@ class LayerNorm(_Affine):
         bias: bool = True,
         dtype: Any = np.float32,
     ) -> None:
-        self.shape = (int(shape),) if isinstance(shape, int | np.integer) else tuple(shape)
+        given = shape if isinstance(shape, tuple | list) else (shape,)
+        self.shape = tuple([count(type(self).__name__, "shape", n) for n in given])
         self.eps = eps
         self._scale(self.shape, affine, bias, dtype)
 
@@ -121,7 +123,8 @@ class _Channels(_Affine):
     n: int
     spatial: ClassVar[tuple[int, ...]]  # how many axes may stand between examples and channels
 
-    def _check(self, x: Any) -> None:
+    def _check(self, x: Any) -> Any:
+        x = given(type(self).__name__, x)
         s = shape_of(x)
         if len(s) - 2 not in self.spatial:
             axes = " or ".join(str(n + 2) for n in self.spatial)
@@ -133,6 +136,7 @@ class _Channels(_Affine):
                 f"{self!r}(x)", f"the last axis of x, its channels, has the length {self.n}",
                 operands=[("x", x, f"axis -1 is {s[-1]}")], fix=fix,
             )  # fmt: skip
+        return x
 
 
 class BatchNorm(_Channels):
@@ -148,7 +152,8 @@ class BatchNorm(_Channels):
         track_running_stats: bool = True,
         dtype: Any = np.float32,
     ) -> None:
-        self.n, self.eps, self.momentum = n, eps, momentum
+        self.n = n = count(type(self).__name__, "n", n)
+        self.eps, self.momentum = eps, momentum
         self._scale(n, affine, True, dtype)
         self.running_mean = self.running_var = self.num_batches_tracked = None
         if track_running_stats:
@@ -157,7 +162,7 @@ class BatchNorm(_Channels):
             self.num_batches_tracked = tensor(0)
 
     def forward(self, x: Any) -> Any:
-        self._check(x)
+        x = self._check(x)
         momentum = self.momentum
         if self.training and self.num_batches_tracked is not None:
             with no_grad():
@@ -276,7 +281,8 @@ class GroupNorm(_Channels):
         affine: bool = True,
         dtype: Any = np.float32,
     ) -> None:
-        if groups < 1 or n % groups:
+        groups, n = count("GroupNorm", "groups", groups, 1), count("GroupNorm", "n", n)
+        if n % groups:
             raise OptionError(
                 f"GroupNorm({groups}, {n})", "the number of channels is a multiple of groups"
             )
@@ -284,7 +290,7 @@ class GroupNorm(_Channels):
         self._scale(n, affine, True, dtype)
 
     def forward(self, x: Any) -> Any:
-        self._check(x)
+        x = self._check(x)
         return F.group_norm(x, self.groups, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
@@ -298,11 +304,11 @@ class InstanceNorm(_Channels):
     def __init__(
         self, n: int, eps: float = 1e-5, *, affine: bool = False, dtype: Any = np.float32
     ) -> None:
-        self.n, self.eps = n, eps
+        self.n, self.eps = count(type(self).__name__, "n", n), eps
         self._scale(n, affine, True, dtype)
 
     def forward(self, x: Any) -> Any:
-        self._check(x)
+        x = self._check(x)
         return F.instance_norm(x, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from wengert.errors import OptionError
+from wengert.errors import OptionError, ShapeError
 from wengert.types import shape_of
 
 from . import functional as F
-from .functional.conv import pads_of, per_axis
+from .functional.conv import given, pads_of, per_axis
 from .module import Module
 
 __all__ = [
@@ -138,6 +138,8 @@ class LP(Pool):
         self, p: float, kernel_size: Any, stride: Any = None, *, ceil_mode: bool = False
     ) -> None:
         self._windows(kernel_size, stride, 0)
+        if isinstance(p, bool) or not isinstance(p, int | float | np.number) or not p > 0:
+            raise OptionError(f"{type(self).__name__}(p={p!r})", "p is a number greater than 0")
         self.p, self.ceil_mode = p, ceil_mode
 
     def forward(self, x: Any) -> Any:
@@ -549,12 +551,20 @@ class Flatten(Module):
     """
 
     def __init__(self, start: int = 1, end: int = -1) -> None:
+        for name, axis in (("start", start), ("end", end)):
+            if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
+                raise OptionError(f"Flatten({name}={axis!r})", f"{name} is the number of an axis")
         if (start < 0) == (end < 0) and end < start:
             raise OptionError(f"Flatten({start}, {end})", "the last axis comes after the first")
         self.start, self.end = start, end
 
     def forward(self, x: Any) -> Any:
+        x = given("Flatten", x)
         shape = shape_of(x)
+        if not all(-len(shape) <= axis < len(shape) for axis in (self.start, self.end)):
+            raise ShapeError(
+                f"{self!r}(x)", f"x has the axes {self.start} and {self.end}", operands=[("x", x)]
+            )
         start, end = self.start % len(shape), self.end % len(shape)
         return x.reshape((*shape[:start], int(np.prod(shape[start : end + 1])), *shape[end + 1 :]))
 

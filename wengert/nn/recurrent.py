@@ -15,6 +15,8 @@ from wengert.types import dtype_of, shape_of
 
 from . import functional as F
 from . import init as initial
+from .functional.conv import count, given
+from .functional.dropout import probability
 from .init import stream
 from .module import Module, Parameter
 
@@ -41,14 +43,15 @@ class Cell(Module):
         rng: np.random.Generator | int | None = None,
         dtype: Any = np.float32,
     ) -> None:
-        self.n_in, self.n = n_in, n
-        draw, count = stream(rng), len(self.gates)
+        what = type(self).__name__
+        self.n_in, self.n = n_in, n = count(what, "n_in", n_in), count(what, "n", n, 1)
+        draw, gates = stream(rng), len(self.gates)
         bound = math.sqrt(6 / (n_in + n))
-        first = initial.uniform((n_in, count * n), -bound, bound, rng=draw)
+        first = initial.uniform((n_in, gates * n), -bound, bound, rng=draw)
         self.weight_x = Parameter(first.astype(dtype))
-        square = [initial.orthogonal((n, n), rng=draw) for _ in range(count)]
+        square = [initial.orthogonal((n, n), rng=draw) for _ in range(gates)]
         self.weight_h = Parameter(bind(Concatenate(1), *square).astype(dtype))
-        self._bias(bias, count * n, dtype)
+        self._bias(bias, gates * n, dtype)
 
     def _bias(self, bias: bool, n: int, dtype: Any) -> None:
         self.bias = Parameter(np.zeros(n, dtype)) if bias else None
@@ -74,6 +77,7 @@ class Cell(Module):
 
     def forward(self, x: Any, state: Any = None) -> Any:
         """The new state, of x `[N, n_in]` and the old one `[N, n]`."""
+        x = given(type(self).__name__, x)
         s = shape_of(x)
         if len(s) != 2 or s[-1] != self.n_in:
             raise ShapeError(
@@ -195,8 +199,11 @@ class Recurrent(Module):
         rng: np.random.Generator | int | None = None,
         **options: Any,
     ) -> None:
-        self.n_in, self.n, self.bidirectional = n_in, n, bidirectional
-        self.dropout, self.batch_first = dropout, batch_first
+        what = type(self).__name__
+        self.n_in, self.n = n_in, n = count(what, "n_in", n_in), count(what, "n", n, 1)
+        layers = count(what, "layers", layers, 1)
+        probability(what, dropout, "dropout")
+        self.bidirectional, self.dropout, self.batch_first = bidirectional, dropout, batch_first
         draw = stream(rng)
         self.rng = None if rng is None else draw
         ways = ("forward", "backward") if bidirectional else ("forward",)
@@ -220,6 +227,7 @@ class Recurrent(Module):
         Raises:
             ShapeError: x, the state or lengths have other shapes.
         """
+        x = given(type(self).__name__, x)
         s = shape_of(x)
         if len(s) not in (2, 3) or s[-1] != self.n_in:
             order = "example, place" if self.batch_first else "place, example"

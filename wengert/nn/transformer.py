@@ -16,6 +16,7 @@ from . import init as initial
 from .attention import KVCache, MultiheadAttention
 from .dropout import Dropout
 from .embedding import Embedding, PositionalEncoding, TiedLinear
+from .functional.conv import count, given
 from .init import stream
 from .layers import Linear
 from .module import Module
@@ -36,7 +37,7 @@ NORMS: dict[str, Any] = {"layer": LayerNorm, "rms": RMSNorm}
 
 
 def _chosen(what: str, table: dict[str, Any], name: str) -> Any:
-    if name in table:
+    if isinstance(name, str) and name in table:
         return table[name]
     raise OptionError(f"{what}={name!r}", f"one of {', '.join(map(repr, table))}")
 
@@ -74,7 +75,9 @@ class FeedForward(Module):
     ) -> None:
         _chosen("FeedForward(activation", {**ACTIVATIONS, **GATED}, activation)
         self.activation, gated = activation, activation in GATED
-        hidden = hidden or (8 * d // 3 if gated else 4 * d)
+        d = count("FeedForward", "d", d)
+        hidden = (8 * d // 3 if gated else 4 * d) if hidden is None else hidden
+        hidden = count("FeedForward", "hidden", hidden)
         make: dict[str, Any] = {"bias": bias, "rng": stream(rng), "dtype": dtype}
         self.gate = Linear(d, hidden, **make) if gated else None
         self.into = Linear(d, hidden, **make)
@@ -169,6 +172,7 @@ class TransformerBlock(Module):
         cache: KVCache | None = None,
     ) -> Any:
         """One block; masks and cache as in `MultiheadAttention`."""
+        x = given("TransformerBlock", x)
         x = self._around(
             x, self.attention_norm, lambda x: self.attention(x, mask=mask, cache=cache)
         )
@@ -201,6 +205,7 @@ class TransformerEncoder(Module):
 
     def __init__(self, depth: int, d: int, heads: int, *args: Any, **options: Any) -> None:
         options["rng"] = None if options.get("rng") is None else stream(options["rng"])
+        depth = count(type(self).__name__, "depth", depth)
         self.blocks = [TransformerBlock(d, heads, *args, **options) for _ in range(depth)]
         kind = NORMS[options.get("norm", "layer")]
         first = options.get("norm_first", True)
@@ -249,6 +254,8 @@ class Transformer(Module):
         self, d: int, heads: int, *, encoder: int = 6, decoder: int = 6, **options: Any
     ) -> None:
         options["rng"] = None if options.get("rng") is None else stream(options["rng"])
+        encoder = count("Transformer", "encoder", encoder)
+        decoder = count("Transformer", "decoder", decoder)
         self.encoder = TransformerEncoder(encoder, d, heads, **options)
         self.decoder = TransformerDecoder(decoder, d, heads, **options)
 
@@ -307,7 +314,8 @@ class GPT(Module):
         dtype: Any = np.float32,
         **options: Any,
     ) -> None:
-        self.vocab, self.context = vocab, context
+        self.vocab, self.context = count("GPT", "vocab", vocab, 1), count("GPT", "context", context)
+        n_layer = count("GPT", "n_layer", n_layer)
         draw = stream(rng)
         own = None if rng is None else draw
         make: dict[str, Any] = {"rng": draw, "dtype": dtype}

@@ -181,6 +181,8 @@ def check_labels(a: Array, b: Array) -> None:
         raise ValueError(
             f"labels need the shape of the logits without the last axis, {list(a.shape[:-1])}"
         )
+    if a.dtype.kind == "c":
+        raise TypeError("the logits are real")
     if b.dtype.kind not in "iu":
         raise TypeError("labels are integers, the index of the right class")
     if b.size and (b.max() >= a.shape[-1] or b.min() < 0):
@@ -196,6 +198,8 @@ def labels_fix(a: Array, b: Array) -> str | None:
     if shape_of(b) == (*shape[:-1], 1):
         return "{labels}.squeeze(-1)"
     if shape_of(b) != shape[:-1]:
+        return None
+    if b.dtype.kind not in "iuf" or not b.size:
         return None
     if b.dtype.kind == "f":
         whole = bool(np.all(b == np.round(b)))
@@ -232,7 +236,10 @@ class MeanCrossEntropy(General):
         return "mean_cross_entropy"
 
     def impl(self, a: Array, b: Array) -> Array:
-        return np.mean(cross_entropy_rows.impl(a, b))
+        rows = cross_entropy_rows.impl(a, b)
+        if not rows.size:
+            raise ValueError("there is nothing to take the mean of: no examples")
+        return np.mean(rows)
 
     def infer(self, a: Aval, b: Aval) -> Aval:
         return Aval((), a.dtype)

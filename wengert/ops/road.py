@@ -19,6 +19,7 @@ from .. import trace
 from ..errors import (
     GENERATED,
     LIBRARY,
+    ArgumentError,
     GradientWarning,
     OptionError,
     ShapeError,
@@ -443,7 +444,7 @@ def cross_entropy(
         and logits.node is not None
         and logits.data.__class__ is ndarray
         and logits.data.ndim == 2
-        and b.shape == logits.data.shape[:1]
+        and b.shape == logits.data.shape[:1] != (0,)
         and b.dtype is INT64
     ):
         a = logits.data
@@ -456,17 +457,22 @@ def cross_entropy(
             index = (np.arange(n), b if labels is not b else b.copy())
             rows = np.log(s)[:, 0] + (m[:, 0] - a[index])
             y = np.add.reduce(rows) / n
-            if n:
-                fr = getframe(1)
-                if fr.f_code.co_filename in LIBRARY:
-                    fr = user_frame(fr)
-                t = new(Tensor)
-                t.data = y
-                t.level = logits.level
-                res = (mean_cross_entropy, a, index[1], (e, s, index))
-                t.node = Node(seq(), LOSS, (logits.node,), res, fr.f_code, fr.f_lasti)
-                return t
-    labels = labels if isinstance(labels, Tensor) else np.asarray(labels)
+            fr = getframe(1)
+            if fr.f_code.co_filename in LIBRARY:
+                fr = user_frame(fr)
+            t = new(Tensor)
+            t.data = y
+            t.level = logits.level
+            res = (mean_cross_entropy, a, index[1], (e, s, index))
+            t.node = Node(seq(), LOSS, (logits.node,), res, fr.f_code, fr.f_lasti)
+            return t
+    try:
+        labels = labels if isinstance(labels, Tensor) else np.asarray(labels)
+        logits = logits if isinstance(logits, Tensor) else np.asarray(logits)
+    except ValueError:
+        raise ArgumentError(
+            "cross_entropy(logits, labels)", "rows of different lengths do not make an array"
+        ) from None
     if labels.dtype.kind == "f" and labels.shape == shape_of(logits) != ():
         return optional(logits, labels)
     return mean_cross_entropy(logits, labels)

@@ -61,7 +61,15 @@ class EMA:
     ) -> None:
         self.decay = check("EMA", "decay", decay, below=1.0, fix="decay=0.999")
         self.warm = warm
-        self.parameters = [*parameters, *buffers]
+        try:
+            self.parameters = [*parameters, *buffers]
+        except TypeError:
+            self.parameters = []
+        if not all(isinstance(p, Tensor) for p in self.parameters) or not self.parameters:
+            raise OptionError(
+                f"{type(self).__name__}(parameters, buffers=...)", "both are lists of tensors",
+                fix="model.parameters(), buffers=[b for _, b in model.named_buffers()]",
+            )  # fmt: skip
         self.values = [np.array(p.value()) for p in self.parameters]
         self.steps = 0
 

@@ -26,7 +26,7 @@ from wengert.trace import Tensor
 from wengert.transforms.checkpoint import checkpoint, checkpoint_sequential
 from wengert.version import __version__
 
-from .recipe import Recipe, find
+from .recipe import Recipe, check_option, find
 from .recipes import RECIPES
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Options", "config_text", "read_config", "schedule"]
@@ -171,8 +171,9 @@ class Options:
         find("schedule", self.schedule, SCHEDULES)
         find("amp", self.amp, dict.fromkeys(AMP))
         find("checkpointing", self.checkpointing, dict.fromkeys(("none", "sqrt")))
-        for name in self.task:
+        for name, value in self.task.items():
             find(f"option of {self.recipe}", name, recipe.task)
+            check_option(recipe, name, value)
         takes = dict(inspect.signature(OPTIMIZERS[self.optimizer]).parameters)
         for name in ("parameters", "rng"):
             takes.pop(name, None)

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from wengert.errors import OutputError
+from wengert.errors import OptionError, OutputError, verbatim
 
 __all__ = ["RunFolder"]
 
@@ -123,3 +123,20 @@ def _free(path: Path) -> Path:
     while (other := path.with_name(f"{path.name}-{n}")).exists():
         n += 1
     return other
+
+
+def no_run(path: Path) -> OptionError:
+    """The error for a folder without a run, with the runs that are near."""
+    near = path if path.is_dir() else path.parent
+    found = sorted(p.parent.name for p in near.glob("*/config.toml")) if near.is_dir() else []
+    rule = "there is no such folder"
+    if path.is_dir():
+        rule = "there is no run in this folder: it has no config.toml"
+    elif path.exists():
+        rule = "this is a file, and a run is a folder"
+    elif not near.is_dir():
+        found = sorted(str(p.parent) for p in Path("runs").glob("*/config.toml"))
+    return OptionError(
+        f"opening {path}", rule,
+        operands=[("runs", verbatim(", ".join(found[:8])))] if found else [],
+    )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from wengert.data import Loader, Parts
-from wengert.errors import CheckpointError, NonFiniteError, OutputError, verbatim
+from wengert.errors import CheckpointError, DataError, NonFiniteError, OutputError, verbatim
 from wengert.extras import need
 from wengert.nn import Module
 from wengert.optim import EMA, Optimizer
@@ -24,7 +24,7 @@ from wengert.trace import Tensor, no_grad
 
 from .checkpoint import Checkpoints
 from .config import Options, config_text, read_config, schedule
-from .folder import RunFolder
+from .folder import RunFolder, no_run
 from .recipe import Recipe, find
 from .recipes import RECIPES
 from .state import State, random_states, restore_random
@@ -191,6 +191,12 @@ def fit(
     need("safetensors.numpy", extra="train")
     recipe = find("recipe", options.recipe, RECIPES)
     parts = recipe.data(options.task)
+    for name, part in parts._asdict().items():
+        if not len(part):
+            raise DataError(
+                f"wengert train {recipe.name}", f"the {name} part of the data has no examples",
+                operands=[(n, verbatim(f"{len(p)} examples")) for n, p in parts._asdict().items()],
+            )  # fmt: skip
     drawn = _drawn(recipe, options, parts, 0)
     folder = RunFolder.fresh(recipe.name) if out is None else RunFolder(out)
     run = Run(recipe, options, parts, folder, **drawn)
@@ -214,10 +220,13 @@ def resume(
             follows the new number from here on.
 
     Raises:
+        OptionError: there is no run in the folder.
         CheckpointError: there is nothing to go on from, or the data is not that of the run.
         and whatever `fit` raises.
     """
     path = Path(folder)
+    if not (path / "config.toml").exists():
+        raise no_run(path)
     options, config = read_config(path / "config.toml")
     if epochs is not None:
         options = Options.of(**{**vars(options), "epochs": epochs})
@@ -482,12 +491,17 @@ def _check_weights(run: Run) -> None:
 def _non_finite(run: Run, rule: str) -> NonFiniteError:
     lr = run.options.settings.get("lr", run.optimizer.lr)
     last = run.rows[-1]["epoch"] if run.rows else 0
-    kept = f"epoch {last}, in {run.folder.path / 'model.safetensors'}"
+    kept = f"epoch {last}" if last else "the untrained weights"
+    usual = run.recipe.optimizers.get(run.options.optimizer, {}).get("lr", lr)
+    fix = f"--lr {usual:g}, as the recipe has it" if lr > usual else f"--lr {lr / 10:g}"
     return NonFiniteError(
         f"wengert train {run.recipe.name}",
         rule,
-        operands=[("lr", lr), ("last good", verbatim(kept))],
-        fix=f"--lr {lr / 10:g}",
+        operands=[
+            ("lr", lr),
+            ("last good", verbatim(f"{kept}, in {run.folder.path / 'model.safetensors'}")),
+        ],
+        fix=fix,
     )
 
 

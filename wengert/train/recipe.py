@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wengert.data import Batch, Parts
-from wengert.errors import UnknownNameError, verbatim
+from wengert.errors import OptionError, UnknownNameError, verbatim
 from wengert.nn import Module
 from wengert.trace import Tensor
 
@@ -36,7 +37,8 @@ class Recipe:
         batch_size: examples per step.
         run: other options that differ from `Options`' own, such as `{"clip_norm": 1.0}`.
         task: the recipe's own options and their defaults, such as `{"text": ""}`, handed to `data`
-            and `model`.
+            and `model`. A value is of the kind of its default; numbers are at least 0.
+        least: what numbers among them are at least, where that is not 0.
         weight: (*batch) -> how much a batch counts; the number of its examples if left out.
         inputs: what pictures call an example.
         schedule: how the learning rate goes on, one of `SCHEDULES`.
@@ -65,6 +67,7 @@ class Recipe:
     batch_size: int
     run: Mapping[str, Any] = field(default_factory=dict)
     task: Mapping[str, Any] = field(default_factory=dict)
+    least: Mapping[str, float] = field(default_factory=dict)
     weight: Callable[..., float] | None = None
     inputs: str = "inputs"
     schedule: str = "constant"
@@ -77,6 +80,28 @@ class Recipe:
     read: Callable[[str, Parts], NDArray[Any]] | None = None
     transform: Callable[[Batch, np.random.Generator], Batch] | None = None
     pictures: Callable[[Module, Parts], Mapping[str, NDArray[Any]]] | None = None
+
+
+def check_option(recipe: Recipe, name: str, value: Any) -> None:
+    """Refuse a value of a recipe's own option that is of another kind, or too small."""
+    default, low = recipe.task[name], recipe.least.get(name, 0)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, bool):
+        good, kind = isinstance(value, bool), "true or false"
+    elif isinstance(default, str):
+        good, kind = isinstance(value, str), "a text"
+    elif isinstance(default, int):
+        good = number and isinstance(value, int) and value >= low
+        kind = f"a whole number, at least {low:g}"
+    else:
+        good = number and math.isfinite(value) and value >= low
+        kind = f"a finite number, at least {low:g}"
+    if not good:
+        shown = f"{default!r}" if isinstance(default, str) else f"{default:g}"
+        raise OptionError(
+            f"wengert train {recipe.name} --set {name}={value!r}", f"{name} is {kind}",
+            fix=f"--set {name}={shown}, as the recipe has it",
+        )  # fmt: skip
 
 
 def classification(

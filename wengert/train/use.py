@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wengert.data import Parts
-from wengert.errors import CheckpointError, OptionError, ShapeError, verbatim
+from wengert.errors import CheckpointError, OptionError, ShapeError
 from wengert.extras import need
 from wengert.nn import Module
 
 from .checkpoint import Checkpoints
 from .config import Options, changes, read_config
-from .folder import RunFolder
+from .folder import RunFolder, no_run
 from .recipe import Recipe, find
 from .recipes import RECIPES
 
@@ -54,7 +54,7 @@ def open_run(folder: str | Path) -> Trained:
     """
     path = Path(folder)
     if not (path / "config.toml").exists():
-        raise _no_run(path)
+        raise no_run(path)
     options, config = read_config(path / "config.toml")
     if not (path / "model.safetensors").exists():
         raise OptionError(f"opening {path}", "there is no model.safetensors in this folder")
@@ -81,19 +81,6 @@ def load(folder: str | Path) -> Module:
         MissingExtraError: safetensors is not installed.
     """
     return open_run(folder).model
-
-
-def _no_run(path: Path) -> OptionError:
-    near = path if path.is_dir() else path.parent
-    found = sorted(p.parent.name for p in near.glob("*/config.toml")) if near.is_dir() else []
-    rule = "there is no run in this folder" if path.is_dir() else "there is no such folder"
-    if not path.is_dir() and near.is_dir() is False:
-        found = sorted(str(p.parent) for p in Path("runs").glob("*/config.toml"))
-    return OptionError(
-        f"opening {path}",
-        f"{rule}: cannot read config.toml: No such file or directory",
-        operands=[("runs", verbatim(", ".join(found[:8])))] if found else [],
-    )
 
 
 def fitting(trained: Trained, x: NDArray[Any]) -> NDArray[Any]:
@@ -152,7 +139,8 @@ def summaries(root: str | Path) -> list[Summary]:
         OptionError: there is no such folder.
     """
     if not Path(root).is_dir():
-        raise OptionError(f"wengert runs {root}", "there is no such folder")
+        rule = "this is no folder" if Path(root).exists() else "there is no such folder"
+        raise OptionError(f"wengert runs {root}", rule)
     files = {p.parent for name in RunFolder.FILES for p in Path(root).glob(f"*/{name}")}
     return [summary(path) for path in sorted(files)]
 

@@ -36,29 +36,30 @@ def hoisted(f: Any) -> tuple[Any, list[Any]]:
     return explicit, list(found)
 
 
-def collect(x: Any, found: list[Tensor], seen: set[int]) -> None:
+def collect(x: Any, found: list[Tensor], seen: set[int], among: Any = None) -> None:
+    """The tensors that x holds: the recorded ones, or those `among` some, by their ids."""
     if id(x) in seen:
         return
     seen.add(id(x))
     if isinstance(x, Tensor):
-        if x.recorded():
+        if x.recorded() if among is None else id(x) in among:
             found.append(x)
     elif isinstance(x, types.FunctionType):
         for cell in x.__closure__ or ():
             if not empty(cell):
-                collect(cell.cell_contents, found, seen)
+                collect(cell.cell_contents, found, seen, among)
         for v in (*(x.__defaults__ or ()), *[x.__globals__[n] for n in global_names(x)]):
-            collect(v, found, seen)
+            collect(v, found, seen, among)
     elif isinstance(x, types.MethodType):
-        collect(x.__func__, found, seen)
-        collect(x.__self__, found, seen)
+        collect(x.__func__, found, seen, among)
+        collect(x.__self__, found, seen, among)
     elif isinstance(x, functools.partial):
         for v in (x.func, *x.args, *x.keywords.values()):
-            collect(v, found, seen)
+            collect(v, found, seen, among)
     else:
         for v in tree.leaves(x):
             if v is not x:
-                collect(v, found, seen)
+                collect(v, found, seen, among)
 
 
 def global_names(f: types.FunctionType) -> list[str]:
@@ -83,10 +84,9 @@ def empty(cell: Any) -> bool:
     return False
 
 
-def holds(cell: Any) -> bool:
+def holds(x: Any, among: Any) -> bool:
     found: list[Tensor] = []
-    if not empty(cell):
-        collect(cell.cell_contents, found, set())
+    collect(x, found, set(), among)
     return bool(found)
 
 
@@ -96,13 +96,13 @@ def substituted(x: Any, new: dict[int, Any], done: dict[int, Any]) -> Any:
         return new[id(x)]
     if id(x) in done:
         return done[id(x)]
-    held: list[Tensor] = []
-    collect(x, held, set())
-    if not held:
+    if not holds(x, new):
         return x
     if isinstance(x, types.FunctionType):
         old = x.__closure__ or ()
-        cells = tuple([types.CellType() if holds(c) else c for c in old])  # the rest is shared
+        cells = tuple(
+            [types.CellType() if not empty(c) and holds(c.cell_contents, new) else c for c in old]
+        )  # the rest is shared
         defaults = x.__defaults__ and tuple([substituted(v, new, done) for v in x.__defaults__])
         scope = dict(x.__globals__) if global_names(x) else x.__globals__
         made = types.FunctionType(x.__code__, scope, x.__name__, defaults, cells)

@@ -11,7 +11,7 @@ from typing import Any
 from .. import tree
 from ..errors import ArgumentError, UnsupportedError, verbatim
 from ..given import call, function
-from ..trace import EAGER, HERE, Leaf, Tensor, View, looked
+from ..trace import EAGER, HERE, Leaf, Tensor, View, looked, seq
 from .custom import custom_vjp
 from .variable import Variable
 
@@ -36,9 +36,10 @@ class Readers:
 
     def __init__(self) -> None:
         self.variables: dict[int, Variable] = {}
+        self.born = seq()  # what comes later is made inside
 
     def accessed(self, variable: Variable, node: Any) -> None:
-        if type(node) is Leaf:
+        if type(node) is Leaf and node.seq > self.born:
             self.variables.setdefault(id(variable), variable)
 
 
@@ -154,7 +155,7 @@ def needs_variables(name: str, variables: Sequence[Variable]) -> ArgumentError:
 @contextmanager
 def standing_for(variables: Sequence[Variable], values: Sequence[Any]) -> Iterator[None]:
     """The variables have these values while the body runs."""
-    before = [(v.data, v.node, v.level, v.store) for v in variables]
+    before = [(v.data, v.node, v.level, getattr(v, "store", 0)) for v in variables]
     for v, x in zip(variables, values):
         x = looked(x)
         if isinstance(x, Tensor):

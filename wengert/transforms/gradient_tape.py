@@ -77,8 +77,8 @@ class GradientTape:
         self._entered = False
         self._watched: dict[int, tuple[Tensor, Any]] = {}  # the tensor and its place on the tape
         self._accessed: dict[Leaf, None] = {}
-        self._before: Any = None  # notes about lost gradients of the time before
-        self._breaks: dict[Any, Break] = {}  # and those of the tape's own time
+        self._before: Any = None  # notes about gradients lost before
+        self._breaks: dict[Any, Break] = {}  # and while it records
         self._why: list[str] = []
 
     # ---- when it records
@@ -224,9 +224,8 @@ class GradientTape:
             LevelError: the target was computed inside a transform, and the source was not watched
                 there.
         """
-        if output_gradients is None:
-            cotangents = None
-        else:
+        cotangents = None
+        if output_gradients is not None:
             cotangents, got = tree.flatten(output_gradients)
             want = tree.flatten(target)[1]
             if got != want:

@@ -31,6 +31,7 @@ from .around import Surroundings
 from .conventions import conventions
 from .peel import BARE, attached, deepest, lanes_above, parts_of, stripped
 from .tape import PICK, sweep
+from .variable import mark, unmark, watched
 
 __all__ = ["kept_states", "run", "split"]
 
@@ -233,11 +234,14 @@ class Record:
         self.first, self.early = first, early
         self.kept = [first]
         self.closed: dict[Any, None] = {}  # what the body closes over, as nodes
+        self.unmet: set[Any] = set()  # of those, what the steps of a sweep have not come to yet
         self.sources: list[Any] = []  # the nodes of the first state
-        self.alive = [t for t in (*stack(), level) if t.depth >= level.depth]
+        self.stack = list(stack())
+        self.alive = [t for t in (*self.stack, level) if t.depth >= level.depth]
         self.quiet = getattr(HERE, "quiet", -1)
         self.conventions = getattr(HERE, "conventions", {})
         self.drawn = self.uniform = True
+        self.watched: list[tuple[Tensor, Any]] = []
 
     def run(
         self, n: int | None, wanted: int | None, got: Any, start: int, pile: Any, reverse: bool
@@ -305,6 +309,7 @@ class Record:
         frame = user_frame(getframe(1))
         code, lasti = frame.f_code, frame.f_lasti
         parents = [*self.sources, *self.closed]
+        self.watched = [(t, p) for p in parents if (t := watched(p)) is not None]
         ports = tuple([Node(seq(), PORT, (p,), (), code, lasti) for p in parents])
         live = tuple(range(len(ports)))
         rule = Rule(Loop, live, ("loop", "xs"), pull_loop)
@@ -333,6 +338,8 @@ class Record:
         alive += [(t._ambient, t._ambient.alive) for t in self.alive if t._ambient is not None]
         for t, _ in alive:
             t.alive = True
+        before, HERE.stack = stack(), list(self.stack)
+        marks = [mark(t, p) for t, p in self.watched]  # tapes may have let go of them
         try:
             now = getattr(HERE, "quiet", -1), getattr(HERE, "conventions", {})
             if now == (self.quiet, self.conventions):  # the fast road stays open
@@ -341,6 +348,9 @@ class Record:
                 with self.modes():
                     yield
         finally:
+            for p in marks:
+                unmark(p)
+            HERE.stack = before
             for t, was in alive:
                 t.alive = was
 
@@ -381,16 +391,24 @@ class Record:
         return kept
 
     # ---- backwards
+    def meet(self, nodes: list[Any], start: int) -> None:
+        """Note what a step that was run again hangs on."""
+        if self.unmet:
+            self.unmet -= {*older(real(nodes), start)}
+
     def pull(self, g: Any, level: Level | None) -> tuple[Any, ...]:
         """The cotangents of the first state and of what is closed over, or NOTHING."""
         g = list(g.values if isinstance(g, Parts) else g)
         gs = [None if i is None else g[i] for i in self.places]
         below = [*self.last.values, *self.first.values, *[v for v in g if v is not None]]
+        self.unmet = set(self.closed).difference(self.sources)
         with self.again():
             if level is not None or not self.uniform or deepest(below) is not None:
                 borders = self.whole(gs, level)
             else:
                 borders = self.walk(gs)
+        if self.unmet and self.first.k < self.last.k:
+            raise different(None)  # a tensor that was recorded then is a constant now
         return tuple([b.take() for b in borders])
 
     def whole(self, gs: list[Any], level: Level | None) -> list[Border]:
@@ -412,6 +430,7 @@ class Record:
         values, out = stripped(leaves, self.level)
         check(values, self.last)
         out += stripped([self.pile(list(c)) for c in zip(*rows)], self.level)[1]
+        self.meet(out, start)
         self.sweep_from(out, gs, start, gates, mine, level)
         every = [*mine, *gates.values()]
         borders = [n.res[0] for n in every]
@@ -468,6 +487,7 @@ class Record:
         start = seq()
         values, out, ys, ys_out = self.one(at.k, at.values, nodes)
         check(values, above)
+        self.meet([*out, *ys_out], start)
         row = self.last.k - 1 - at.k if self.reverse else at.k
         slices: list[Any] = []
         for y in ys:

@@ -25,10 +25,10 @@ from ..ops.linalg import Solve
 from ..ops.scan import Recurrence
 from ..primitive import Constant, Elementwise, General, Linear, Multilinear, parameters
 from ..structural import broadcast, cast, densify
-from ..trace import Level, Tensor, looked, make, push
+from ..trace import Level, Tensor, make, push
 from ..types import BOOL, dtype_of, is_inexact, shape_of
 from .conventions import kink_mask, kinked_tangent
-from .jvp import eager, handed_out, inward, tangent
+from .jvp import eager, handed_out, inward, surfaced, tangent
 from .series import TABLE, Series, cauchy, derivative, integral, plus
 from .store import store_above, store_into
 from .vjp import check_inputs
@@ -382,7 +382,7 @@ def jet(
         numeric(what, lambda: tree.paths(shape, "f(x)"), ys)
         values, tables = [], []
         for y in ys:
-            y = looked(y)
+            y = surfaced(y, level)
             mine = isinstance(y, Tensor) and y.level is level
             v = y.data if mine else inward(y)
             got = y.node if mine and y.node is not None else [None] * order

@@ -242,6 +242,12 @@ def mark(t: Tensor, leaf: Any = None) -> Any:
     return leaf
 
 
+def watched(node: Any) -> Any:
+    """The tensor in whose place a leaf stands now, or None."""
+    watch = _watches.get(node)
+    return None if watch is None else watch.tensor()
+
+
 def unmark(node: Any) -> None:
     with _lock:
         watch = _watches.get(node)

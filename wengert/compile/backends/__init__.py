@@ -113,7 +113,8 @@ def prepare(compiled: Any, variant: Any, first: bool) -> None:
         build()
     else:
         variant.executable = Numpy(graph)
-        threading.Thread(target=build, name="wengert-compile", daemon=True).start()
+        # no daemon: LLVM must not be in the middle of something when the process ends
+        threading.Thread(target=build, name="wengert-compile", daemon=False).start()
 
 
 def runner(backend: str, graph: Graph) -> Any:

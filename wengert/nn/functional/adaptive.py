@@ -11,7 +11,7 @@ from wengert.errors import ShapeError
 from wengert.ops.pool import MaxPool, MaxTap, SumPool, flat_places
 from wengert.types import shape_of
 
-from .conv import Ints, batched, per_axis
+from .conv import Ints, batched, given, per_axis
 from .pool import plain
 
 __all__ = [
@@ -184,6 +184,7 @@ def global_avg_pool(x: Any) -> Any:
         >>> global_avg_pool(np.arange(8.0).reshape(1, 2, 2, 2))
         array([[3., 4.]])
     """
+    x = given("global_avg_pool", x)
     return x.mean(axis=between(x, "global_avg_pool"))
 
 
@@ -198,6 +199,7 @@ def global_max_pool(x: Any) -> Any:
         >>> global_max_pool(np.arange(8.0).reshape(1, 2, 2, 2))
         array([[6., 7.]])
     """
+    x = given("global_max_pool", x)
     return x.max(axis=between(x, "global_max_pool"))
 
 
@@ -208,4 +210,6 @@ def between(x: Any, what: str) -> tuple[int, ...]:
         raise ShapeError(
             f"{what}(x)", "x is [N, .., C] with places between", operands=[("x", x, f"{rank} axes")]
         )
+    if 0 in shape_of(x)[1:-1]:
+        raise ShapeError(f"{what}(x)", "there are no places between", operands=[("x", x)])
     return tuple(range(1, rank - 1))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from wengert.errors import OptionError, ShapeError
+from wengert.errors import ArgumentError, OptionError, ShapeError
 from wengert.ops.conv import Conv, ConvInput
 from wengert.types import shape_of
 
@@ -25,6 +25,7 @@ Pads = tuple[tuple[int, int], ...]
 
 def per_axis(what: str, name: str, value: Any, axes: int, least: int = 1) -> Ints:
     """One integer for all axes, or one for each."""
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     given = (value,) * axes if isinstance(value, int | np.integer) else value
     listed = isinstance(given, tuple | list) and len(given) == axes
     if listed and all(isinstance(v, int | np.integer) and v >= least for v in given):
@@ -33,10 +34,29 @@ def per_axis(what: str, name: str, value: Any, axes: int, least: int = 1) -> Int
     raise OptionError(f"{what}({name}={value!r})", f"{name} is an integer from {least} on{each}")
 
 
+def given(what: str, x: Any) -> Any:
+    """x, or the array that nested lists of numbers make."""
+    if hasattr(x, "shape"):
+        return x
+    try:
+        a = np.asarray(x)
+    except ValueError:
+        a = np.asarray(None)
+    if a.dtype.kind in "fciub":
+        return a
+    raise ArgumentError(f"{what}(x)", f"x is an array of numbers, not {type(x).__name__}")
+
+
+def count(what: str, name: str, value: Any, least: int = 0) -> int:
+    """A whole number."""
+    return per_axis(what, name, value, 1, least)[0]
+
+
 def pads_of(
     what: str, padding: Any, size: Ints, kernel: Ints, stride: Ints, dilation: Ints
 ) -> Pads:
     """(before, after) for each axis, out of "same", "valid", an integer, one or two per axis."""
+    padding = padding.tolist() if isinstance(padding, np.ndarray) else padding
     if padding == "valid":
         return ((0, 0),) * len(kernel)
     if padding == "same":
@@ -57,6 +77,7 @@ def pads_of(
 
 def batched(what: str, x: Any, axes: int) -> tuple[Any, bool]:
     """x with a batch axis, and whether it was added."""
+    x = given(what, x)
     rank = len(shape_of(x))
     if rank not in (axes + 1, axes + 2):
         spatial = ", ".join(("D", "H", "W")[3 - axes :])

@@ -59,9 +59,9 @@ def kept(x: Any, p: float, rng: Rng, axes: tuple[int, ...] = ()) -> Any:
     return drawn(x, draw, bool)
 
 
-def probability(what: str, p: Any) -> None:
+def probability(what: str, p: Any, name: str = "p") -> None:
     if not (isinstance(p, int | float | np.number) and 0 <= p <= 1):
-        raise OptionError(f"{what}(p={p!r})", "p is a probability, from 0 to 1")
+        raise OptionError(f"{what}({name}={p!r})", f"{name} is a probability, from 0 to 1")
 
 
 def dropped(what: str, x: Any, p: float, training: bool, rng: Rng, axes: Any = ()) -> Any:

@@ -16,7 +16,7 @@ from wengert.ops.road import cross_entropy
 from wengert.trace import bind
 from wengert.types import shape_of
 
-from .losses_check import array, bottom, class_labels, reduce, same, signs
+from .losses_check import array, bottom, class_labels, numbers, reduce, same, signs
 
 __all__ = [
     "binary_cross_entropy",
@@ -61,7 +61,7 @@ def mse_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Any:
         >>> mse_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0])).item()
         2.0
     """
-    same("mse_loss", prediction, target)
+    prediction, target = same("mse_loss", prediction, target)
     d = prediction - target
     return reduce("mse_loss", d * d, reduction)
 
@@ -81,7 +81,7 @@ def l1_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Any:
         >>> l1_loss(np.array([1.0, 2.0]), np.array([1.0, 4.0])).item()
         1.0
     """
-    same("l1_loss", prediction, target)
+    prediction, target = same("l1_loss", prediction, target)
     return reduce("l1_loss", np.abs(prediction - target), reduction)
 
 
@@ -103,7 +103,7 @@ def huber_loss(prediction: Any, target: Any, delta: float = 1.0, *, reduction: s
     """
     if not delta > 0:
         raise OptionError(f"huber_loss(delta={delta!r})", "delta is positive")
-    same("huber_loss", prediction, target)
+    prediction, target = same("huber_loss", prediction, target)
     return reduce("huber_loss", huber(prediction - target, delta), reduction)
 
 
@@ -130,7 +130,7 @@ def smooth_l1_loss(
         return l1_loss(prediction, target, reduction=reduction)
     if not beta > 0:
         raise OptionError(f"smooth_l1_loss(beta={beta!r})", "beta is not negative")
-    same("smooth_l1_loss", prediction, target)
+    prediction, target = same("smooth_l1_loss", prediction, target)
     return reduce("smooth_l1_loss", huber(prediction - target, beta) / beta, reduction)
 
 
@@ -158,8 +158,8 @@ def nll_loss(
         >>> nll_loss(np.log([[0.25, 0.75]]), [1]).item()
         0.2876820724517809
     """
-    log_p = array(log_p)
-    b, here = class_labels("nll_loss", log_p, array(labels), ignore_index)
+    log_p, labels = numbers("nll_loss", "log_p", log_p), numbers("nll_loss", "labels", labels)
+    b, here = class_labels("nll_loss", log_p, labels, ignore_index)
     rows = -np.take_along_axis(log_p, b[..., None], -1)[..., 0]
     own = None if weight is None else array(weight)[b]
     rows = rows if own is None else rows * own
@@ -190,7 +190,7 @@ def binary_cross_entropy(
         >>> binary_cross_entropy(np.array([0.5, 1.0]), np.array([1.0, 1.0]), reduction="none")
         array([ 0.69314718, -0.        ])
     """
-    same("binary_cross_entropy", p, target)
+    p, target = same("binary_cross_entropy", p, target)
     p = array(p)
     value = bottom(p)
     if value.size and (value.min() < 0 or value.max() > 1):
@@ -224,7 +224,7 @@ def binary_cross_entropy_with_logits(
         >>> binary_cross_entropy_with_logits(np.array([0.0, 800.0]), np.ones(2), reduction="none")
         array([0.69314718, 0.        ])
     """
-    same("binary_cross_entropy_with_logits", logits, target)
+    logits, target = same("binary_cross_entropy_with_logits", logits, target)
     logits = array(logits)
     if pos_weight is None:
         each = bce_logits(logits, target)
@@ -252,7 +252,7 @@ def kl_div(
         >>> kl_div(np.log([[0.5, 0.5]]), np.array([[1.0, 0.0]])).item()
         0.6931471805599453
     """
-    same("kl_div", log_q, target)
+    log_q, target = same("kl_div", log_q, target)
     log_q, target = array(log_q), array(target)
     if log_target:
         dead = e.logical_and(e.eq(target, -np.inf), e.eq(log_q, -np.inf))
@@ -288,7 +288,7 @@ def poisson_nll_loss(
         >>> poisson_nll_loss(np.array([0.0]), np.array([2.0])).item()
         1.0
     """
-    same("poisson_nll_loss", x, target)
+    x, target = same("poisson_nll_loss", x, target)
     x = array(x)
     each = e.exp(x) - target * x if log_input else x - target * e.log(x + eps)
     if full:
@@ -324,8 +324,8 @@ def gaussian_nll_loss(
         >>> gaussian_nll_loss(np.array([1.0]), np.array([3.0]), np.array([1.0])).item()
         2.0
     """
-    same("gaussian_nll_loss", mean, target)
-    var = array(var)
+    mean, target = same("gaussian_nll_loss", mean, target)
+    var = numbers("gaussian_nll_loss", "var", var)
     if shape_of(var) not in (shape_of(mean), (*shape_of(mean)[:-1], 1)):
         raise ShapeError(
             "gaussian_nll_loss(mean, target, var)",
@@ -384,7 +384,7 @@ def ctc_loss(
     References:
         A. Graves et al. (2006), Connectionist Temporal Classification.
     """
-    log_p, labels = array(log_p), array(labels)
+    log_p, labels = numbers("ctc_loss", "log_p", log_p), numbers("ctc_loss", "labels", labels)
     n = shape_of(log_p)[:1]
     full = [shape_of(x)[1] if len(shape_of(x)) > 1 else 0 for x in (log_p, labels)]
     given = (lengths, label_lengths)
@@ -412,14 +412,14 @@ def hinge_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Any:
         >>> hinge_loss(np.array([0.5, 2.0]), np.array([1, -1]), reduction="none")
         array([0.5, 3. ])
     """
-    same("hinge_loss", prediction, target)
+    prediction, target = same("hinge_loss", prediction, target)
     signs("hinge_loss", target)
     return reduce("hinge_loss", positive(1 - prediction * target), reduction)
 
 
 def soft_margin_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Any:
     """log(1 + e^(-target prediction)), for targets 1 and -1."""
-    same("soft_margin_loss", prediction, target)
+    prediction, target = same("soft_margin_loss", prediction, target)
     signs("soft_margin_loss", target)
     return reduce("soft_margin_loss", e.softplus(array(-(prediction * target))), reduction)
 
@@ -428,7 +428,7 @@ def hinge_embedding_loss(
     distance: Any, target: Any, margin: float = 1.0, *, reduction: str = "mean"
 ) -> Any:
     """distance where the target is 1, max(0, margin - distance) where it is -1."""
-    same("hinge_embedding_loss", distance, target)
+    distance, target = same("hinge_embedding_loss", distance, target)
     signs("hinge_embedding_loss", target)
     each = where(e.gt(target, 0), array(distance), positive(margin - distance))
     return reduce("hinge_embedding_loss", each, reduction)
@@ -438,8 +438,8 @@ def margin_ranking_loss(
     a: Any, b: Any, target: Any, margin: float = 0.0, *, reduction: str = "mean"
 ) -> Any:
     """max(0, margin - target (a - b)): a should be above b where the target is 1, else below."""
-    same("margin_ranking_loss", a, b, ("a", "b"))
-    same("margin_ranking_loss", a, target, ("a", "target"))
+    a, b = same("margin_ranking_loss", a, b, ("a", "b"))
+    a, target = same("margin_ranking_loss", a, target, ("a", "target"))
     signs("margin_ranking_loss", target)
     return reduce("margin_ranking_loss", positive(margin - (a - b) * target), reduction)
 
@@ -459,8 +459,9 @@ def multi_margin_loss(
     """
     if p not in (1, 2):
         raise OptionError(f"multi_margin_loss(p={p!r})", "p is 1 or 2")
-    scores = array(scores)
-    b, _ = class_labels("multi_margin_loss", scores, array(labels), None)
+    scores = numbers("multi_margin_loss", "scores", scores)
+    labels = numbers("multi_margin_loss", "labels", labels)
+    b, _ = class_labels("multi_margin_loss", scores, labels, None)
     k = shape_of(scores)[-1]
     gap = positive(margin - np.take_along_axis(scores, b[..., None], -1) + scores)
     gap = gap if p == 1 else gap * gap
@@ -491,8 +492,8 @@ def triplet_margin_loss(
     References:
         V. Balntas et al. (2016), Learning Local Feature Descriptors with Triplets.
     """
-    same("triplet_margin_loss", anchor, positive, ("anchor", "positive"))
-    same("triplet_margin_loss", anchor, negative, ("anchor", "negative"))
+    anchor, positive = same("triplet_margin_loss", anchor, positive, ("anchor", "positive"))
+    anchor, negative = same("triplet_margin_loss", anchor, negative, ("anchor", "negative"))
     far = distance(anchor, negative, p)
     if swap:
         far = np.minimum(far, distance(positive, negative, p))
@@ -521,9 +522,9 @@ def cosine_embedding_loss(
 
     Shapes: a and b `[.., d]`, target `[..]`.
     """
-    same("cosine_embedding_loss", a, b, ("a", "b"))
+    a, b = same("cosine_embedding_loss", a, b, ("a", "b"))
     cos = array(cosine_similarity(a, b))
-    same("cosine_embedding_loss", cos, target, ("cos", "target"))
+    cos, target = same("cosine_embedding_loss", cos, target, ("cos", "target"))
     signs("cosine_embedding_loss", target)
     each = where(e.gt(target, 0), 1 - cos, e.relu(cos - margin))
     return reduce("cosine_embedding_loss", each, reduction)

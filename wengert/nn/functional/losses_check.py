@@ -23,13 +23,42 @@ def bottom(x: Any) -> Any:
     return x
 
 
+def numbers(loss: str, name: str, x: Any) -> Any:
+    """x as an array, if it is made of numbers."""
+    if isinstance(x, Tensor) and x.dtype.kind != "c":
+        return x
+    try:
+        a = x if isinstance(x, Tensor) else np.asarray(x)
+    except ValueError:
+        raise ArgumentError(
+            f"{loss}({name})", "rows of different lengths do not make an array"
+        ) from None
+    if a.dtype.kind in "OSUmMc":
+        raise DTypeError(
+            f"{loss}({name})", f"real numbers are needed, not {a.dtype}", operands=[(name, a)]
+        )
+    return a
+
+
+def like(x: Any, other: Any) -> Any:
+    """Whole numbers in the dtype of real ones that they are compared with, be it a short one."""
+    if x.dtype.kind in "iub" and other.dtype.kind == "f":
+        return x.astype(other.dtype)
+    return x
+
+
 def same(
     loss: str, prediction: Any, target: Any, names: tuple[str, str] = ("prediction", "target")
-) -> None:
-    """Refuse shapes that differ: broadcasting would compare what does not belong together."""
+) -> tuple[Any, Any]:
+    """Both as arrays. Refuses shapes that differ: what does not belong together would be compared.
+
+    A target of whole numbers takes the dtype of the prediction.
+    """
+    prediction = numbers(loss, names[0], prediction)
+    target = numbers(loss, names[1], target)
     p, t = shape_of(prediction), shape_of(target)
     if p == t:
-        return
+        return prediction, like(target, prediction)
     rule = "a loss compares number with number: the shapes must be equal"
     try:
         both = np.broadcast_shapes(p, t)
@@ -58,6 +87,11 @@ def _reshaping(p: tuple[int, ...], t: tuple[int, ...], a: str, b: str) -> str | 
 
 def reduce(loss: str, each: Any, reduction: str, other: str = "") -> Any:
     if reduction == "mean":
+        if 0 in shape_of(each):
+            raise ShapeError(
+                f'{loss}(reduction="mean")', "there is nothing to take the mean of: no examples",
+                operands=[("losses", each)], fix='reduction="sum" gives 0',
+            )  # fmt: skip
         return each.mean()
     if reduction == "sum":
         return each.sum()
@@ -72,8 +106,13 @@ def reduce(loss: str, each: Any, reduction: str, other: str = "") -> Any:
 
 def class_labels(loss: str, scores: Any, labels: Any, ignore: int | None) -> tuple[Any, Any]:
     """(labels that are right everywhere, which of them count or None for all)."""
-    k, shape = shape_of(scores)[-1], shape_of(scores)[:-1]
     operands = [("scores", scores), ("labels", labels)]
+    if not shape_of(scores):
+        raise ShapeError(
+            f"{loss}(scores, labels)", "the last axis of the scores counts the classes",
+            operands=operands,
+        )  # fmt: skip
+    k, shape = shape_of(scores)[-1], shape_of(scores)[:-1]
     if shape_of(labels) != shape:
         raise ShapeError(
             f"{loss}(scores, labels)",

@@ -14,6 +14,8 @@ from wengert.trace import EAGER, Tensor, bind, looked, make, no_grad
 from wengert.transforms.vmap import VMap
 from wengert.types import RAW, dtype_of, shape_of
 
+from .conv import given
+
 __all__ = ["batch_norm", "group_norm", "instance_norm", "layer_norm", "normalize", "rms_norm"]
 
 
@@ -65,6 +67,7 @@ def layer_norm(x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: fl
     References:
         J. Ba, J. Kiros, G. Hinton (2016), Layer Normalization, arXiv:1607.06450.
     """
+    x = given("layer_norm", x)
     axes, shape = last_axes("layer_norm", x, shape)
     return scaled("layer_norm", bind(Normalize(axes, eps), x), weight, bias, shape)
 
@@ -89,6 +92,7 @@ def rms_norm(x: Any, shape: Any, weight: Any = None, eps: float | None = None) -
     References:
         B. Zhang, R. Sennrich (2019), Root Mean Square Layer Normalization, arXiv:1910.07467.
     """
+    x = given("rms_norm", x)
     axes, shape = last_axes("rms_norm", x, shape)
     if eps is None:
         dtype = dtype_of(x)
@@ -113,6 +117,7 @@ def group_norm(x: Any, groups: int, weight: Any = None, bias: Any = None, eps: f
     References:
         Y. Wu, K. He (2018), Group Normalization, arXiv:1803.08494.
     """
+    x = given("group_norm", x)
     s = shape_of(x)
     if len(s) < 2:
         raise ShapeError("group_norm(x)", "x is [N, .., C], channels last", operands=[("x", x)])
@@ -193,6 +198,7 @@ def batch_norm(
     References:
         S. Ioffe, C. Szegedy (2015), Batch Normalization, arXiv:1502.03167.
     """
+    x = given("batch_norm", x)
     s = shape_of(x)
     if len(s) < 2:
         raise ShapeError("batch_norm(x)", "x is [N, .., C], channels last", operands=[("x", x)])
@@ -201,16 +207,17 @@ def batch_norm(
         root = np.sqrt(running_var + eps)
         return scaled("batch_norm", (x - running_mean) / root, weight, bias, s[-1:])
     n = math.prod(s[:-1])
-    if training and n == 1:
+    if training and n < 2:
         raise ShapeError(
             "batch_norm(x, training=True)",
             "a channel needs more than one number to have a variance",
             operands=[("x", x)],
         )
     axes = tuple(range(len(s) - 1))
+    y = bind(Normalize(axes, eps), x)
     if training and running_mean is not None and running_var is not None:
         update(x, axes, n, running_mean, running_var, momentum)
-    return scaled("batch_norm", bind(Normalize(axes, eps), x), weight, bias, s[-1:])
+    return scaled("batch_norm", y, weight, bias, s[-1:])
 
 
 def update(x: Any, axes: Any, n: int, mean: Any, var: Any, momentum: float) -> None:

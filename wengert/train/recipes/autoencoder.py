@@ -81,6 +81,7 @@ RECIPE = Recipe(
     epochs=60,
     batch_size=32,
     task={"code": 8, "width": 128},
+    least={"code": 1, "width": 1},
     inputs="images",
     schedule="cosine",
     every=2,

@@ -57,6 +57,7 @@ RECIPE = Recipe(
     batch_size=32,
     run={"clip_norm": 1.0, "warmup": 50},
     task={**language.TASK, "layers": 2, "heads": 4, "width": 96, "dropout": 0.0},
+    least={**language.LEAST, "layers": 1, "heads": 1, "width": 1},
     inputs="tokens",
     schedule="cosine",
     show=language.show(_sample),

@@ -75,6 +75,7 @@ RECIPE = Recipe(
     batch_size=32,
     run={"clip_norm": 1.0},
     task={**language.TASK, "layers": 1, "width": 128, "dropout": 0.0},
+    least={**language.LEAST, "layers": 1, "width": 1},
     inputs="tokens",
     schedule="cosine",
     show=language.show(_sample),

@@ -66,6 +66,7 @@ RECIPE = Recipe(
     epochs=30,
     batch_size=32,
     task={"width": 32, "dropout": 0.5},
+    least={"width": 1},
     inputs="images",
     schedule="cosine",
     transform=shift(1),

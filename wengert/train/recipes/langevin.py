@@ -135,6 +135,7 @@ RECIPE = Recipe(
     task={
         "examples": 200, "dimensions": 4, "deviation": 1.0, "burn_in": 500, "data_seed": 0,
     },
+    least={"examples": 1, "dimensions": 1, "deviation": 1e-6},
     every=1000,
     inputs="inputs",
     show=_show,

@@ -19,9 +19,21 @@ from wengert.trace import no_grad
 
 from ..recipe import find
 
-__all__ = ["TASK", "bits", "encoded", "loss", "measure", "picked", "show", "text_parts", "written"]
+__all__ = [
+    "LEAST",
+    "TASK",
+    "bits",
+    "encoded",
+    "loss",
+    "measure",
+    "picked",
+    "show",
+    "text_parts",
+    "written",
+]
 
 TASK: dict[str, Any] = {"text": "", "tokens": "characters", "vocabulary": 512, "context": 64}
+LEAST = {"vocabulary": 1, "context": 1}
 LOOKED_AT = 256  # windows of a part, evenly spaced, that are measured
 TOKENS: dict[str, Callable[[str, int], Vocabulary]] = {
     "characters": lambda text, size: Characters(text),

@@ -98,6 +98,7 @@ RECIPE = Recipe(
     task={
         "tasks": 2500, "shots": 10, "width": 40, "inner_lr": 0.02, "steps": 1, "order": "second",
     },
+    least={"tasks": 1, "shots": 1, "width": 1},
     inputs="points",
     schedule="cosine",
 )  # fmt: skip

@@ -61,6 +61,7 @@ RECIPE = Recipe(
     epochs=60,
     batch_size=32,
     task={"arms": 2, "points": 1500, "turns": 1.5, "noise": 0.03, "width": 64},
+    least={"arms": 1, "points": 1, "width": 1},
     inputs="points",
     schedule="cosine",
     every=2,

@@ -248,6 +248,11 @@ def unpacked(data: bytes, key: str) -> bytes | None:
 
 
 # ---- compiled or read
+def kept(key: str) -> bool:
+    """Whether there is an entry of this name."""
+    return Cache(default_folder()).get(key) is not None
+
+
 def cached(key: str, make: Callable[[], bytes]) -> bytes:
     """The object kept under a key, or else a new one, which is kept."""
     cache = Cache(default_folder())

@@ -25,10 +25,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product as product_of
+from threading import Thread
 from typing import Any
 
-from .cache import compiled
-from .engine import Library, add_symbol
+from .cache import cached, compiled, kept, key
+from .engine import Library, add_symbol, compile_ir, load
 from .ir import BYTES, SUFFIX, Function, Module, Value, vector
 from .target import Target
 from .target import target as find_target
@@ -557,15 +558,43 @@ def scratch() -> None:
     add_symbol("wg_scratch_give", library.address("give"))
 
 
-@lru_cache(None)
+def key_of(kind: str, here: Target) -> str:
+    """The name of the product for any shape among kept object code."""
+    return key(f"product of {kind}, any shape", here)
+
+
+def at_hand(kind: str) -> bool:
+    """Whether the product for any shape need not be compiled first."""
+    return kind in _loaded or kept(key_of(kind, find_target()))
+
+
+_loaded: dict[str, Library] = {}
+
+
 def prepare(kind: str = "float") -> Library:
     """`wg_gemm_f32` (`float`) or `wg_gemm_f64` (`double`), for any shape, known to later libraries.
 
     Raises:
         MissingExtraError: llvmlite is not installed.
     """
-    scratch()
-    here = find_target()
-    library = compiled(source(here, kind), here).forever()
-    add_symbol(f"wg_gemm_{SUFFIX[kind]}", library.address(f"gemm_{SUFFIX[kind]}"))
-    return library
+    if kind not in _loaded:
+        scratch()
+        here = find_target()
+        code = cached(key_of(kind, here), lambda: compile_ir(source(here, kind), here))
+        library = load(code).forever()
+        add_symbol(f"wg_gemm_{SUFFIX[kind]}", library.address(f"gemm_{SUFFIX[kind]}"))
+        _loaded[kind] = library
+    return _loaded[kind]
+
+
+def prepare_later(kind: str) -> None:
+    """Compile the product for any shape on a thread of its own, for programs to come.
+
+    No daemon: LLVM must not be in the middle of something when the process ends.
+    """
+    if kind not in _asked:
+        _asked.add(kind)
+        Thread(target=prepare, args=(kind,), name="wengert-product", daemon=False).start()
+
+
+_asked: set[str] = set()

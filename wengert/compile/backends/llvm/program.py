@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import weakref
 from collections.abc import Sequence
 from threading import Lock
 from time import perf_counter
@@ -22,8 +23,8 @@ from ....graph import Graph, Var
 from ....trace import getrefcount
 from ...kernel import Fold, Operand
 from ...lower import Call, Loops, Product, Scatter, Step, Steps, lower
-from ...memory import Block, Plan, check, plan
-from ...schedule import SERIAL, Chain, Partial, Region, rows_of, schedule
+from ...schedule import SERIAL, Chain, Region, rows_of, schedule
+from ...storage import Private, arranged
 from ...views import View
 from . import blas, cache, entry, gemm, loops, mathematics, pool
 from .ir import Function, Module, Value, vector
@@ -33,6 +34,77 @@ __all__ = ["Native", "build"]
 
 ENTER, LEAVE = "call void @wg_blas_enter()", "call void @wg_blas_leave()"
 ALIGN = 64
+MEMORY = """
+@memories = internal global [64 x ptr] zeroinitializer, align 64
+declare ptr @aligned_alloc(i64, i64)
+declare void @free(ptr)
+declare void @abort()
+
+define internal ptr @take_memory() nounwind {
+entry:
+  br label %next
+next:
+  %i = phi i64 [ 0, %entry ], [ %i1, %more ]
+  %slot = getelementptr ptr, ptr @memories, i64 %i
+  %seen = load atomic ptr, ptr %slot monotonic, align 8
+  %some = icmp ne ptr %seen, null
+  br i1 %some, label %grab, label %more
+grab:
+  %p = atomicrmw xchg ptr %slot, ptr null acquire, align 8
+  %got = icmp ne ptr %p, null
+  br i1 %got, label %end, label %more
+more:
+  %i1 = add i64 %i, 1
+  %again = icmp slt i64 %i1, 64
+  br i1 %again, label %next, label %new
+new:
+  %q = call ptr @aligned_alloc(i64 64, i64 SIZE)
+  %ok = icmp ne ptr %q, null
+  br i1 %ok, label %made, label %full
+full:
+  call void @abort()
+  unreachable
+made:
+  ret ptr %q
+end:
+  ret ptr %p
+}
+
+define internal void @give_memory(ptr %p) nounwind {
+entry:
+  br label %next
+next:
+  %i = phi i64 [ 0, %entry ], [ %i1, %more ]
+  %slot = getelementptr ptr, ptr @memories, i64 %i
+  %put = cmpxchg ptr %slot, ptr null, ptr %p release monotonic, align 8
+  %done = extractvalue { ptr, i1 } %put, 1
+  br i1 %done, label %end, label %more
+more:
+  %i1 = add i64 %i, 1
+  %again = icmp slt i64 %i1, 64
+  br i1 %again, label %next, label %none
+none:
+  call void @free(ptr %p)
+  ret void
+end:
+  ret void
+}
+
+define void @free_memories() nounwind {
+entry:
+  br label %next
+next:
+  %i = phi i64 [ 0, %entry ], [ %i1, %next ]
+  %slot = getelementptr ptr, ptr @memories, i64 %i
+  %p = atomicrmw xchg ptr %slot, ptr null acquire, align 8
+  call void @free(ptr %p)
+  %i1 = add i64 %i, 1
+  %again = icmp slt i64 %i1, 64
+  br i1 %again, label %next, label %end
+end:
+  ret void
+}
+"""
 RELEASE = 20.0  # microseconds of work from which on other Python threads may run meanwhile
 KEPT = 2  # arrays handed out for an output that are kept to be handed out again
 IDLE = 3  # what getrefcount says of such an array that nobody else holds
@@ -75,73 +147,49 @@ class Native:
         self.steps, self.target = steps, made
         self.alias = safe(steps, alias)
         self.regions = schedule(steps, self.alias)
-        self.slots: dict[int, int] = {}  # of the table, by the identity of a storage
-        self.constants: list[Any] = []
-        self.layout()
+        self.storage = arranged(steps, self.regions)
+        self.plan = self.storage.plan
+        self.private: Private | None = None  # of the chain that is being written
         self.text = self.source()
         written = perf_counter()
         found = blas.find()
         interface = found.name if self.library_used and found is not None else ""
-        for kind in sorted(self.own):
-            gemm.prepare(kind)
         self.library = cache.compiled(self.text, made, blas=interface)
         self.segments: list[Any] = [
             self.library.function(s, None, ctypes.c_void_p) if isinstance(s, str) else s
             for s in self.segments
         ]
         self.seconds = {"write": written - start, "compile": perf_counter() - written}
-        self.table = np.zeros(1 + len(self.outside), np.int64)
+        for kind in self.later:
+            gemm.prepare_later(kind)
+        self.table = np.zeros(1 + len(self.storage.outside), np.int64)
         self.address = self.table.ctypes.data
         raw = np.empty(self.plan.size + 4096, np.uint8)
         self.arena = raw[-raw.ctypes.data % 4096 :][: self.plan.size]
         self.table[0] = self.arena.ctypes.data
-        for k, a in enumerate(self.constants):
-            self.table[1 + self.first_constant + k] = a.ctypes.data
+        for k, a in enumerate(self.storage.constants):
+            self.table[1 + self.storage.first_constant + k] = a.ctypes.data
         self.spare: list[list[Any]] = [[] for _ in steps.outputs]
         self.lock = Lock()  # runs share the arena
+        if self.storage.private:
+            weakref.finalize(self, self.library.function("free_memories"))
         self.entry = self.entered() if self.short else None
         self.calls = [self.prepared(s) if isinstance(s, Call) else s for s in self.segments]
 
     # ---- memory
-    def layout(self) -> None:
-        """Slots of the table for what stands outside, offsets in the arena for the rest."""
-        s = self.steps
-        inputs = {id(v): k for k, v in enumerate(s.inputs)}
-        outputs = {id(v): k for k, v in enumerate(s.outputs) if isinstance(v, Var)}
-        self.outside: list[Any] = [*s.inputs, *s.outputs]
-        self.slots = {key: 1 + k for key, k in inputs.items()}
-        self.slots.update({key: 1 + len(inputs) + k for key, k in outputs.items()})
-        self.first_constant = len(self.outside)
-        bases: dict[int, Any] = {}
-        first: dict[int, int] = {}
-        last: dict[int, int] = {}
-        for k, region in enumerate(self.regions):
-            for step in region.steps:
-                for base in step.args:
-                    if id(base) in self.slots:
-                        continue
-                    if not isinstance(base, Var | Partial):
-                        self.slots[id(base)] = 1 + len(self.outside)
-                        self.outside.append(base)
-                        self.constants.append(np.ascontiguousarray(base))
-                        continue
-                    bases[id(base)] = base
-                    first.setdefault(id(base), k)
-                    last[id(base)] = k
-        keys = list(bases)
-        self.plan: Plan = plan([
-            Block(bases[k].size * bases[k].dtype.itemsize, first[k], last[k]) for k in keys
-        ])  # fmt: skip
-        check(self.plan)
-        self.offsets = dict(zip(keys, self.plan.offsets))
-        self.bases = bases
-
     def pointer(self, f: Function, table: Value, base: Any) -> Value:
         """The address of a storage."""
-        slot = self.slots.get(id(base))
+        at = self.storage
+        slot = at.slots.get(id(base))
         if slot is not None:
             return f.load(table, "ptr", slot)
-        return f.at(f.load(table, "ptr", 0), self.offsets[id(base)], "i8")
+        if self.private is not None and id(base) in self.private.offsets:
+            # a piece has its own part alone: the address of what would be the whole
+            start = f["piece"] * (self.chain_now.block * self.private.row[id(base)])
+            here = f.emit(f"ptrtoint ptr {self.own_memory.name} to i64", "i64")
+            here = here + self.private.offsets[id(base)] - start
+            return f.emit(f"inttoptr i64 {here.name} to ptr", "ptr")
+        return f.at(f.load(table, "ptr", 0), at.offsets[id(base)], "i8")
 
     # ---- code
     def source(self) -> str:
@@ -152,7 +200,8 @@ class Native:
         self.kernels: dict[Any, str] = {}  # the functions of kernels
         f: Function | None = None
         self.library_used = False
-        self.own: set[str] = set()  # kinds of our own products
+        self.later: list[str] = []
+        self.own: dict[str, set[tuple[int, int]]] = {}  # our own products: kind -> (rows, columns)
 
         def close() -> None:
             if f is not None:
@@ -183,10 +232,14 @@ class Native:
         )  # fmt: skip
         if self.short:
             entry.write(module, self)
+        self.products()
         if self.library_used:
             module.declare("declare void @wg_blas_enter()")
             module.declare("declare void @wg_blas_leave()")
         text = str(module)
+        if self.storage.private:
+            text = text.replace("declare ptr @take_memory()\n", "")
+            text = MEMORY.replace("SIZE", str(self.storage.own)) + text
         if not self.library_used:
             return text.replace(f"  {ENTER}\n", "").replace(f"  {LEAVE}\n", "")
         assert found is not None
@@ -227,6 +280,10 @@ class Native:
             self.module, f"chain_{k}_{c}", [("table", "ptr"), ("piece", "i64")], linkage="internal"
         )
         piece = f["piece"]
+        self.private, self.chain_now = self.storage.private.get(id(chain)), chain
+        if self.private is not None:
+            self.module.declare("declare ptr @take_memory()")
+            self.own_memory = f.emit("call ptr @take_memory()", "ptr")
         for step in chain.steps:
             rows = rows_of(step)
             each = rows // chain.rows * chain.block
@@ -244,6 +301,9 @@ class Native:
             else:
                 assert isinstance(step, Product)
                 self.product(f, step, lo, hi, each)
+        if self.private is not None:
+            f.raw(f"call void @give_memory({self.own_memory!r})")
+        self.private = None
         f.ret()
 
     def scatter(self, f: Function, step: Scatter) -> None:
@@ -294,7 +354,10 @@ class Native:
         m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
         lead = step.out.shape[:-2]
         (ta, lda), (tb, ldb) = transposed(a), transposed(b)
-        name = self.multiplier(kind, m if math.prod(lead) > 1 else block, n, k, bool(tb))
+        whole = math.prod(lead) > 1
+        rest = m % block if not whole else 0
+        rows = {m if whole else min(block, m), *([rest] if rest else [])}
+        name = self.multiplier(kind, rows, n, k, bool(tb))
         pa, pb, pc = (self.pointer(f, f["table"], x) for x in (a.base, b.base, step.out))
         pa, pb = f.at(pa, a.offset, kind), f.at(pb, b.offset, kind)
         steps_a, steps_b = batch_strides(a, lead), batch_strides(b, lead)
@@ -327,18 +390,31 @@ class Native:
             rows = hi - lo
             call(rows, f.at(pa, lo * a.strides[-2], kind), pb, f.at(pc, lo * n, kind))
 
-    def multiplier(self, kind: str, m: int, n: int, k: int, tb: bool) -> str:
+    def multiplier(self, kind: str, rows: set[int], n: int, k: int, tb: bool) -> str:
         """The function for products of such a size: our own, or the library's where it is faster."""
+        m = max(rows)
         suffix = "f32" if kind == "float" else "f64"
         if blas.find() is not None and not gemm.preferred(self.target, m, n, k, tb):
             self.library_used = True
             return f"gemm_{suffix}"
-        sizes = "i32, i32, i64, i64, i64"
-        self.module.declare(
-            f"declare void @wg_gemm_{suffix}({sizes}, {kind}, ptr, i64, ptr, i64, {kind}, ptr, i64)"
-        )
-        self.own.add(kind)
+        shapes = self.own.setdefault(kind, set())
+        shapes.update((r, n) for r in rows)
         return f"wg_gemm_{suffix}"
+
+    def products(self) -> None:
+        """Our own products: those of the process, or a few in the module until those are there."""
+        sizes = "i32, i32, i64, i64, i64"
+        for kind, shapes in sorted(self.own.items()):
+            name = f"wg_gemm_{'f32' if kind == 'float' else 'f64'}"
+            if gemm.at_hand(kind):
+                gemm.prepare(kind)
+                told = f"{sizes}, {kind}, ptr, i64, ptr, i64, {kind}, ptr, i64"
+                self.module.declare(f"declare void @{name}({told})")
+            else:
+                gemm.scratch()
+                gemm.emit(self.module, name, kind, self.target, sorted(shapes))
+                self.module.functions[-1].linkage = "internal"
+                self.later.append(kind)
 
     # ---- Python's part
     def entered(self) -> Any:
@@ -356,22 +432,24 @@ class Native:
             xs = [self.array(x) if isinstance(x, View) else x for x in step.inputs]
             ys = impl(*xs)
             for v, y in zip(step.outputs, ys if isinstance(ys, tuple) else (ys,)):
-                self.storage(v).reshape(v.shape)[...] = y
+                self.numbers(v).reshape(v.shape)[...] = y
 
         return evaluate
 
-    def storage(self, base: Any) -> Any:
-        slot = self.slots.get(id(base))
+    def numbers(self, base: Any) -> Any:
+        """A storage that Python sees, as an array of one axis."""
+        at = self.storage
+        slot = at.slots.get(id(base))
         if slot is None:
             size = base.size * base.dtype.itemsize
-            at = self.offsets[id(base)]
-            return self.arena[at : at + size].view(base.dtype)
+            start = at.offsets[id(base)]
+            return self.arena[start : start + size].view(base.dtype)
         if isinstance(base, Var):
             return self.now[slot - 1].reshape(-1)
-        return self.constants[slot - 1 - self.first_constant].reshape(-1)
+        return at.constants[slot - 1 - at.first_constant].reshape(-1)
 
     def array(self, view: View) -> Any:
-        a = self.storage(view.base)
+        a = self.numbers(view.base)
         item = a.itemsize
         return np.lib.stride_tricks.as_strided(
             a[view.offset :] if view.offset else a, view.shape, [s * item for s in view.strides]

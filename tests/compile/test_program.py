@@ -1,0 +1,214 @@
+"""Whole programs as machine code: the same bits with any number of threads, and no stray memory."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import random_graphs
+from test_steps import close, precision
+
+import wengert as wg
+from wengert.compile.backends import optimized
+from wengert.compile.dispatch import MISS
+from wengert.compile.lower import Call
+from wengert.graph import evaluate
+from wengert.transforms.staging import stage
+
+pytest.importorskip("llvmlite", reason="machine code needs the extra `compile`")
+from wengert.compile.backends.llvm import pool  # noqa: E402
+from wengert.compile.backends.llvm.program import build  # noqa: E402
+
+
+@pytest.fixture
+def fine(monkeypatch):
+    """Pieces as small as can be, all of them on the pool."""
+    monkeypatch.setattr("wengert.compile.schedule.GRAIN", 1e-6)
+    monkeypatch.setattr("wengert.compile.schedule.ROWS", 1)
+    monkeypatch.setattr("wengert.compile.backends.llvm.program.SERIAL", 0.0)
+
+
+@pytest.fixture
+def threads():
+    before = pool.threads()
+    yield pool.set_threads
+    pool.set_threads(before)
+
+
+@pytest.mark.parametrize("start", range(0, 60, 20))
+def test_random_graphs_in_fine_pieces_on_two_threads(start, fine, threads):
+    threads(2)
+    for seed in range(start, start + 20):
+        graph, inputs = random_graphs.make(seed)
+        native = build(optimized(graph)[0])
+        with np.errstate(all="ignore"):
+            want = evaluate(graph, *inputs)
+        for got, w in zip(native(inputs, [None] * len(graph.outputs)), want):
+            close(got, w, precision(graph))
+
+
+def network(rows):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((rows, 20)).astype(np.float32)
+    y = rng.integers(0, 10, rows)
+    model = wg.nn.Sequential(
+        wg.nn.Linear(20, 64, rng=0), wg.nn.GELU(), wg.nn.LayerNorm(64), wg.nn.Linear(64, 10, rng=1)
+    )
+    optimizer = wg.optim.AdamW(model.parameters(), 1e-2)
+
+    def step(x, y):
+        loss = wg.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    return model, step, x, y
+
+
+@pytest.mark.parametrize("fineness", [1e-6, 25.0])
+def test_the_number_of_threads_changes_no_bit(fineness, monkeypatch, threads):
+    monkeypatch.setattr("wengert.compile.schedule.GRAIN", fineness)
+    monkeypatch.setattr("wengert.compile.backends.llvm.program.SERIAL", 0.0)
+    ends = []
+    for n in (1, 2, 3):
+        threads(n)
+        model, step, x, y = network(256)
+        f = wg.compile(step, backend="llvm", wait=True)
+        losses = [f(x, y).item() for _ in range(5)]
+        ends.append((losses, [p.numpy().tobytes() for p in model.parameters()]))
+    assert ends[0] == ends[1] == ends[2]
+
+
+def test_what_a_piece_needs_alone_is_not_there_as_a_whole(fine):
+    def f(x, w):
+        for _ in range(6):
+            x = np.tanh(x @ w)
+        return x
+
+    x, w = np.ones((64, 32)), np.full((32, 32), 0.01)
+    native = build(stage(f, x, w).graph)
+    assert native.plan.size == 0  # the values between layers belong to pieces
+    assert 0 < native.storage.own < x.nbytes
+    np.testing.assert_allclose(native([x, w], [None])[0], f(x, w), rtol=1e-13)
+
+
+def test_the_memory_of_pieces_goes_with_the_program(fine):
+    def f(x, w):
+        return np.tanh(np.tanh(x @ w) @ w)
+
+    x, w = np.ones((64, 32)), np.full((32, 32), 0.01)
+    native = build(stage(f, x, w).graph)
+    native([x, w], [None])
+    gone = weakref.ref(native)
+    del native
+    gc.collect()
+    assert gone() is None
+
+
+def test_outputs_never_share_memory_with_the_program_or_each_other():
+    def f(x):
+        y = np.exp(x)
+        return y, y, np.transpose(y), x
+
+    x = np.random.default_rng(0).standard_normal((300, 40))
+    native = build(stage(f, x).graph)
+    first = native([x], [None] * 4)
+    kept = [a.copy() for a in first]
+    second = native([x + 1], [None] * 4)
+    for i, a in enumerate(first):
+        np.testing.assert_array_equal(a, kept[i])
+        assert not np.shares_memory(a, native.arena)
+        assert not np.shares_memory(a, x)
+        for b in [*first[:i], *second]:
+            assert not np.shares_memory(a, b)
+
+
+def test_memory_that_nobody_holds_any_more_is_handed_out_again():
+    x = np.ones(100_000)
+    native = build(stage(lambda x: x * 2.0, x).graph)
+    a = native([x], [None])[0]
+    at = a.ctypes.data
+    del a
+    assert native([x], [None])[0].ctypes.data == at
+
+
+def test_an_operation_without_machine_code_is_called_between_segments():
+    def f(x):
+        return np.cumsum(np.exp(x) * 2.0)[::-1] + 1.0
+
+    x = np.random.default_rng(0).standard_normal(50)
+    native = build(stage(f, x).graph)
+    assert [type(s.call) is Call for s in native.regions].count(True) == 1
+    assert len(native.segments) == 3
+    np.testing.assert_allclose(native([x], [None])[0], f(x), rtol=1e-14)
+
+
+def test_unusual_layouts_are_taken():
+    f = wg.compile(lambda a, b: a @ b + a.sum(), backend="llvm")
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((8, 6)), rng.standard_normal((6, 5))
+    want = a @ b + a.sum()
+    for x, y in ((a, b), (np.asfortranarray(a), b), (np.repeat(a, 2, 0)[::2], b[:, ::-1][:, ::-1])):
+        for _ in range(3):
+            np.testing.assert_allclose(f(x, y), want, rtol=1e-13)
+
+
+@pytest.mark.parametrize("level", ["avx512", "avx2", "sse2"])
+def test_every_level_of_the_processor(level):
+    from wengert.compile.backends.llvm.target import present
+
+    if level not in present():
+        pytest.skip(f"this processor has no {level}")
+
+    def f(x, w):
+        y = wg.gelu(x @ w)
+        m = np.mean(y, axis=1, keepdims=True)
+        return np.sum((y - m) ** 2), wg.softmax(y, axis=1)
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 30)).astype(np.float32)
+    w = rng.standard_normal((30, 50)).astype(np.float32)
+    graph = stage(f, x, w).graph
+    native = build(optimized(graph)[0], level=level)
+    for got, want in zip(native([x, w], [None, None]), evaluate(graph, x, w)):
+        np.testing.assert_allclose(got, want, rtol=2e-5)
+
+
+# ------------------------------------------------------------------ the short way
+
+
+def test_the_short_way_is_taken_and_left():
+    f = wg.compile(lambda x, k: np.sum(np.sin(x)) * k, backend="llvm")
+    x = np.arange(4.0)
+    assert f(x, 2.0) == f(x, 2.0)
+    f(x, 2.0)
+    assert f.fast is not None
+    assert f.fast((x, 3.0), {}) == pytest.approx(3 * np.sum(np.sin(x)))
+    for args, kwargs in (
+        ((x.astype(np.float32), 2.0), {}), ((x[:2], 2.0), {}), ((x[::-1], 2.0), {}),
+        ((x,), {"k": 2.0}), ((x, np.float32(2)), {}), ((x, wg.tensor(2.0)), {}),
+    ):  # fmt: skip
+        assert f.fast(args, kwargs) is MISS
+        np.testing.assert_allclose(f(*args, **kwargs), f.f(*args, **kwargs), rtol=1e-6)
+    with wg.no_grad():
+        assert f.fast((x, 2.0), {}) is MISS
+        assert f(x, 2.0) == pytest.approx(2 * np.sum(np.sin(x)))
+
+
+def test_a_parameter_that_somebody_else_holds_is_not_written_over():
+    w = wg.tensor(np.ones(3), requires_grad=True)
+
+    def step(x):
+        with wg.no_grad():
+            w.__isub__(x)
+
+    f = wg.compile(step, backend="llvm")
+    for _ in range(3):
+        f(np.ones(3))
+    held = w.detach()
+    window = w.numpy()
+    f(np.ones(3))
+    np.testing.assert_array_equal(held.numpy(), [-2.0, -2.0, -2.0])
+    np.testing.assert_array_equal(window, [-2.0, -2.0, -2.0])
+    np.testing.assert_array_equal(w.numpy(), [-3.0, -3.0, -3.0])
