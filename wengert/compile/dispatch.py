@@ -34,10 +34,12 @@ class Source:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.late: list[str] = []  # draws: nothing may be missed after them
         self.scope: dict[str, Any] = {
             "MISS": MISS, "Tensor": Tensor, "EAGER": trace.EAGER, "Leaf": Leaf,
             "written": written, "getrefcount": getrefcount, "make": make,
-            "ndarray": ndarray, "trace": trace, "ref": ref, "empty": np.empty, "new": object.__new__,
+            "ndarray": ndarray, "trace": trace, "ref": ref, "empty": np.empty,
+            "contiguous": np.ascontiguousarray, "new": object.__new__,
         }  # fmt: skip
         self.n = 0
 
@@ -80,6 +82,8 @@ def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[boo
     guards(s, variant.watch)
     if not inputs(s, program, native, leaves) or not outputs(s, program, native):
         return None
+    for line in s.late:
+        s.add(line)
     if native.scalar:
         s.add(
             f"return {s.name(np.float64)}({s.name(entry)}({', '.join(operands(program, native))}))"
@@ -165,8 +169,7 @@ def inputs(s: Source, program: Any, native: Any, leaves: list[Any]) -> bool:
         if program.numbers is not None:
             s.add(f"d{len(program.draws)} = {s.name(program.numbers)}(({given}))", 2)
         s.add("except ArithmeticError: return MISS")
-    for i, draw in enumerate(program.draws):
-        s.add(f"d{i} = {s.name(draw)}()")
+    s.late += [f"d{i} = {s.name(draw)}()" for i, draw in enumerate(program.draws)]
     for k, (source, v) in enumerate(zip(program.sources, native.steps.inputs)):
         kind = source.kind
         if kind == "argument":
@@ -195,9 +198,9 @@ def inputs(s: Source, program: Any, native: Any, leaves: list[Any]) -> bool:
                 word += f"[{source.owner}]"
             if isinstance(value, int):
                 return False
-            s.add(f"x{k} = {word}")
             if isinstance(value, ndarray):
-                s.miss(f"not x{k}.flags.c_contiguous")
+                word = f"contiguous({word})"
+            s.late.append(f"x{k} = {word}")
         else:
             return False
     return True
