@@ -185,6 +185,12 @@ def inputs(s: Source, program: Any, native: Any, leaves: list[Any]) -> bool:
             s.add(f"if not suits(x{k}, {s.name(v.aval)}): return MISS", 2)
             s.add(f"{known}[0] = ref(x{k})", 2)
             s.scope["suits"] = suits
+        elif kind == "gradient":
+            t = f"a{source.place}" if source.place >= 0 else s.name(source.owner)
+            s.add(f"x{k} = {t}.node.grad")
+            s.add(f"if x{k}.__class__ is Tensor: x{k} = x{k}.data")
+            s.miss(f"not suits(x{k}, {s.name(v.aval)})")
+            s.scope["suits"] = suits
         elif kind == "array":
             a = source.owner
             if not a.flags.c_contiguous:

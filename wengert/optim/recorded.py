@@ -105,9 +105,9 @@ def recorded_step(optimizer: Any, block: Any, tracer: Any) -> None:
 
 @contextmanager
 def only_if(condition: Tensor) -> Iterator[None]:
-    """Inside, the recorded step of an optimizer changes nothing in a run where this is False.
+    """Inside, recorded steps and running means change nothing in a run where this is False.
 
-    It is counted all the same: see `taken_back`.
+    They are counted all the same: see `taken_back`.
     """
     memo = live.recording().memo
     memo[only_if] = condition.data
@@ -117,8 +117,10 @@ def only_if(condition: Tensor) -> Iterator[None]:
         del memo[only_if]
 
 
-def taken_back(optimizer: Any) -> None:
-    """The last step of an optimizer was counted, and changed nothing."""
+def taken_back(optimizer: Any, ema: Any = None) -> None:
+    """The last step of an optimizer, and of running means, was counted and changed nothing."""
+    if ema is not None:
+        ema.steps -= 1
     for block in optimizer._blocks:
         for i, p in enumerate(block.parameters):
             block.steps[i] -= p.node.grad is not None
@@ -128,13 +130,16 @@ def recorded_mean(ema: Any, tracer: Any) -> None:
     """An update of running means: e <- e + (p - e) share, with the share of that step."""
     more = tracer.memo[id(ema)] = tracer.memo.get(id(ema), 0) + 1  # updates in one run
     share = tracer.numbers.read((id(ema), more), lambda: ema._share(ema.steps + more))
+    only = tracer.memo.get(only_if)
     with no_grad():
         for e, p in zip(ema.values, ema.parameters):
             tracer.touch(p)
-            old = Cell(tracer, tracer.state(e))
+            old = tracer.state(e)
+            mean = Cell(tracer, old)
             if e.dtype.kind in "fc":
-                old += (Cell(tracer, p.data) - old) * share
-            tracer.change(e, old.value if e.dtype.kind in "fc" else p.data)
+                mean += (Cell(tracer, p.data) - mean) * share
+            new = mean.value if e.dtype.kind in "fc" else p.data
+            tracer.change(e, new if only is None else where(only, new, old))
     values = list(ema.values)
     tracer.conditions.append(lambda: all(a is b for a, b in zip(ema.values, values)))
     tracer.after.append(lambda: setattr(ema, "steps", ema.steps + 1))

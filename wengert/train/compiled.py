@@ -15,7 +15,7 @@ from wengert.amp import GradScaler
 from wengert.compile import live
 from wengert.compile.jit import compile
 from wengert.errors import ArgumentError
-from wengert.optim import Optimizer, clip_grad_norm_, clip_grad_value_, global_norm
+from wengert.optim import EMA, Optimizer, clip_grad_norm_, clip_grad_value_, global_norm
 from wengert.optim.events import LISTENERS
 from wengert.optim.recorded import only_if, taken_back
 from wengert.trace import Tensor
@@ -28,7 +28,7 @@ class Programs:
     """The programs of one step, for as long as what they are made of is the same.
 
     Args:
-        loss, model, optimizer, autocast, clip_norm, clip_value: see `Step`.
+        loss, model, optimizer, autocast, clip_norm, clip_value, ema: see `Step`.
 
     `sweep` adds the gradient of a part; `last` does so with the last part of a batch, clips, and
     updates where the whole loss and the gradient are finite.
@@ -36,8 +36,13 @@ class Programs:
 
     def __init__(self, *made_of: Any) -> None:
         self.made_of = made_of
-        loss, model, self.optimizer, autocast, clip_norm, clip_value = made_of
-        optimizer = self.optimizer
+        loss, model, optimizer, autocast, clip_norm, clip_value, ema = made_of
+        self.optimizer, self.ema = optimizer, ema
+
+        def update() -> None:
+            optimizer.step()
+            if ema is not None:
+                ema.update()
 
         def sweep(share: float, scale: float, *part: Any) -> Any:
             with autocast():
@@ -53,21 +58,23 @@ class Programs:
             if live.recording() is None:
                 finite = math.isfinite(before + float(y.value()) * share) and math.isfinite(norm)
                 if finite:
-                    optimizer.step()
+                    update()
                 return y, norm, finite
             value = y.detach().astype(np.float64) * share + before
             with only_if(np.isfinite(value).reshape(()) & np.isfinite(norm)):
-                optimizer.step()
+                update()
             return y, norm, None
 
         for f in (sweep, last):
             f.__qualname__ = "Step(compile=True)"
-        self._sweep, self._last = compile(sweep, wait=True), compile(last, wait=True)
-        self.whole = whole(optimizer)
+        self._first, self._sweep = compile(sweep, wait=True), compile(sweep, wait=True)
+        self._last = compile(last, wait=True)  # each is called with the same shapes mostly
+        self.whole = whole(optimizer) and (ema is None or type(ema).update is EMA.update)
 
-    def sweep(self, share: float, scale: float, part: Sequence[Any]) -> float:
-        """Add the gradient of a part; its loss."""
-        return float(self._sweep(share, scale, *part).value())
+    def sweep(self, i: int, share: float, scale: float, part: Sequence[Any]) -> float:
+        """Add the gradient of the i-th part; its loss."""
+        sweep = self._sweep if i else self._first
+        return float(sweep(share, scale, *part).value())
 
     def last(self, share: float, before: float, part: Sequence[Any]) -> tuple[float, float, bool]:
         """One step after the other parts; (loss of this one, length of the gradient, done)."""
@@ -76,12 +83,12 @@ class Programs:
         if done is None:
             done = math.isfinite(before + y * share) and math.isfinite(norm)
             if not done:
-                taken_back(self.optimizer)
+                taken_back(self.optimizer, self.ema)
         return y, norm, done
 
     def explain(self) -> str:
         """Everything that was compiled."""
-        called = [f for f in (self._sweep, self._last) if f.variants or f.refused]
+        called = [f for f in (self._first, self._sweep, self._last) if f.variants or f.refused]
         return "\n\n".join(f.explain() for f in called)
 
 

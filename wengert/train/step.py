@@ -221,7 +221,8 @@ class Step:
     def _compiled(self, parts: list[Any], weights: list[float], total: float) -> StepReport:
         """The same by programs: the whole of it, or the gradient where the rest needs Python."""
         made_of = (
-            self.loss, self.model, self.optimizer, self.autocast, self.clip_norm, self.clip_value
+            self.loss, self.model, self.optimizer, self.autocast, self.clip_norm, self.clip_value,
+            self.ema,
         )  # fmt: skip
         if self.programs is None or self.programs.made_of != made_of:
             self.programs = Programs(*made_of)
@@ -229,13 +230,15 @@ class Step:
         lr, whole = self.optimizer.lr, programs.whole and self.scaler is None and self.noise is None
         self.optimizer.zero_grad()
         counted = [(part, w / total) for part, w in zip(parts, weights) if w]
-        for part, share in counted[: len(counted) - whole]:
-            value += programs.sweep(share, scale, part) * share
+        for i, (part, share) in enumerate(counted[: len(counted) - whole]):
+            value += programs.sweep(i, share, scale, part) * share
         if not whole:
             return self._step(value, total)
         part, share = counted[-1]
         loss, norm, done = programs.last(share, value, part)
-        return self._after(StepReport(value + loss * share, norm, not done, lr, 1.0, total))
+        if done and self.schedule is not None:
+            self.schedule.step()
+        return StepReport(value + loss * share, norm, not done, lr, 1.0, total)
 
     def _step(self, value: float, weight: float) -> StepReport:
         """Everything after the gradient."""
@@ -252,16 +255,12 @@ class Step:
             scaler.update()
         elif not (skipped := not finite):
             self.optimizer.step()
-        return self._after(StepReport(value, norm, skipped, lr, scale, weight))
-
-    def _after(self, report: StepReport) -> StepReport:
-        """What follows on an update."""
-        if not report.skipped:
+        if not skipped:
             if self.ema is not None:
                 self.ema.update()
             if self.schedule is not None:
                 self.schedule.step()
-        return report
+        return StepReport(value, norm, skipped, lr, scale, weight)
 
     def parts(self, batch: Sequence[Any]) -> Iterator[Part]:
         """The batch in `accumulate` parts, of sizes that differ by one at most."""
