@@ -63,8 +63,8 @@ def counted(items: list[Any]) -> str:
 
 
 def dependencies(watch: Any) -> str:
-    names = [t for *_, t in (*watch.flat, *watch.deep)] + [t for *_, t in watch.contents]
-    names = list(dict.fromkeys(names))
+    known = watch.flat, watch.slots, watch.cells, watch.containers, watch.contents
+    names = list(dict.fromkeys(told for entries in known for *_, told in entries))
     rest = f" and {len(names) - 12} more" if len(names) > 12 else ""
     if watch.conditions:
         rest += f"; {len(watch.conditions)} conditions on an optimizer"
