@@ -13,7 +13,6 @@ import numpy as np
 
 from wengert.amp import GradScaler
 from wengert.compile import live
-from wengert.compile.jit import compile
 from wengert.errors import ArgumentError
 from wengert.optim import EMA, Optimizer, clip_grad_norm_, clip_grad_value_, global_norm
 from wengert.optim.events import LISTENERS
@@ -36,6 +35,8 @@ class Programs:
 
     def __init__(self, *made_of: Any) -> None:
         self.made_of = made_of
+        from wengert.compile.jit import compile  # half as long to import as all the rest
+
         loss, model, optimizer, autocast, clip_norm, clip_value, ema = made_of
         self.optimizer, self.ema = optimizer, ema
 
