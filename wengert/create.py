@@ -52,6 +52,8 @@ def buffer(a: np.ndarray[Any, Any]) -> Tensor:
     """A tensor that is an array and not a result: one of no axes may be changed in place."""
     t = make(a, None, trace.EAGER)
     t.store = 0
+    if trace.MODES and (tracer := trace.recorder()) is not None:
+        tracer.born(t)
     return t
 
 

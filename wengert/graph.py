@@ -100,6 +100,8 @@ class Var:
 
 def _operator(name: str) -> Any:
     def method(self: Var, *args: Any) -> Any:
+        if args and isinstance(args[0], Tensor):
+            return NotImplemented  # the tensor's own operator knows its level
         return getattr(Tensor, name)(self, *args)
 
     return method
@@ -226,7 +228,8 @@ def evaluate(graph: Graph, *arrays: Array) -> list[Any]:
         return env[x.n] if isinstance(x, Var) else x
 
     for line in graph.lines:
-        y = bind(line.op, *[value(x) for x in line.inputs])
+        xs = [value(x) for x in line.inputs]
+        y = line.op.again(*xs) if hasattr(line.op, "again") else bind(line.op, *xs)
         for v, part in zip(line.outputs, y if isinstance(y, tuple) else (y,), strict=True):
             env[v.n] = part
     return [value(v) for v in graph.outputs]

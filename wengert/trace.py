@@ -234,8 +234,8 @@ class Tensor:
     # ---- reading its value
     def value(self) -> Any:
         """The plain array underneath, without its gradient."""
-        if MODES and (trace := getattr(HERE, "trace", None)) is not None and hasattr(trace, "lift"):
-            trace.touch(self)
+        if MODES and (tracer := recorder()) is not None:
+            tracer.touch(self)
         d = self.level.primal(looked(self))
         return d.value() if isinstance(d, Tensor) else d
 
@@ -423,6 +423,8 @@ def fresh(t: Tensor) -> Tensor:
         root, path, seen, quiet = window
         now = generation(root)
         if now != seen:
+            if MODES and (tracer := recorder()) is not None:
+                tracer.keep(t)
             if MODES or quiet:  # recorded or not as it was when the view was made
                 with no_grad() if quiet else enable_grad():
                     look = follow(root, path)
@@ -508,6 +510,25 @@ def bind(op: Any, *xs: Any) -> Any:
         return op.impl(*xs)
     except (ValueError, TypeError, IndexError) as error:
         raise op.refusal(xs, error) from error
+
+
+def recorder() -> Any:
+    """Whoever records a program in this thread, to be run and differentiated later; or None."""
+    tracer = getattr(HERE, "trace", None) if MODES else None
+    return tracer if hasattr(tracer, "lift") else None
+
+
+def cut(v: Any) -> Any:
+    """v without a derivative, and so it stays where a program that is recorded is differentiated."""
+    if MODES and hasattr(v, "graph") and v.dtype.kind in "fc" and recorder() is not None:
+        return OPS["CastConstant"](v.dtype)(v)
+    return v
+
+
+def sever(why: str) -> None:
+    """A program that is recorded does not know the derivative of what happens here."""
+    if MODES and (tracer := recorder()) is not None:
+        tracer.severed = tracer.severed or why
 
 
 def bare(x: Any, top: Level) -> Any:

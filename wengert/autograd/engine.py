@@ -113,6 +113,8 @@ def grad(
         tensors, nodes = places(what, inputs, level)
         found = swept(roots, nodes, retain_graph, create_graph, level)
         got = [found.get(n) for n in nodes]
+        if trace.MODES and not create_graph:
+            got = [g if g is None else trace.cut(densify(g)) for g in got]
     else:
         gs = [looked(g) if isinstance(g, Tensor) else np.asarray(g) for g in several(grad_outputs)]
         if len(gs) != len(results) or len({shape_of(g)[:1] for g in gs}) != 1:
@@ -183,7 +185,7 @@ def handed(t: Tensor, g: Any, lead: Any) -> Tensor | None:
     g = paired(densify(g))
     if isinstance(g, Tensor):
         return g
-    return make(np.array(g), None, trace.EAGER)
+    return make(g if hasattr(g, "graph") else np.array(g), None, trace.EAGER)
 
 
 def joined(roots: list[tuple[Any, Any]]) -> Node:

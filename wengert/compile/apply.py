@@ -37,14 +37,18 @@ class Compiled(Law):
     Args:
         graph: of the value.
         build: graph -> what runs it.
+        value: a graph of the same value that is better run.
         budget: bytes that may be kept between the halves of the pullback.
         name: what messages call it.
     """
 
     materialize = True
 
-    def __init__(self, graph: Graph, build: Builder, budget: int | None, name: str) -> None:
+    def __init__(
+        self, graph: Graph, build: Builder, budget: int | None, name: str, value: Any = None
+    ) -> None:
         self.graph, self.build, self.budget, self.name = graph, build, budget, name
+        self.value = graph if value is None else value  # the same, for its value alone
         self.structure = tree.flatten([0] * len(graph.outputs))[1]
         self.made: dict[Any, Any] = {}
 
@@ -73,7 +77,7 @@ class Compiled(Law):
             ys = evaluate(self.graph, *xs)
             return ys, self.structure, None
         if not want:
-            run = self.runner("value", lambda: self.build(self.graph))
+            run = self.runner("value", lambda: self.build(self.value))
             return run(xs, [None] * len(self.graph.outputs)), self.structure, None
         first, _, _, _ = self.both()
         n = len(self.graph.outputs)
@@ -198,6 +202,9 @@ def recorded_call(law: Compiled, program: Any, inputs: list[Any]) -> list[Any]:
         if sink.kind == "result":
             if sink.tensor and not isinstance(y, Tensor):
                 y = make(np.asarray(y), None, trace.EAGER)
+            elif sink.quiet and isinstance(y, Tensor):
+                y = y.detach()
+                y = y if sink.tensor or y.level is not trace.EAGER else y.data
         else:
             while isinstance(y, Tensor):
                 y = y.level.primal(y)

@@ -59,7 +59,7 @@ def parts(line: Line, seen: Any, checked: set[int]) -> list[Part] | None:
             [*made, copied(seen(x), out.dtype, cut(whole, inside), out.dtype)] if x.size else made
         )
     if isinstance(op, Write | AddAt):
-        x, v = line.inputs
+        x, v = [v if hasattr(v, "dtype") else np.asarray(v, out.dtype) for v in line.inputs]
         path = op.path if isinstance(op, Write) else (op.at,)
         place: View | None = whole
         for step in path:

@@ -20,7 +20,7 @@ import numpy as np
 from .. import trace, tree
 from ..errors import UnsupportedError
 from ..graph import PLAIN as PLAIN_OPS
-from ..graph import Graph, Var, verify
+from ..graph import Graph, Line, Var, verify
 from ..owned import HERE as NOTES
 from ..owned import own
 from ..trace import (
@@ -39,11 +39,14 @@ from ..trace import (
 )
 from ..transforms.jvp import inward
 from ..types import RAW, Aval
+from ..transforms.law import Kept
 from .guards import PLAIN, equal
 from .live import Num, Numbers, weak
 
 __all__ = ["Capture", "Given", "Program", "Sink", "Source", "capture"]
 
+FALLIBLE = {"linalg", "matrix", "singular", "spectral", "law"}  # rooms of such operations
+SMALL = 1 << 24  # lines and bytes of constants of programs that are compared
 STILL = 3  # what getrefcount says in `shared` of an array that only its holder has
 
 
@@ -70,6 +73,7 @@ class Sink:
     owner: Any = field(default=None, compare=False)
     tensor: bool = False  # hand it out as a tensor
     form: str = ""  # of a result without axes: "number" of Python, "scalar" of NumPy, or "array"
+    quiet: bool = False  # of a result: it is not recorded, whatever it depends on
 
 
 @dataclass(slots=True)
@@ -117,11 +121,31 @@ class Program:
     sample: list[Any] = field(default_factory=list)  # what draws are like
     leaves: list[Any] = field(default_factory=list)  # of the tape, that it reads from outside
     touched: set[int] = field(default_factory=set)  # the identities of tensors that it reads
+    severed: str = ""  # why a derivative cannot be taken of the graph
+    lawful: Any = None  # the graph to be differentiated, if it is another
+    fallible: bool = False  # whether an operation may refuse the values of a run
+    laws: bool = False
+    print: list[Any] = field(default_factory=list)  # the lines as they were recorded
 
     @property
     def returned(self) -> int:
         """How many of the numbers are returned as they are: the last ones."""
         return sum(kind == "number" for kind, *_ in self.constants)
+
+    def same(self, other: Program) -> bool:
+        """Whether two programs compute the same from the same."""
+        return (
+            self.structure == other.structure
+            and [(s, id(s.owner)) for s in self.sources] == [(s, id(s.owner)) for s in other.sources]
+            and [(s, id(s.owner)) for s in self.sinks] == [(s, id(s.owner)) for s in other.sinks]
+            and self.severed == other.severed
+            and len(self.draws) == len(other.draws)
+            and len(self.after) == len(other.after)
+            and self.numbers is other.numbers is None
+            and not (self.laws or other.laws)
+            and [*map(printed, self.constants)] == [*map(printed, other.constants)]
+            and self.print == other.print
+        )
 
     def draw(self, leaves: list[Any]) -> list[Any]:
         """The numbers of one run."""
@@ -157,6 +181,11 @@ class Capture:
         self.constants: dict[int, tuple[Any, Any, Var]] = {}  # arrays: (array, copy, variable)
         self.kept: dict[int, tuple[Any, Any]] = {}  # copies that the tape keeps: (copy, array)
         self.conditions: list[Callable[[], bool]] = []  # what must hold at a later run
+        self.tensors: set[int] = set()  # variables behind tensors that the function makes
+        self.severed = ""  # why a derivative cannot be taken of the lines
+        self.depth = 0  # functions with rules of their own that are being called
+        self.laws: list[Any] = []  # (first line, last line, law, operands, results)
+        self.views: dict[int, Any] = {}  # of tensors from outside, that looked again
         self.values: Any = None
         self.floats: set[int] = set()  # variables that are numbers of Python's uncompiled
         self.memo: dict[Any, Any] = {}  # for those who record
@@ -201,6 +230,8 @@ class Capture:
         t.data = known.var
 
     def input(self, aval: Aval, source: Source) -> Var:
+        if not aval.dtype.isnative:
+            aval = Aval(aval.shape, aval.dtype.newbyteorder("="))
         v = self.graph.input(aval)
         self.sources[v.n] = source
         return v
@@ -275,6 +306,11 @@ class Capture:
             )  # fmt: skip
         return v
 
+    def born(self, t: Tensor) -> None:
+        """A tensor that the function itself makes: a constant, until it is written."""
+        t.data = self.constant(t.data)
+        self.tensors.add(t.data.n)
+
     def note(self, a: Any, copy: Any) -> None:
         """The tape keeps a copy of an array."""
         if id(a) in self.kept:
@@ -299,9 +335,70 @@ class Capture:
         self.floats.add(t.data.n)
         return t
 
+    def keep(self, t: Any) -> None:
+        """A view from outside is about to look again."""
+        if id(t) not in self.views and id(t) not in self.given:
+            self.views[id(t)] = t, t.data, t.node, t.level, t.store, t.__class__
+
+    # ---- derivatives that the lines alone do not show
+    def enter(self) -> int:
+        """A function with rules of its own begins; what its lines are is known when it ends."""
+        self.depth += 1
+        return len(self.graph.lines)
+
+    def leave(self, first: int, law: Any, xs: Any, ys: list[Any]) -> None:
+        self.depth -= 1
+        if self.depth:
+            return
+        mine = {x.n for x in xs if isinstance(x, Var)}
+        lines = self.graph.lines[first:]
+        for line in lines:
+            if any(isinstance(x, Var) and x.n not in mine for x in line.inputs):
+                self.severed = f"{law.name} reads more than its arguments"
+            mine |= {v.n for v in line.outputs}
+        if not all(isinstance(y, Var) for y in ys):
+            self.severed = f"{law.name} returns a constant"
+        self.laws.append((first, first + len(lines), law, tuple(xs), ys))
+
+    def lawful(self) -> Any:
+        """The lines with those of functions that have their own rules as one line each."""
+        if not self.laws or self.severed:
+            return None
+        graph = Graph()
+        graph.inputs = list(self.graph.inputs)
+        graph._count = self.graph._count
+        new: dict[int, Var] = {}
+
+        def now(xs: Any) -> tuple[Any, ...]:
+            return tuple([new.get(x.n, x) if isinstance(x, Var) else x for x in xs])
+
+        at = 0
+        for first, last, law, xs, ys in self.laws:
+            graph.lines += [
+                Line(k.op, now(k.inputs), k.outputs, k.where) for k in self.graph.lines[at:first]
+            ]
+            outputs = tuple([graph.var(y.aval) for y in ys])
+            graph.lines.append(Line(Kept(law, tuple([y.aval for y in ys])), now(xs), outputs))
+            new.update({y.n: v for y, v in zip(ys, outputs)})
+            inner = {v.n for k in self.graph.lines[first:last] for v in k.outputs}
+            inner -= {y.n for y in ys}
+            rest = [x for k in self.graph.lines[last:] for x in k.inputs]
+            if any(isinstance(x, Var) and x.n in inner for x in (*rest, *self.graph.outputs)):
+                self.severed = f"a value inside {law.name} is used outside"
+                return None
+            at = last
+        graph.lines += [
+            Line(k.op, now(k.inputs), k.outputs, k.where) for k in self.graph.lines[at:]
+        ]
+        graph.outputs = list(now(self.graph.outputs))
+        verify(graph)
+        return graph
+
     # ---- the end
     def restore(self) -> None:
         """Everything outside as it was."""
+        for t, data, node, level, store, cls in self.views.values():
+            t.data, t.node, t.level, t.store, t.__class__ = data, node, level, store, cls
         for g in reversed(self.given.values()):
             t = g.tensor
             t.data, t.node = g.data, g.node
@@ -338,7 +435,7 @@ def capture(
         f: the function.
         leaves, structure: of (args, kwargs), taken apart.
         fixed: for each leaf whether it is no array, and goes in as it is.
-        outer: the identities of things that were there before.
+        outer: the identities of things that were there before, of which some are in reach.
     """
     tracer = Capture()
     old = getattr(HERE, "trace", None)
@@ -347,7 +444,7 @@ def capture(
     modes(1)
     try:
         given: list[Any] = []
-        outer: list[tuple[Any, Leaf]] = []
+        recorded: list[tuple[Any, Leaf]] = []
         for i, (x, still) in enumerate(zip(leaves, fixed)):
             if still:
                 given.append(x)
@@ -365,7 +462,7 @@ def capture(
                 tracer.wraps[id(t)] = t, v, i
                 if isinstance(x, Tensor) and x.recorded():
                     t.node = Leaf(trace.EAGER)
-                    outer.append((x, t.node))
+                    recorded.append((x, t.node))
                 given.append(t)
         args, kwargs = tree.unflatten(structure, given)
         out = f(*args, **kwargs)
@@ -375,7 +472,7 @@ def capture(
                 "a compiled function", "it asks for a number that is not known yet, and goes on "
                 "when it is refused",
             )  # fmt: skip
-        if any(node.grad is not None for _, node in outer):
+        if any(node.grad is not None for _, node in recorded):
             raise UnsupportedError(
                 "a compiled function that calls backward",
                 "it reaches a value that was recorded outside",
@@ -415,9 +512,12 @@ def alive(node: Any) -> bool:
 def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Program:
     """The program, once the function has returned; everything outside is put back."""
     graph, sinks, outputs, constants = tracer.graph, [], [], []
-    returned, structure = tree.flatten(out)
+    returned, structure = tree.flatten(
+        out, is_leaf=lambda x: id(x) in outer and hasattr(x, "named_parameters")
+    )
     own_given = {id(g.tensor): g for g in tracer.given.values()}
     recorded = False
+    quiet: set[int] = set()  # results that are not recorded
     for y in returned:
         same = own_given.get(id(y))
         if same is not None and type(y) is not View:
@@ -428,6 +528,11 @@ def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Progra
         if wrap is not None:
             constants.append(("given", wrap[2], None))
             continue
+        if isinstance(y, Tensor) and y.node.__class__ is Leaf and y.level is trace.EAGER:
+            raise UnsupportedError(
+                "a compiled function", "it returns a tensor of its own that requires a gradient",
+                fix="make it outside",
+            )  # fmt: skip
         y = looked(y)
         kind = isinstance(y, Tensor)
         node = y.node if kind else None
@@ -443,11 +548,19 @@ def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Progra
             )
             continue
         recorded = recorded or alive(node)
+        quiet |= {len(outputs)} if not alive(node) else set()
         constants.append(("result", len(outputs), None))
         sinks.append(Sink("result", len(outputs)))
         outputs.append(y)
-    for g in tracer.given.values():
+    mine: dict[int, Any] = {}  # variables behind tensors that were made inside, and their arrays
+    for key, g in list(tracer.given.items()):
         t = g.tensor
+        if g.var is not None and key not in outer and key not in tracer.places:
+            del t
+            if getrefcount(g.tensor) <= 3:  # held here, by its source, and as an argument
+                mine[g.var.n] = g.data
+                continue
+            t = g.tensor
         if lens(t) is None and t.data is not g.var:
             if t.node is not g.node:
                 raise UnsupportedError(
@@ -456,6 +569,8 @@ def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Progra
                     operands=[("tensor", g.data)],
                     fix="with wg.no_grad(): around the write, or return the new value",
                 )
+            if g.leaf:
+                tracer.severed = tracer.severed or "a parameter is written on the way"
             sinks.append(Sink("tensor", tracer.places.get(id(t), -1), t))
             outputs.append(t.data)
         if g.leaf and g.node.grad is not g.traced:
@@ -487,16 +602,18 @@ def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Progra
     tensors = [
         (g.tensor, g.data.shape, g.data.dtype, g.node.__class__)
         for g in tracer.given.values()
-        if tracer.places.get(id(g.tensor), -1) < 0
+        if tracer.places.get(id(g.tensor), -1) < 0 and g.var is not None and g.var.n not in mine
     ]
     tracer.restore()
     numbered(tracer)
     tracer.kept.clear()
-    held(tracer)
+    lawful = tracer.lawful()
+    fixed = held(tracer, [graph] if lawful is None else [graph, lawful], mine)
+    made = {*tracer.tensors, *[id(fixed[n]) for n in tracer.tensors if n in fixed]}
     verify(graph)
     sources = [tracer.sources[v.n] for v in graph.inputs]
     sinks = [
-        formed(s, graph, sources, leaves, tracer.floats) if s.kind == "result" else s
+        formed(s, graph, sources, leaves, tracer.floats, quiet, made) if s.kind == "result" else s
         for s in sinks
     ]
     return Program(
@@ -505,8 +622,35 @@ def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Progra
         tracer.values, tracer.holds, any(leaves[i].__class__ is np.ndarray
                                          for _, _, i in tracer.wraps.values()),
         sampled(tracer.drawn), [g.node for g in tracer.given.values() if g.leaf],
-        set(tracer.given),
+        set(tracer.given), tracer.severed, lawful,
+        any(map(fallible, graph.lines)), bool(tracer.laws),
+        [printed(line) for line in graph.lines] if sum(map(weight, graph.lines)) < SMALL else [],
     )  # fmt: skip
+
+
+def fallible(line: Line) -> bool:
+    """Whether an operation may refuse its values: a singular matrix, a row that does not exist."""
+    kind = type(line.op)
+    if kind.__name__ in ("Gather", "ScatterAdd"):
+        return True
+    return kind.__module__.rpartition(".")[2] in FALLIBLE
+
+
+def weight(line: Line) -> int:
+    return 1 + sum([x.nbytes for x in line.inputs if isinstance(x, np.ndarray)])
+
+
+def printed(x: Any) -> Any:
+    """Something that is equal for equal lines and constants."""
+    if isinstance(x, Line):
+        return x.op, [*map(printed, x.inputs)], [v.n for v in x.outputs]
+    if isinstance(x, tuple):
+        return tuple(map(printed, x))
+    if isinstance(x, Var):
+        return x.n, x.aval
+    if isinstance(x, np.ndarray):
+        return x.shape, x.dtype, x.tobytes()
+    return (type(x), repr(x)) if isinstance(x, RAW) else id(x) if isinstance(x, Tensor) else x
 
 
 def lasting(y: Any, outer: Any) -> Any:
@@ -539,21 +683,19 @@ def numbered(tracer: Capture) -> None:
             tracer.sources[v.n] = Source("live", len(tracer.draws), i)
 
 
-def held(tracer: Capture) -> None:
+def held(tracer: Capture, graphs: list[Graph], constants: dict[int, Any]) -> dict[int, Any]:
     """Arrays that somebody else holds, and may write, are read again at every run.
 
     All others are constants.
     """
-    graph = tracer.graph
-    constants: dict[int, Any] = {}
     for key in list(tracer.constants):
         entry = list(tracer.constants.pop(key))
-        _, copy, v = entry
+        copy, v = entry[1], entry[2]
         if shared(entry, 0, 0):
             tracer.sources[v.n] = Source("array", owner=entry[0])
         else:
             constants[v.n] = copy
-    if constants:
+    for graph in graphs if constants else ():
         graph.inputs = [v for v in graph.inputs if v.n not in constants]
         for line in graph.lines:
             if any(isinstance(x, Var) and x.n in constants for x in line.inputs):
@@ -561,6 +703,7 @@ def held(tracer: Capture) -> None:
                     [constants.get(x.n, x) if isinstance(x, Var) else x for x in line.inputs]
                 )
         graph.outputs = [constants.get(y.n, y) if isinstance(y, Var) else y for y in graph.outputs]
+    return constants
 
 
 def shared(holder: Any, name: Any, more: int = 0) -> bool:
@@ -580,7 +723,8 @@ def shared(holder: Any, name: Any, more: int = 0) -> bool:
 
 
 def formed(
-    sink: Sink, graph: Graph, sources: list[Source], leaves: list[Any], numbers: set[int]
+    sink: Sink, graph: Graph, sources: list[Source], leaves: list[Any], numbers: set[int],
+    quiet: set[int], tensors: set[int],
 ) -> Sink:
     """A result is a tensor if it depends on one, as it would be uncompiled.
 
@@ -593,16 +737,21 @@ def formed(
         tensor = s.kind in ("tensor", "gradient") or isinstance(x, Tensor)
         boxed = s.kind == "array" or isinstance(x, np.ndarray)
         kinds[v.n] = "tensor" if tensor else "array" if boxed else "scalar"
+    kinds.update(dict.fromkeys(tensors, "tensor"))
     for line in graph.lines:
         ins = [kinds[x.n] for x in line.inputs if isinstance(x, Var)]
+        ins += ["tensor" for x in line.inputs if id(x) in tensors]
+        if type(line.op).__name__ == "Gather" and isinstance(line.inputs[0], Var):
+            ins = ins[:1]  # an array that is indexed by tensors stays an array
         kind = "tensor" if "tensor" in ins else windowed(line, ins)
         if kind != "array" and ins and all(k == "number" for k in ins):
             kind = "number" if getattr(line.op, "name", None) in PLAIN_OPS else kind
         for v in line.outputs:
             kinds[v.n] = "number" if v.n in numbers else kind
     y = graph.outputs[sink.place]
-    kind = kinds[y.n] if isinstance(y, Var) else "scalar"
-    return Sink("result", sink.place, None, kind == "tensor", kind if not y.shape else "")
+    kind = kinds[y.n] if isinstance(y, Var) else "tensor" if id(y) in tensors else "scalar"
+    form = kind if not y.shape else ""
+    return Sink("result", sink.place, None, kind == "tensor", form, sink.place in quiet)
 
 
 def windowed(line: Any, ins: list[str]) -> str:
@@ -612,8 +761,12 @@ def windowed(line: Any, ins: list[str]) -> str:
         return "array" if "array" in ins and not any(x.shape for x in line.inputs) else "scalar"
     if name == "GetItem":
         return "array" if any(i is Ellipsis for i in line.op.index) else "scalar"
-    boxes = ("Reshape", "Transpose", "Broadcast")
-    return "array" if name in boxes or getattr(line.op, "name", "") == "where" else "scalar"
+    if getattr(line.op, "name", "") == "copy":
+        return ins[0] if ins else "scalar"
+    if name in ("Reshape", "Transpose", "Broadcast"):
+        alone = isinstance(line.inputs[0], Var) and not line.inputs[0].shape
+        return ins[0] if alone else "array"  # methods of NumPy's numbers give numbers
+    return "array" if getattr(line.op, "name", "") == "where" else "scalar"
 
 
 def moved(t: Tensor) -> None:

@@ -39,7 +39,7 @@ class Source:
             "MISS": MISS, "Tensor": Tensor, "EAGER": trace.EAGER, "Leaf": Leaf,
             "written": written, "getrefcount": getrefcount, "make": make,
             "ndarray": ndarray, "trace": trace, "ref": ref, "empty": np.empty,
-            "contiguous": np.ascontiguousarray, "new": object.__new__,
+            "asarray": np.asarray, "contiguous": np.ascontiguousarray, "new": object.__new__,
         }  # fmt: skip
         self.n = 0
 
@@ -65,7 +65,7 @@ def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[boo
     """The short way for calls like this one; None where there is none."""
     program, native = variant.program, variant.executable
     entry = getattr(native, "entry", None)
-    if entry is None or program.recorded or variant.watch.contents:
+    if entry is None or program.recorded:
         return None
     if any(kind == "number" for kind, *_ in program.constants):
         return None
@@ -85,9 +85,16 @@ def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[boo
     for line in s.late:
         s.add(line)
     if native.scalar:
-        s.add(
-            f"return {s.name(np.float64)}({s.name(entry)}({', '.join(operands(program, native))}))"
-        )
+        if program.sinks[0].kind != "result" or program.after or program.structure.kind is not None:
+            return None
+        number = f"{s.name(entry)}({', '.join(operands(program, native))})"
+        sink = program.sinks[0]
+        if sink.tensor or sink.form == "array":
+            number = f"asarray({number})"
+            number = f"make({number}, None, EAGER)" if sink.tensor else number
+        elif sink.form != "number":
+            number = f"{s.name(np.float64)}({number})"
+        s.add(f"return {number}")
         return s.function()
     finish(s, program, native, entry)
     return s.function()
@@ -141,6 +148,8 @@ def guards(s: Source, watch: Any) -> None:
         s.miss(f"{s.name(leaf)}.node.grad is {'None' if had else 'not None'}")
     for holds in watch.conditions:
         s.miss(f"not {s.name(holds)}()")
+    for content, _ in watch.contents:
+        s.miss(f"not {s.name(content)}()")
     for t, shape, dtype, node in watch.tensors:
         s.miss(f"{s.name(t)}.node.__class__ is not {s.name(node)}")
     for cell, value, _ in watch.cells:
@@ -174,7 +183,8 @@ def inputs(s: Source, program: Any, native: Any, leaves: list[Any]) -> bool:
         kind = source.kind
         if kind == "argument":
             x = leaves[source.place]
-            s.add(f"x{k} = a{source.place}{'.data' if isinstance(x, Tensor) else ''}")
+            word = f"a{source.place}{'.data' if isinstance(x, Tensor) else ''}"
+            s.add(f"x{k} = asarray({word})" if isinstance(x, np.generic) else f"x{k} = {word}")
         elif kind == "tensor":
             t = f"a{source.place}" if source.place >= 0 else s.name(source.owner)
             s.scope[f"t{k}"] = source.owner
@@ -204,6 +214,8 @@ def inputs(s: Source, program: Any, native: Any, leaves: list[Any]) -> bool:
                 word += f"[{source.owner}]"
             if isinstance(value, int):
                 return False
+            if isinstance(value, np.generic):
+                word = f"asarray({word})"
             if isinstance(value, ndarray):
                 word = f"contiguous({word})"
             s.late.append(f"x{k} = {word}")

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import update_wrapper
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
 from time import perf_counter
 from typing import Any
 
@@ -37,6 +38,8 @@ from .world import Changed, Stop, World, owner_of
 __all__ = ["Compiled", "compile"]
 
 MOST = 16  # variants of one kind of arguments before a function is run uncompiled
+LATER = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
+OFTEN = 3  # changes of an array that made no difference, until it is an operand alone
 INTS = 4  # values of an int that are compiled for each, before it becomes a number like others
 Leaves = list[Any]
 RECORDING = threading.RLock()  # while a function is recorded, its tensors hold no numbers
@@ -83,6 +86,12 @@ def compile(
         return lambda g: compile(g, backend=backend, budget=budget, wait=wait)
     if not callable(f):
         raise ArgumentError("compile(f)", f"f is a function, not {describe(f)}")
+    code = getattr(getattr(f, "__func__", f), "__code__", None)
+    if code is not None and code.co_flags & LATER:
+        raise ArgumentError(
+            "compile(f)", "a generator or a coroutine gives its results later, one by one",
+            fix="compile the function that computes one of them",
+        )  # fmt: skip
     return Compiled(f, backend=backend, budget=budget, wait=wait)
 
 
@@ -90,7 +99,7 @@ class Variant:
     """One program, ready to run, and what must hold for it."""
 
     __slots__ = (
-        "executable", "failure", "fast", "law", "passes", "program", "runs", "seconds", "watch",
+        "changed", "executable", "failure", "held", "fast", "law", "passes", "program", "runs", "seconds", "watch",
         "way", "why",
     )  # fmt: skip
 
@@ -103,6 +112,8 @@ class Variant:
         self.passes: Any = None  # what each pass did
         self.failure: str | None = None  # why there is no machine code
         self.runs = 0
+        self.held: Leaves = []  # objects among the arguments: nothing else gets their identity
+        self.changed: dict[int, int] = {}  # how often the numbers in an array made no difference
         self.seconds: dict[str, float] = {}
 
     def holds(self, leaves: Leaves) -> bool:
@@ -187,17 +198,36 @@ class Compiled:
                 variant, drawn = self.record(key, leaves, structure, args, kwargs)
             except Refusal as refusal:
                 return self.uncompiled(key, refusal, args, kwargs)
-            if away and effectful(variant.program):
+            if away and effectful(variant.program) or self.apart(variant, level) or overlap(
+                variant.program, leaves
+            ):
                 variant.program.rewind()
                 return self.f(*args, **kwargs)
-            return self.go(variant, leaves, drawn, level, args, kwargs)
-        if away and effectful(variant.program):
+            try:
+                return self.go(variant, leaves, drawn, level, args, kwargs)
+            except Exception:
+                if not variant.program.fallible:
+                    raise
+                variant.program.rewind()
+                return self.f(*args, **kwargs)
+        if away and effectful(variant.program) or self.apart(variant, level) or overlap(
+            variant.program, leaves
+        ):
             return self.f(*args, **kwargs)
+        streams = variant.program.streams if variant.program.fallible else ()
+        states = [s.bit_generator.state for s in streams]
         try:
             drawn = variant.program.draw(leaves)
         except ArithmeticError:  # of plain numbers: the function raises it itself
             return self.f(*args, **kwargs)
-        y = self.go(variant, leaves, drawn, level, args, kwargs)
+        try:
+            y = self.go(variant, leaves, drawn, level, args, kwargs)
+        except Exception:
+            if not variant.program.fallible:
+                raise
+            for stream, state in zip(streams, states):
+                stream.bit_generator.state = state
+            return self.f(*args, **kwargs)  # which fails as it does, at its line
         if not trace.MODES and variant.way is not variant.executable:
             variant.way = variant.executable
             variant.fast = short(variant, leaves, structure, self.fixed(leaves, key))
@@ -214,6 +244,14 @@ class Compiled:
         if level or program.recorded and recording(trace.EAGER):
             return self.differentiated(variant, leaves, drawn)
         return self.run(variant, leaves, drawn)
+
+    def apart(self, variant: Variant, level: bool) -> bool:
+        """Whether a derivative is to be taken that only the function itself has."""
+        program = variant.program
+        if not program.severed or not (level or program.recorded and recording(trace.EAGER)):
+            return False
+        self.say(Refusal(f"its derivative is not that of its operations: {program.severed}"))
+        return True
 
     def uncompiled(self, key: Any, refusal: Refusal, args: Any, kwargs: Any) -> Any:
         """A call that could not be recorded; a function that raises has nothing to be told."""
@@ -297,7 +335,11 @@ class Compiled:
             except BaseException:
                 world.restore()
                 raise
+            for variant in known:
+                if variant.program.same(program):  # what has changed made no difference
+                    return self.renewed(variant, watch, world), program.drawn
             variant = Variant(program, watch, why)
+            variant.held = [x for x, still in zip(leaves, fixed) if still]
             variant.seconds["record"] = perf_counter() - start
             drawn, program.drawn = program.drawn, []
             backends.prepare(self, variant, first=not any(map(len, self.variants.values())))
@@ -305,21 +347,43 @@ class Compiled:
             self.counts[kind] = self.counts.get(kind, 0) + 1
             return variant, drawn
 
+    def renewed(self, variant: Variant, watch: Watch, world: World) -> Variant:
+        """A variant that was recorded again, and is the same.
+
+        Arrays whose numbers change and do not matter, time and again, are operands and no more,
+        if no branch could have looked at them.
+        """
+        for content, _ in variant.watch.contents:
+            if content.live and not content():
+                key = id(content.array)
+                variant.changed[key] = variant.changed.get(key, 0) + 1
+        watch.contents = [
+            (content, told) for content, told in watch.contents
+            if world.branches or variant.changed.get(id(content.array), 0) < OFTEN
+        ]  # fmt: skip
+        variant.watch, variant.way, variant.fast, self.fast = watch, None, None, None
+        return variant
+
     def refuse(self, key: Any, refusal: Refusal) -> None:
         """From now on such calls run uncompiled; said once."""
+        self.refused[key] = self.say(refusal)
+
+    def say(self, refusal: Refusal) -> str:
+        """Warn, once."""
         text = "\n".join(filter(None, (refusal.why, refusal.fix, refusal.where)))
-        self.refused[key] = text
         if text not in self.told:
             self.told.add(text)
             name = getattr(self.f, "__qualname__", repr(self.f))
             warn(f"{name} runs uncompiled: {text}", CompileWarning)
+        return text
 
     def differentiated(self, variant: Variant, leaves: Leaves, drawn: Leaves) -> Any:
         """A call as one operation, whose derivatives are compiled too."""
         program = variant.program
         if variant.law is None:
             name = getattr(self.f, "__qualname__", "a compiled function")
-            variant.law = CompiledLaw(program.graph, self.build, self.budget, name)
+            graph = program.lawful if program.lawful is not None else program.graph
+            variant.law = CompiledLaw(graph, self.build, self.budget, name, program.graph)
         inputs = [
             (leaves[s.place] if s.place >= 0 else s.owner)
             if s.kind in ("argument", "tensor") else fetch(s, leaves, drawn)
@@ -337,7 +401,7 @@ class Compiled:
         """One run, its effects, and what it returns."""
         program = variant.program
         inputs = [fetch(s, leaves, drawn) for s in program.sources]
-        into = [room(s, leaves) for s in program.sinks]
+        into = [room(s, leaves) if not program.fallible else None for s in program.sinks]
         outputs = variant.executable(inputs, into)
         variant.runs += 1
         del inputs, into
@@ -406,6 +470,19 @@ def at_transform(x: Tensor) -> bool:
 def effectful(program: Program) -> bool:
     """Whether a run does more than compute: then a transform goes through the function itself."""
     return bool(program.draws or program.after) or any(s.kind != "result" for s in program.sinks)
+
+
+def overlap(program: Program, leaves: Leaves) -> bool:
+    """Whether an array that the program writes shares memory with another that it reads."""
+    written = [s.place for s in program.sinks if s.kind == "argument"]
+    if not written:
+        return False
+    read = [(s.place, leaves[s.place] if s.kind == "argument" else s.owner)
+            for s in program.sources if s.kind in ("argument", "array")]  # fmt: skip
+    return any(
+        at != place and isinstance(x, ndarray) and np.may_share_memory(leaves[place], x)
+        for place in written for at, x in read
+    )  # fmt: skip
 
 
 def within(checks: list[Any], leaves: Leaves, drawn: Leaves) -> bool:

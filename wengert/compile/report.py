@@ -63,8 +63,8 @@ def counted(items: list[Any]) -> str:
 
 
 def dependencies(watch: Any) -> str:
-    known = watch.flat, watch.slots, watch.cells, watch.containers, watch.contents
-    names = list(dict.fromkeys(told for entries in known for *_, told in entries))
+    noted = (*watch.flat, *watch.slots, *watch.cells, *watch.containers, *watch.contents)
+    names = list(dict.fromkeys(told for *_, told in noted))
     rest = f" and {len(names) - 12} more" if len(names) > 12 else ""
     if watch.conditions:
         rest += f"; {len(watch.conditions)} conditions on an optimizer"

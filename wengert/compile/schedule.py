@@ -220,6 +220,7 @@ def schedule(steps: Steps, alias: dict[int, int] | None = None) -> list[Region]:
                 again = True
             if region.call is not None:
                 break
+        region.chains = [c for c in region.chains if c.steps]
         done |= member.keys()
         left = [k for k in left if k not in member]
         cut(region)
@@ -249,24 +250,31 @@ def predecessors(todo: list[Step], marks: list[list[Touch]]) -> list[set[int]]:
 def chosen(
     region: Region, step: Step, marks: Any, k: int, near: set[int], member: dict[int, int]
 ) -> int | None:
-    """The chain that a step joins, perhaps a new one; None if it has to wait."""
+    """The chain that a step joins, perhaps a new one; None if it has to wait.
+
+    Chains that the step needs together become one.
+    """
     rows = rows_of(step)
     if not near:
         region.chains.append(Chain([step], rows))
         return len(region.chains) - 1
-    chains = {member[p] for p in near}
-    if len(chains) > 1:
-        return None
-    (c,) = chains
-    chain = region.chains[c]
     if not aligned(marks[k], [marks[p] for p in near]):
         return None
-    common = math.gcd(chain.rows, rows)
-    if common < min(chain.rows, rows) or (common == 1 and max(chain.rows, rows) > 1):
+    first, *others = sorted({member[p] for p in near})
+    sizes = [region.chains[c].rows for c in (first, *others)] + [rows]
+    common = math.gcd(*sizes)
+    if common < min(sizes) or (common == 1 and max(sizes) > 1):
         return None
+    chain = region.chains[first]
+    for c in others:
+        chain.steps += region.chains[c].steps
+        region.chains[c].steps = []
+        for p, home in member.items():
+            if home == c:
+                member[p] = first
     chain.steps.append(step)
     chain.rows = common
-    return c
+    return first
 
 
 def aligned(mine: list[Touch], others: list[list[Touch]]) -> bool:

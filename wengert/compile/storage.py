@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from ..graph import Var
-from .lower import Steps
+from .kernel import Fold, Operand
+from .lower import Loops, Step, Steps
 from .memory import Block, Plan, check, plan
 from .schedule import Chain, Partial, Region, touches
 
-__all__ = ["Private", "Storage", "arranged"]
+__all__ = ["Private", "Storage", "arranged", "same_places"]
 
 
 @dataclass(slots=True)
@@ -135,18 +136,73 @@ def arranged(steps: Steps, regions: list[Region]) -> Storage:
 
 
 def kept(chain: Chain, some: list[Use]) -> Private:
-    """The memory of a piece of a chain."""
-    rows = [nbytes(u.base) // chain.rows for u in some]
-    made = plan([
-        Block(row * chain.block, min(n for *_, n in u.at), max(n for *_, n in u.at))
-        for u, row in zip(some, rows)
-    ])  # fmt: skip
+    """The memory of a piece of a chain; a kernel may write over what it reads last."""
+    spans = {id(u.base): (min(n for *_, n in u.at), max(n for *_, n in u.at)) for u in some}
+    over = written_over(chain, some, spans)
+    blocks: dict[int, tuple[int, int, int]] = {}  # by the first storage that stands there
+    for u in some:
+        key = id(u.base)
+        root = key
+        while root in over:
+            root = over[root]
+        start, stop = spans[key]
+        size, first, last = blocks.get(root, (0, start, stop))
+        row = nbytes(u.base) // chain.rows
+        blocks[root] = max(size, row * chain.block), min(first, start), max(last, stop)
+    made = plan([Block(*b) for b in blocks.values()])
     check(made)
-    return Private(
-        made,
-        {id(u.base): at for u, at in zip(some, made.offsets)},
-        {id(u.base): row for u, row in zip(some, rows)},
-    )
+    at = dict(zip(blocks, made.offsets))
+    offsets = {}
+    for u in some:
+        root = id(u.base)
+        while root in over:
+            root = over[root]
+        offsets[id(u.base)] = at[root]
+    return Private(made, offsets, {id(u.base): nbytes(u.base) // chain.rows for u in some})
+
+
+def written_over(
+    chain: Chain, some: list[Use], spans: dict[int, tuple[int, int]]
+) -> dict[int, int]:
+    """Storages that take the place of another: new -> old, which nothing reads afterwards."""
+    mine = {id(u.base): u.base for u in some}
+    over: dict[int, int] = {}
+    taken: set[int] = set()
+    for n, step in enumerate(chain.steps):
+        if not isinstance(step, Loops):
+            continue
+        for v in step.writes:
+            if id(v) not in mine or spans[id(v)][0] != n:
+                continue
+            for x in step.reads():
+                free = id(x) in mine and id(x) not in taken and spans[id(x)][1] == n
+                if free and nbytes(x) == nbytes(v) and same_places(step, x, v):
+                    over[id(v)] = id(x)
+                    taken.add(id(x))
+                    break
+    return over
+
+
+def same_places(step: Step, given: Any, out: Any) -> bool:
+    """Whether a kernel reads the one only where it writes the other."""
+    if not isinstance(step, Loops):
+        return False
+    at = [k for k, a in enumerate(step.args) if a is given]
+    to = [k for k, a in enumerate(step.args) if a is out]
+    kernel = step.kernel
+    if any(isinstance(o, Fold) and o.to.arg in to for o in kernel.outputs):
+        return False
+    written = {(o.to.offset, live(kernel.space, o.to)) for o in kernel.outputs if o.to.arg in to}
+    read = {
+        (s.operand.offset, live(kernel.space, s.operand))
+        for s in kernel.body
+        if s.operand is not None and s.operand.arg in at
+    }
+    return written == read and len(written) == 1
+
+
+def live(space: tuple[int, ...], o: Operand) -> tuple[int, ...]:
+    return tuple([s if n != 1 else 0 for n, s in zip(space, o.strides)])
 
 
 def nbytes(base: Any) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import io
 import os
 import random as python_random
 import sys
@@ -38,7 +39,7 @@ from ..source import LIBRARY
 from ..trace import HERE, Leaf, Tensor, generation
 from ..types import RAW
 from .effects import refusal
-from .guards import MISSING, PLAIN, Watch, copied, equal, put_back, read, same, unlike
+from .guards import MISSING, PLAIN, Content, Watch, copied, equal, put_back, read, same, unlike
 
 __all__ = ["World"]
 
@@ -47,6 +48,7 @@ FOREIGN = ("numpy", "wengert", "scipy", "math", "builtins")  # modules that nobo
 LONG = 256  # items of a container that are looked into, one by one
 MANY = 50_000  # things that are written down
 LARGE = 1 << 24  # bytes of an array, read by plain code, that are compared
+WHOLE = 1 << 18  # bytes of an operand whose numbers plain code might read as well
 DYNAMIC = {"getattr", "setattr", "vars", "delattr", "hasattr", "__dict__", "attrgetter"}
 KINDS = {"ndarray", "Tensor", "generic"}  # what an argument is not while it is recorded
 ASKS = {"isinstance", "type", "issubclass", "__class__"}
@@ -253,10 +255,14 @@ class World:
             hooks = x.node.hooks if x.node.__class__ is Leaf else None
             return [(getattr(hooks, n, None), f"the hooks of {told}") for n in HOOKS]
         if isinstance(x, np.ndarray):
+            if isinstance(x.base, np.ndarray):
+                out = [(x.base, told)]
+            else:
+                out = []
             if not self.contents(s):
                 self.arrays.append(s)
-            return []
-        if isinstance(x, Iterator):
+            return out
+        if isinstance(x, Iterator) and not isinstance(x, io.IOBase):
             self.iterators.append(s)
             return []
         if isinstance(x, CellType):
@@ -289,7 +295,10 @@ class World:
             }
             for name, cell in zip(x.__code__.co_freevars, x.__closure__ or ()):
                 out.append((cell, name))
-            out += [(x.__defaults__, x.__name__), (x.__kwdefaults__, x.__name__)]
+            given = x.__defaults__ or ()
+            names = x.__code__.co_varnames[: x.__code__.co_argcount]
+            out += zip(given, names[len(names) - len(given) :])
+            out += [(v, k) for k, v in (x.__kwdefaults__ or {}).items()]
         if isinstance(x, functools.partial):
             out += [(x.func, told), (x.args, told), (x.keywords, told)]
         if isinstance(x, staticmethod | classmethod):
@@ -436,8 +445,7 @@ class World:
             for n in HOOKS if leaf.hooks is not None else ():
                 hooks = getattr(leaf.hooks, n)
                 out.containers.append((hooks, dict(hooks), "the hooks of a tensor"))
-        live = {id(s.owner) for s in program.sources if s.kind == "array"}
-        Walk(self, out, live, program.touched).run()
+        Walk(self, out, program).run()
         return out
 
     def check_streams(self, program: Any) -> None:
@@ -480,8 +488,12 @@ class Changed(UnsupportedError):
 class Walk:
     """From the roots along all that the code has names for: what goes into a `Watch`."""
 
-    def __init__(self, world: World, watch: Watch, live: set[int], touched: set[int]) -> None:
-        self.world, self.watch, self.live, self.touched = world, watch, live, touched
+    def __init__(self, world: World, watch: Watch, program: Any) -> None:
+        self.world, self.watch, self.touched = world, watch, program.touched
+        owners = [s.owner for s in program.sources if s.kind == "array"]
+        self.live = set(map(id, owners))
+        self.bases = {id(b) for a in owners for b in bases(a)}
+        self.written = {id(s.owner) for s in program.sinks if s.kind == "array"}
         self.done: set[int] = set()
         self.todo: deque[Any] = deque()
 
@@ -539,7 +551,8 @@ class Walk:
                 value = s.attributes[name]
                 if value is not None:
                     watch.slots.append((x, name, value, f"{s.told}"))
-            self.todo += [*(x.__closure__ or ()), x.__defaults__, x.__kwdefaults__]
+            self.todo += [*(x.__closure__ or ()), *(x.__defaults__ or ())]
+            self.todo += (x.__kwdefaults__ or {}).values()
         elif isinstance(x, list | tuple | deque | dict | set | frozenset | bytearray):
             if s.before is not None and not isinstance(x, frozenset):
                 watch.containers.append((x, s.before, s.told))
@@ -565,8 +578,12 @@ class Walk:
             if self.named(name) and not isinstance(x, FunctionType):
                 watch.slots.append((x, name, value, f"{s.told}.{name}"))
                 self.todo.append(value)
-        if hasattr(type(x), "named_parameters") and "_hooks" not in mine:
-            watch.flat.append((mine, "_hooks", MISSING, f"the hooks of {s.told}"))
+        if hasattr(type(x), "named_parameters"):
+            if "_hooks" not in mine:
+                watch.flat.append((mine, "_hooks", MISSING, f"the hooks of {s.told}"))
+            for name in sorted(self.world.names - mine.keys()):  # such as `training`
+                if isinstance(getattr(type(x), name, None), bool | int | float | str):
+                    watch.flat.append((mine, name, MISSING, f"{s.told}.{name}"))
         if type(x).__name__ == "ModuleHooks":
             self.todo += [x.before, x.after, x.backward]
         for cls in type(x).__mro__:
@@ -580,15 +597,24 @@ class Walk:
 
     def array(self, s: Seen) -> None:
         a = s.x
-        if id(a) in self.live or not a.size or s.before is None:
+        live = id(a) in self.live or id(a) in self.bases
+        if id(a) in self.written or not a.size or s.before is None:
             return
+        if live and a.nbytes > WHOLE:
+            return  # an operand, which is read at every run
         if not isinstance(s.before, np.ndarray):
             raise UnsupportedError(
                 "a compiled function",
                 f"plain NumPy code in it reads the large array `{s.told}`, which may change",
                 fix=f"wg.tensor({s.told}), or pass it as an argument",
             )
-        self.watch.contents.append((a, s.before, s.told))
+        self.watch.contents.append((Content(a, s.before, live), s.told))
+
+
+def bases(a: Any) -> Iterator[Any]:
+    while a.base is not None and isinstance(a.base, np.ndarray):
+        a = a.base
+        yield a
 
 
 def branching(code: CodeType) -> bool:

@@ -124,7 +124,9 @@ class Attention(General):
 
     def weights(self, q: Array, k: Array, b: Array) -> Array:
         """p as a composition of operations, for derivatives of any order."""
-        s = matmul(q, k.swapaxes(-1, -2)) * self.scale + b
+        s = matmul(q, k.swapaxes(-1, -2)) * self.scale
+        if type(b) is not float or b != 0:
+            s = s + b
         shape = shape_of(s)
         if self.causal:
             s = where(causal_mask(*shape[-2:]), s, -np.inf)

@@ -275,6 +275,7 @@ def drop_retained() -> None:
 
 
 def at_node(node: Node, level: Level) -> Hooks:
+    trace.sever("a hook waits for a gradient")
     with ADDING:
         if node.rule.__class__ is not Hooked:
             node.rule = hooked(node.rule, Hooks(node, level))

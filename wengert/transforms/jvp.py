@@ -72,7 +72,7 @@ class JVP(Level):
 
     def detach(self, t: Tensor) -> Any:
         d = t.data
-        return d.detach() if isinstance(d, Tensor) else make(d, None, eager())
+        return d.detach() if isinstance(d, Tensor) else make(trace.cut(d), None, eager())
 
 
 def eager() -> Level:

@@ -27,7 +27,7 @@ from ..ops.linear import Sum
 from ..owned import own
 from ..primitive import Primitive, Rule, live_arguments, zeros_like
 from ..structural import cast, densify
-from ..trace import EAGER, HERE, SOLE, Tensor, decay, getrefcount, looked, make, push
+from ..trace import EAGER, HERE, SOLE, Tensor, decay, getrefcount, looked, make, push, recorder
 from ..types import RAW, Array, Aval, dtype_of, is_inexact, shape_of
 from .vjp import Recorded
 from .vmap import Batched, VMap, unbatch
@@ -127,8 +127,13 @@ class Custom(Primitive):
             self.outputs = len(self.like)  # type: ignore[misc]
             self.out = tree.flatten([0] * self.outputs)[1]
             return graph.emit(self, xs)
+        tracer = recorder()
+        first = tracer.enter() if tracer is not None else 0
         ys, self.out, _ = self.law.call([as_tensor(x) for x in xs], False)
-        return self.settle([as_variable(y) for y in ys])
+        ys = [as_variable(y) for y in ys]
+        if tracer is not None:
+            tracer.leave(first, self.law, xs, ys)
+        return self.settle(ys)
 
     def infer(self, *avals: Aval) -> Any:
         return self.law.infer(*avals)
@@ -175,6 +180,31 @@ class Custom(Primitive):
         self.outputs, self.out = many.outputs, many.out  # type: ignore[misc]
         self.like = [Aval(a.shape[1:], a.dtype) for a in many.like]
         return y
+
+
+class Kept(Primitive):
+    """A law as a line of a program that is to be differentiated."""
+
+    variadic: ClassVar[bool] = True
+
+    def __init__(self, law: Law, out: tuple[Aval, ...]) -> None:
+        self.law, self.out = law, out
+        self.outputs = len(out)  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        return self.law.name
+
+    def infer(self, *avals: Aval) -> Any:
+        return self.out if self.outputs > 1 else self.out[0]
+
+    def again(self, *xs: Array) -> Any:
+        """A call of the law, recorded wherever an argument is."""
+        return Custom(law=self.law, want=any(isinstance(x, Tensor) and x.recorded() for x in xs))(
+            *xs
+        )
+
+    def impl(self, *xs: Array) -> Any:
+        return self.again(*xs)
 
 
 class Light:

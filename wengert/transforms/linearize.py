@@ -18,7 +18,7 @@ from ..given import call, function, numeric
 from ..ops.index import Write
 from ..owned import own
 from ..primitive import Linear, Multilinear, parameters
-from ..trace import Leaf, Level, Tensor, View, bind, decay, make, modes, push
+from ..trace import Leaf, Level, Tensor, View, bind, cut, decay, make, modes, push
 from ..types import RAW, dtype_of, is_inexact, shape_of
 from .between import pull_between
 from .jvp import handed_out, inward, jvp, lower, reordered, surfaced, tangent_of
@@ -93,7 +93,7 @@ class Program(Level):
             self.lines.append((Write(path), (before, operand), (x.node,)))
 
     def detach(self, t: Tensor) -> Any:
-        return t.data.detach() if isinstance(t.data, Tensor) else t.data
+        return t.data.detach() if isinstance(t.data, Tensor) else cut(t.data)
 
 
 class Tangents:

@@ -295,7 +295,7 @@ def detach(self: Tensor) -> Tensor:
         if t.node is not None:
             t.level.broke("detach()", t.node)
         d = t.data
-        return detach(d) if isinstance(d, Tensor) else make(d, None, trace.EAGER)
+        return detach(d) if isinstance(d, Tensor) else make(trace.cut(d), None, trace.EAGER)
     return t.level.detach(t)
 
 

@@ -111,8 +111,8 @@ def indexing(index: Any, x: Tensor) -> tuple[Any, list[Any]]:
     traced: list[Any] = []
     for i in items:
         if isinstance(i, Tensor):
-            if trace.MODES and hasattr(getattr(trace.HERE, "trace", None), "lift"):
-                trace.HERE.trace.touch(i)  # a program reads it at every run
+            if trace.MODES and (tracer := trace.recorder()) is not None:
+                tracer.touch(i)  # a program reads it at every run
             below = i.look() if type(i) is View else i
             while isinstance(below, Tensor) and isinstance(below.level, Tape):
                 below = below.data
@@ -193,6 +193,7 @@ def inplace(op: Any, ufunc: Callable[..., Any]) -> Callable[[Any, Any], Any]:
         if not z.shape and one_lane(self).__class__ is ndarray:
             z = boxed(z)
         if self.node is not None and z.level is self.level and not recording(self.level):
+            trace.sever("a recorded value is written under no_grad")
             self.data = z.data  # under no_grad the value changes and its place on the tape stays
         else:
             if self.node.__class__ is Node and z.level is self.level:

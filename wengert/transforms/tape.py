@@ -66,6 +66,8 @@ class Tape(Level):
                     nodes.append(x.node)
             else:
                 values.append(x)
+        if mask and trace.MODES and not recording(self):
+            values = [withdrawn(v) if mask >> i & 1 else v for i, v in enumerate(values)]
         y = supplied(op, values) if trace.MODES else None
         if y is None:
             y = op(*values)
@@ -174,6 +176,8 @@ class Tape(Level):
         if trace.MODES:
             computed(Write(path), (x, v), (None, v), x.data)
         parents = tuple([n for n in (node, vnode) if n is not None])
+        if parents and quiet and type(node) is not Leaf:
+            trace.sever("a recorded value is written under no_grad")
         if parents and not quiet:
             mask = (node is not None) | (vnode is not None) << 1
             frame = user_frame(getframe(2))
@@ -184,6 +188,13 @@ class Tape(Level):
             res = tuple([op if n == "op" else v_shape for n in rule.names])
             x.node = Node(seq(), rule, parents, res, frame.f_code, frame.f_lasti)
             moved(node, x.node)
+
+
+def withdrawn(v: Any) -> Any:
+    """A value that is used under `no_grad`."""
+    if trace.recorder() is None:
+        return v
+    return v.detach() if isinstance(v, Tensor) else trace.cut(v)
 
 
 class Pick(Linear):
@@ -403,6 +414,8 @@ def pull_write(g: Any, live: tuple[int, ...], op: Any, b_shape: Any = None) -> A
 
 def accumulate(leaf: Leaf, g: Any) -> None:
     g, c = paired(g), leaf.grad
+    if trace.MODES:
+        g = trace.cut(g)
     if c is None:
         leaf.grad = g
     elif isinstance(c, Tensor) and c.node is None and not isinstance(g, Tensor):

@@ -238,7 +238,7 @@ class Taylor(Level):
 
     def detach(self, t: Tensor) -> Any:
         d = t.data
-        return d.detach() if isinstance(d, Tensor) else make(d, None, eager())
+        return d.detach() if isinstance(d, Tensor) else make(trace.cut(d), None, eager())
 
 
 def any_of(coefficients: Sequence[Any]) -> bool:

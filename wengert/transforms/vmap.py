@@ -14,7 +14,7 @@ from ..given import call, function, numeric
 from ..ops.index import align_value, batch_path
 from ..ops.linear import Broadcast, moveaxis
 from ..source import source_of
-from ..trace import Level, Tensor, getframe, make, push
+from ..trace import Level, Tensor, cut, getframe, make, push
 from ..types import Shape, shape_of
 from .jvp import eager, handed_out, inward, surfaced
 from .store import store_into
@@ -92,6 +92,8 @@ class VMap(Level):
         if isinstance(d, Tensor):
             d = d.detach()
             d = d.data if d.level is eager() else d
+        else:
+            d = cut(d)
         return make(d, t.node, self, Batched)
 
 

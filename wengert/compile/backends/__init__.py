@@ -120,7 +120,17 @@ def prepare(compiled: Any, variant: Any, first: bool) -> None:
 def runner(backend: str, graph: Graph) -> Any:
     """What runs a graph without effects."""
     graph, _ = optimized(graph)
-    return native(graph) if backend == "llvm" else Numpy(graph)
+    if backend == "numpy":
+        return Numpy(graph)
+    try:
+        return native(graph)
+    except Exception as error:
+        warn(
+            "a derivative of a compiled function runs on NumPy: machine code for it could not be "
+            f"made ({type(error).__name__}: {error})",
+            CompileWarning,
+        )
+        return Numpy(graph)
 
 
 def optimized(graph: Graph) -> tuple[Graph, Explained]:

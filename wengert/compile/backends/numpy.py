@@ -177,6 +177,8 @@ def new_like(template: Any) -> Any:
 def admitted(i: int, x: Any, shape: Any, dtype: Any) -> Any:
     """An input as an array in row-major order."""
     a = np.asarray(x)
+    if not a.dtype.isnative:
+        a = a.astype(a.dtype.newbyteorder("="))
     if a.shape != shape or a.dtype != dtype:
         raise ShapeError(
             f"input {i} of a compiled program",

@@ -4,6 +4,7 @@
     cse        equal lines
     fold       lines of constants
     algebra    identities that hold for every number, nan, inf and -0.0 among them
+    masks      choices that are the same along an axis, after its reduction
     expand     composite operations written in smaller ones
     scale      a number in front of a product goes to its smallest part; changes rounding
     products   the transpose of a product is the product of the transposes; may change rounding

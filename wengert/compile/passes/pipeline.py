@@ -13,6 +13,7 @@ from .cse import cse
 from .dce import dce
 from .expand import COMPOSITE, expand
 from .fold import fold
+from .masks import masks
 from .remat import remat
 from .rewriting import constant_key
 
@@ -24,6 +25,7 @@ CLEAN: tuple[tuple[str, Pass], ...] = (
     ("dce", dce),
     ("fold", fold),
     ("algebra", algebra),
+    ("masks", masks),
     ("cse", cse),
 )
 ROUNDS = 8

@@ -21,10 +21,9 @@ import numpy as np
 
 from ....graph import Graph, Var
 from ....trace import getrefcount
-from ...kernel import Fold, Operand
 from ...lower import Call, Loops, Product, Scatter, Step, Steps, lower
 from ...schedule import SERIAL, Chain, Region, rows_of, schedule
-from ...storage import Private, arranged
+from ...storage import Private, arranged, same_places
 from ...views import View
 from . import blas, cache, entry, gemm, loops, mathematics, pool
 from .ir import Function, Module, Value, vector
@@ -547,25 +546,3 @@ def safe(steps: Steps, alias: dict[int, int]) -> dict[int, int]:
         if first >= 0 and all(k == first and same_places(steps.steps[k], given, out) for k in late):
             found[j] = i
     return found
-
-
-def same_places(step: Step, given: Any, out: Any) -> bool:
-    """Whether a kernel reads the one only where it writes the other."""
-    if not isinstance(step, Loops):
-        return False
-    at = [k for k, a in enumerate(step.args) if a is given]
-    to = [k for k, a in enumerate(step.args) if a is out]
-    kernel = step.kernel
-    if any(isinstance(o, Fold) and o.to.arg in to for o in kernel.outputs):
-        return False
-    written = {(o.to.offset, live(kernel.space, o.to)) for o in kernel.outputs if o.to.arg in to}
-    read = {
-        (s.operand.offset, live(kernel.space, s.operand))
-        for s in kernel.body
-        if s.operand is not None and s.operand.arg in at
-    }
-    return written == read and len(written) == 1
-
-
-def live(space: tuple[int, ...], o: Operand) -> tuple[int, ...]:
-    return tuple([s if n != 1 else 0 for n, s in zip(space, o.strides)])
