@@ -79,6 +79,33 @@ def test_a_config_repeats_its_run(tmp_path, capsys):
     assert "seed = 1" in (tmp_path / "c" / "config.toml").read_text()
 
 
+def test_a_compiled_run(tmp_path, capsys):
+    argv = ["train", "digits", "--epochs", "2", "--quiet", "--out"]
+    assert main([*argv, str(tmp_path / "eager")]) == 0
+    assert main([*argv, str(tmp_path / "a"), "--compile"]) == 0
+    config = tmp_path / "a" / "config.toml"
+    assert "compile = true" in config.read_text().splitlines()
+    assert main(["train", str(config), "--quiet", "--out", str(tmp_path / "b")]) == 0
+    assert (tmp_path / "b" / "config.toml").read_bytes() == config.read_bytes()
+    model = (tmp_path / "a" / "model.safetensors").read_bytes()
+    assert (tmp_path / "b" / "model.safetensors").read_bytes() == model
+    for name in ("metrics.jsonl", "graph.svg", "gradients.svg"):
+        assert (tmp_path / "a" / name).exists()
+    losses = [
+        [json.loads(line)["loss"] for line in (path / "metrics.jsonl").read_text().splitlines()]
+        for path in (tmp_path / "eager", tmp_path / "a")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    again = ["train", str(config), "--no-compile", "--quiet", "--out", str(tmp_path / "c")]
+    assert main(again) == 0
+    model = (tmp_path / "eager" / "model.safetensors").read_bytes()
+    assert (tmp_path / "c" / "model.safetensors").read_bytes() == model
+    assert capsys.readouterr().err == ""
+    assert main(["train", str(tmp_path / "a"), "--resume", "--compile"]) == 2
+    assert "so --compile cannot be given" in capsys.readouterr().err
+    assert main(["train", str(tmp_path / "a"), "--resume", "--epochs", "3", "--quiet"]) == 0
+
+
 def test_a_config_from_elsewhere_is_noted(tmp_path, capsys):
     path = tmp_path / "config.toml"
     path.write_text('[run]\nrecipe = "xor"\n[versions]\nnumpy = "1.0"\n')

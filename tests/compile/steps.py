@@ -85,11 +85,17 @@ def close(a, b, rtol, least, what):
 
 def mlp(*between, rng=0):
     bias = not any(isinstance(m, nn.BatchNorm1d) for m in between)  # it would have no gradient
-    return nn.Sequential(nn.Linear(6, 16, bias=bias, rng=rng), *between, nn.ReLU(), nn.Linear(16, 3, rng=1))
+    return nn.Sequential(
+        nn.Linear(6, 16, bias=bias, rng=rng), *between, nn.ReLU(), nn.Linear(16, 3, rng=1)
+    )
 
 
 def training(
-    make_optimizer=lambda p: optim.SGD(p, lr=0.1), make_model=mlp, *, zero="before", between=None,
+    make_optimizer=lambda p: optim.SGD(p, lr=0.1),
+    make_model=mlp,
+    *,
+    zero="before",
+    between=None,
     clip=None,
 ):
     """() -> the usual step."""

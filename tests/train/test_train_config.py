@@ -28,6 +28,16 @@ def test_a_config_gives_the_same_options_back(tmp_path, recipe, optimizer):
     assert changes(config) == []
 
 
+def test_compile_goes_into_the_file_and_back(tmp_path):
+    assert "compile = false" in text_of(Options.of("xor")).splitlines()
+    options = Options.of("xor", compile=True)
+    (tmp_path / "c.toml").write_text(text_of(options))
+    assert read_config(tmp_path / "c.toml")[0] == options
+    (tmp_path / "c.toml").write_text('[run]\nrecipe = "xor"\ncompile = 1\n')
+    with pytest.raises(OptionError, match="compile is true or false"):
+        read_config(tmp_path / "c.toml")
+
+
 def test_a_config_names_data_versions_and_model():
     text = text_of(Options.of("digits"))
     for part in ("[versions]", "numpy = ", "train_sha256", "Alpaydin", "parameters = 17226"):

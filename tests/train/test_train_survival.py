@@ -102,18 +102,17 @@ import weakref
 from wengert.train import Options, fit, resume
 from wengert.train import loop
 loop.PAUSE = 0.0
-how, path, epochs = sys.argv[1:]
+how, path, given = sys.argv[1:]
 if how == "fit":
-    fit(Options.of("digits", epochs=int(epochs), batch_size=64, ema=0.9, clip_norm=1.0,
-                   accumulate=2, noise=0.01), path)
+    fit(Options.of("digits", **eval(given)), path)
 else:
     resume(path)
 """
 
 
-def killed_after(how, path, seconds, epochs):
+def killed_after(how, path, seconds, given):
     """Run it and kill it so many seconds after its folder is there; whether it was alive still."""
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, how, str(path), str(epochs)])
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, how, str(path), repr(given)])
     while process.poll() is None and not (path / "checkpoint.safetensors").exists():
         time.sleep(0.001)
     try:
@@ -126,10 +125,10 @@ def killed_after(how, path, seconds, epochs):
     return False
 
 
-def killed_and_resumed(path, moments, epochs=4):
+def killed_and_resumed(path, moments, **more):
     killed, how = 0, "fit"
     for seconds in moments:
-        killed += killed_after(how, path, seconds, epochs)
+        killed += killed_after(how, path, seconds, {**RUN, **more})
         how = "resume"
     resume(path)
     return killed
@@ -141,6 +140,14 @@ def test_a_run_that_is_killed_ends_bit_for_bit_the_same(tmp_path, whole):
     assert content(tmp_path / "run") == whole
 
 
+@pytest.mark.parametrize("more", [{}, {"noise": 0.0}], ids=["the gradient", "all of a step"])
+def test_a_compiled_run_that_is_killed_ends_bit_for_bit_the_same(tmp_path, more):
+    more = {**more, "compile": True, "epochs": 12}
+    fit(Options.of("digits", **{**RUN, **more}), tmp_path / "whole")
+    assert killed_and_resumed(tmp_path / "run", [0.05, 0.6, 1.2], **more)
+    assert content(tmp_path / "run") == content(tmp_path / "whole")
+
+
 @pytest.mark.slow
 def test_killed_at_fifty_random_moments(tmp_path):
     fit(Options.of("digits", **{**RUN, "epochs": 60}), tmp_path / "whole")
@@ -148,7 +155,7 @@ def test_killed_at_fifty_random_moments(tmp_path):
     while killed < 50:
         i += 1
         moments = [draw.uniform(0.0, 1.0) for _ in range(8)]
-        killed += killed_and_resumed(tmp_path / str(i), moments, 60)
+        killed += killed_and_resumed(tmp_path / str(i), moments, epochs=60)
         assert content(tmp_path / str(i)) == content(tmp_path / "whole")
 
 
@@ -210,7 +217,7 @@ def test_two_damaged_checkpoints_refuse(tmp_path):
 
 
 def test_resuming_what_is_not_there(tmp_path):
-    with pytest.raises(OptionError, match="No such file"):
+    with pytest.raises(OptionError, match="there is no run in this folder"):
         resume(tmp_path)
 
 

@@ -72,6 +72,10 @@ def add_to(commands: Any) -> None:
     more.add_argument("--patience", type=int, metavar="N", help="reports without improvement")
     more.add_argument("--checkpointing", metavar="KIND", help="recompute activations: none, sqrt")
     more.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction,
+        help="run every step as one program (sooner with the extra `compile`)",
+    )  # fmt: skip
+    more.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="task",
         help="an option of the recipe itself, or of the optimizer",
     )  # fmt: skip

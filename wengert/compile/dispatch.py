@@ -33,12 +33,12 @@ class Source:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.late: list[str] = []  # draws: nothing may be missed after them
         self.scope: dict[str, Any] = {
             "MISS": MISS, "Tensor": Tensor, "EAGER": trace.EAGER, "Leaf": Leaf,
             "written": written, "getrefcount": getrefcount, "make": make,
             "ndarray": ndarray, "trace": trace, "ref": ref, "empty": np.empty,
-            "new": object.__new__,
-            "asarray": np.asarray,
+            "asarray": np.asarray, "contiguous": np.ascontiguousarray, "new": object.__new__,
         }  # fmt: skip
         self.n = 0
 
@@ -81,6 +81,8 @@ def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[boo
     guards(s, variant.watch)
     if not inputs(s, program, native, leaves) or not outputs(s, program, native):
         return None
+    for line in s.late:
+        s.add(line)
     if native.scalar:
         if program.sinks[0].kind != "result" or program.after or program.structure.kind is not None:
             return None
@@ -175,8 +177,7 @@ def inputs(s: Source, program: Any, native: Any, leaves: list[Any]) -> bool:
         if program.numbers is not None:
             s.add(f"d{len(program.draws)} = {s.name(program.numbers)}(({given}))", 2)
         s.add("except ArithmeticError: return MISS")
-    for i, draw in enumerate(program.draws):
-        s.add(f"d{i} = {s.name(draw)}()")
+    s.late += [f"d{i} = {s.name(draw)}()" for i, draw in enumerate(program.draws)]
     for k, (source, v) in enumerate(zip(program.sources, native.steps.inputs)):
         kind = source.kind
         if kind == "argument":
@@ -193,6 +194,12 @@ def inputs(s: Source, program: Any, native: Any, leaves: list[Any]) -> bool:
             s.add(f"if not suits(x{k}, {s.name(v.aval)}): return MISS", 2)
             s.add(f"{known}[0] = ref(x{k})", 2)
             s.scope["suits"] = suits
+        elif kind == "gradient":
+            t = f"a{source.place}" if source.place >= 0 else s.name(source.owner)
+            s.add(f"x{k} = {t}.node.grad")
+            s.add(f"if x{k}.__class__ is Tensor: x{k} = x{k}.data")
+            s.miss(f"not suits(x{k}, {s.name(v.aval)})")
+            s.scope["suits"] = suits
         elif kind == "array":
             a = source.owner
             if not a.flags.c_contiguous:
@@ -206,9 +213,11 @@ def inputs(s: Source, program: Any, native: Any, leaves: list[Any]) -> bool:
                 word += f"[{source.owner}]"
             if isinstance(value, int):
                 return False
-            s.add(f"x{k} = asarray({word})" if isinstance(value, np.generic) else f"x{k} = {word}")
+            if isinstance(value, np.generic):
+                word = f"asarray({word})"
             if isinstance(value, ndarray):
-                s.miss(f"not x{k}.flags.c_contiguous")
+                word = f"contiguous({word})"
+            s.late.append(f"x{k} = {word}")
         else:
             return False
     return True

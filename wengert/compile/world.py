@@ -148,7 +148,9 @@ class World:
 
     def argument(self, x: Any, told: str) -> None:
         """What is no array goes in as it is; containers are taken apart and made anew."""
-        if isinstance(x, np.ndarray | Tensor) or isinstance(x, PLAIN):
+        if isinstance(x, np.ndarray | Tensor):
+            return
+        if isinstance(x, PLAIN) and not isinstance(x, FunctionType):
             return
         if x.__class__ in (list, tuple):
             for i, v in enumerate(x):

@@ -11,11 +11,12 @@ import numpy as np
 from wengert import trace, tree
 from wengert.compile import live
 from wengert.errors import NonFiniteError
+from wengert.graph import Var
 from wengert.trace import Tensor, no_grad
 
 from .base import check
 from .events import LISTENERS, tell
-from .recorded import recorded_clip
+from .recorded import recorded_clip, recorded_norm
 
 __all__ = [
     "clip_by_global_norm",
@@ -33,8 +34,11 @@ def global_norm(gradients: Any) -> float:
         >>> global_norm({"w": np.array([3.0]), "b": np.array([4.0])})
         5.0
     """
-    squares = 0.0
-    for g in tree.leaves(gradients):
+    squares, given = 0.0, tree.leaves(gradients)
+    tracer = live.recording() if trace.MODES else None
+    if tracer is not None and any(isinstance(g, Tensor | Var) for g in given):
+        return recorded_norm(given, tracer)
+    for g in given:
         a = np.asarray(g.value() if isinstance(g, Tensor) else g).ravel()
         if a.dtype.itemsize < 4:  # float16 would overflow from 256 on
             a = a.astype(np.float32)
@@ -98,7 +102,7 @@ def clip_grad_norm_(
     leaves = _with_gradient(parameters)
     tracer = live.recording() if trace.MODES else None
     if tracer is not None and leaves and not error_if_nonfinite:
-        return recorded_clip(leaves, limit, tracer)  # type: ignore[no-any-return]
+        return recorded_clip(leaves, limit, tracer)
     norm = global_norm([p.node.grad for p in leaves])
     if error_if_nonfinite and not math.isfinite(norm):
         raise NonFiniteError(

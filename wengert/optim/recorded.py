@@ -6,6 +6,8 @@ on numbers that are read anew at every run (`wengert.compile.live`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,13 @@ from wengert import trace
 from wengert.compile import live
 from wengert.compile.live import Cell
 from wengert.errors import UnsupportedError
-from wengert.ops.elementwise import neg, sub
+from wengert.ops.elementwise import neg, sub, where
 from wengert.trace import EAGER, OPS, Tensor, generation, make, no_grad
 
-__all__ = ["recorded_clip", "recorded_mean", "recorded_step", "unrecorded"]
+__all__ = [
+    "only_if", "recorded_clip", "recorded_mean", "recorded_norm", "recorded_step", "taken_back",
+    "unrecorded",
+]  # fmt: skip
 
 
 class Options:
@@ -64,6 +69,7 @@ def recorded_step(optimizer: Any, block: Any, tracer: Any) -> None:
     rows = dict(block.states)
     tracer.conditions.append(lambda: all(block.states[k] is row for k, row in rows.items()))
     options = Options(block.group, tracer)
+    only = tracer.memo.get(only_if)
     reads = optimizer.reads_values(options)
     runs = list(block.runs(present))
     for first, last in runs:
@@ -87,8 +93,9 @@ def recorded_step(optimizer: Any, block: Any, tracer: Any) -> None:
             value = Cell(tracer, p.data) if reads else None
             optimizer.update(options, t, g, value, Cell(tracer, None, p.data), *cells)
             for v, c in zip(views, cells):
-                tracer.change(v, c.value)
-            p.data = sub(p.data, g.value)
+                tracer.change(v, c.value if only is None else where(only, c.value, tracer.state(v)))
+            new = sub(p.data, g.value)
+            p.data = new if only is None else where(only, new, p.data)
             p.store = generation(p) + 1
 
     def counted() -> None:
@@ -99,39 +106,72 @@ def recorded_step(optimizer: Any, block: Any, tracer: Any) -> None:
     tracer.after.append(counted)
 
 
+@contextmanager
+def only_if(condition: Tensor) -> Iterator[None]:
+    """Inside, recorded steps and running means change nothing in a run where this is False.
+
+    They are counted all the same: see `taken_back`.
+    """
+    memo = live.recording().memo
+    memo[only_if] = condition.data
+    try:
+        yield
+    finally:
+        del memo[only_if]
+
+
+def taken_back(optimizer: Any, ema: Any = None) -> None:
+    """The last step of an optimizer, and of running means, was counted and changed nothing."""
+    if ema is not None:
+        ema.steps -= 1
+    for block in optimizer._blocks:
+        for i, p in enumerate(block.parameters):
+            block.steps[i] -= p.node.grad is not None
+
+
 def recorded_mean(ema: Any, tracer: Any) -> None:
     """An update of running means: e <- e + (p - e) share, with the share of that step."""
     more = tracer.memo[id(ema)] = tracer.memo.get(id(ema), 0) + 1  # updates in one run
     share = tracer.numbers.read((id(ema), more), lambda: ema._share(ema.steps + more))
+    only = tracer.memo.get(only_if)
     with no_grad():
         for e, p in zip(ema.values, ema.parameters):
             tracer.touch(p)
-            old = Cell(tracer, tracer.state(e))
+            old = tracer.state(e)
+            mean = Cell(tracer, old)
             if e.dtype.kind in "fc":
-                old += (Cell(tracer, p.data) - old) * share
-            tracer.change(e, old.value if e.dtype.kind in "fc" else p.data)
+                mean += (Cell(tracer, p.data) - mean) * share
+            new = mean.value if e.dtype.kind in "fc" else p.data
+            tracer.change(e, new if only is None else where(only, new, old))
     values = list(ema.values)
     tracer.conditions.append(lambda: all(a is b for a, b in zip(ema.values, values)))
     tracer.after.append(lambda: setattr(ema, "steps", ema.steps + 1))
 
 
-def recorded_clip(leaves: list[Tensor], limit: float, tracer: Any) -> Any:
-    """Gradients scaled by min(1, limit / norm), and the norm, which a run hands out as a number."""
+def recorded_norm(gradients: list[Any], tracer: Any) -> Any:
+    """The length of gradients as one vector, which a run hands out as a number."""
     squares: Any = 0.0
     with no_grad():
-        for p in leaves:
-            tracer.touch(p)
-            g = p.node.grad
+        for g in gradients:
+            tracer.touch(g)
             g = g.data if isinstance(g, Tensor) else g
             wide = OPS["Cast"](np.dtype(np.complex128 if g.dtype.kind == "c" else np.float64))(g)
             squares = squares + np.sum(np.square(np.abs(make(wide, None, EAGER))))
-        norm = np.sqrt(squares)
+        return tracer.number_of(np.sqrt(squares))
+
+
+def recorded_clip(leaves: list[Tensor], limit: float, tracer: Any) -> Any:
+    """Gradients scaled by min(1, limit / norm), and the norm, which a run hands out as a number."""
+    for p in leaves:
+        tracer.touch(p)
+    norm = recorded_norm([p.node.grad for p in leaves], tracer)
+    with no_grad():
         factor = np.where(norm <= limit, 1.0, limit / norm)
         for p in leaves:
             g = p.node.grad
             g = g if isinstance(g, Tensor) else make(g, None, EAGER)
             p.grad = g * factor.astype(g.real.dtype)
-    return tracer.number_of(norm)
+    return norm
 
 
 def unrecorded(what: str, fix: str) -> None:

@@ -110,6 +110,7 @@ class Options:
         ema: how much of a running mean of the weights to keep at a step; 0: none is kept.
         patience: stop after so many reports without a better validation measure; 0: never.
         checkpointing: recompute activations instead of keeping them, `none` or `sqrt`.
+        compile: run every step as one program; see `Step`.
 
     Raises:
         UnknownNameError: a recipe, an optimizer, a schedule or a setting that does not exist.
@@ -133,6 +134,7 @@ class Options:
     ema: float = 0.0
     patience: int = 0
     checkpointing: str = "none"
+    compile: bool = False
 
     @classmethod
     def of(
@@ -202,6 +204,11 @@ class Options:
                     f"wengert train({name}={value!r})",
                     f"{name} must be a whole number, at least {low}",
                 )
+
+        if not isinstance(self.compile, bool):
+            raise OptionError(
+                f"wengert train(compile={self.compile!r})", "compile is true or false"
+            )
 
     def make_optimizer(self, parameters: Iterable[Tensor], draw: int = 0) -> Optimizer:
         """The optimizer, for these parameters; one that draws has a stream of its own."""

@@ -330,6 +330,7 @@ def _drawn(recipe: Recipe, options: Options, parts: Parts, draw: int) -> dict[st
             weight=recipe.weight,
             noise=options.make_noise(draw),
             ema=EMA(optimizer.parameters, options.ema) if options.ema else None,
+            compile=options.compile,
             **options.make_amp(),
         ),
         "rates": [group.lr for group in optimizer.groups],

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 
 from wengert import tree
+from wengert.amp import GradScaler
 from wengert.errors import ArgumentError, OptionError, ShapeError, verbatim
 from wengert.nn import Module
-from wengert.optim import EMA, Optimizer, clip_grad_norm_, clip_grad_value_, global_norm
+from wengert.optim import EMA, Optimizer
 from wengert.optim.events import LISTENERS, tell
 from wengert.optim.schedules import Plateau
 from wengert.trace import Tensor
 from wengert.types import shape_of
+
+from .compiled import Programs, heard, limited, no_loss, scaling
 
 __all__ = ["Step", "StepReport", "tokens"]
 
@@ -96,6 +99,9 @@ class Step:
         noise: called after unscaling, before clipping.
         ema: a running mean of the weights, updated after each step.
         schedule: of the learning rate, its `step()` is called after each step of the optimizer.
+        compile: record the loss, its gradient and, where nothing stands against it, clipping and
+            the update as one program, by `wg.compile`: the same numbers up to rounding, sooner. A
+            loss that cannot be recorded is said in one warning, and runs as it does without.
 
     Raises:
         OptionError: an option out of range; an optimizer that evaluates the loss by itself.
@@ -129,6 +135,7 @@ class Step:
         noise: Callable[[Sequence[Any]], None] | None = None,
         ema: EMA | None = None,
         schedule: Any = None,
+        compile: bool = False,
     ) -> None:
         if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
             raise OptionError(
@@ -141,11 +148,18 @@ class Step:
                 "a plateau is found in a measure of the validation part, not step by step",
                 fix="plateau.step(measure) after every epoch",
             )
+        if compile and not isinstance(scaler, GradScaler | None):
+            raise OptionError(
+                f"Step(compile=True, scaler={type(scaler).__name__}(...))",
+                "what it does to a loss is not known, so it cannot be recorded",
+                fix="scaler=wg.amp.GradScaler()",
+            )
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.accumulate, self.clip_norm, self.clip_value = accumulate, clip_norm, clip_value
         self.weight = weight or _examples
         self.scaler, self.autocast, self.noise, self.ema = scaler, autocast, noise, ema
-        self.schedule = schedule
+        self.schedule, self.compile = schedule, compile
+        self.programs: Programs | None = None
 
     def __call__(self, *batch: Any) -> StepReport:
         """One step on one batch."""
@@ -175,6 +189,8 @@ class Step:
                 fix="leave out a batch in which nothing counts" if not total else None,
             )
         try:
+            if self.compile and not heard():
+                return self._compiled(listed, weights, total)
             value = self._gradient(listed, weights, total)
             return self._step(value, total)
         except BaseException:
@@ -195,12 +211,34 @@ class Step:
             with self.autocast():
                 loss = self.loss(self.model, *part)
             if not isinstance(loss, Tensor) or loss.node is None or loss.size != 1:
-                raise _no_loss(loss)
+                raise no_loss(loss)
             share = weight / total
             value += float(loss.value()) * share
             loss = loss if share == 1.0 else loss * share
             (loss if scaler is None else scaler.scale(loss)).backward()
         return value
+
+    def _compiled(self, parts: list[Any], weights: list[float], total: float) -> StepReport:
+        """The same by programs: the whole of it, or the gradient where the rest needs Python."""
+        made_of = (
+            self.loss, self.model, self.optimizer, self.autocast, self.clip_norm, self.clip_value,
+            self.ema,
+        )  # fmt: skip
+        if self.programs is None or self.programs.made_of != made_of:
+            self.programs = Programs(*made_of)
+        programs, value, scale = self.programs, 0.0, scaling(self.scaler)
+        lr, whole = self.optimizer.lr, programs.whole and self.scaler is None and self.noise is None
+        self.optimizer.zero_grad()
+        counted = [(part, w / total) for part, w in zip(parts, weights) if w]
+        for i, (part, share) in enumerate(counted[: len(counted) - whole]):
+            value += programs.sweep(i, share, scale, part) * share
+        if not whole:
+            return self._step(value, total)
+        part, share = counted[-1]
+        loss, norm, done = programs.last(share, value, part)
+        if done and self.schedule is not None:
+            self.schedule.step()
+        return StepReport(value + loss * share, norm, not done, lr, 1.0, total)
 
     def _step(self, value: float, weight: float) -> StepReport:
         """Everything after the gradient."""
@@ -210,12 +248,7 @@ class Step:
             scaler.unscale_(self.optimizer)
         if self.noise is not None:
             self.noise(parameters)
-        if self.clip_norm is None:
-            norm = global_norm([p.node.grad for p in parameters if p.node.grad is not None])
-        if self.clip_value is not None:
-            clip_grad_value_(parameters, self.clip_value)
-        if self.clip_norm is not None:
-            norm = clip_grad_norm_(parameters, self.clip_norm)
+        norm = limited(parameters, self.clip_norm, self.clip_value)
         finite = math.isfinite(value) and math.isfinite(norm)
         if scaler is not None:
             skipped = not scaler.step(self.optimizer)
@@ -273,13 +306,3 @@ def _refuse_closure(optimizer: Any) -> None:
             "this optimizer evaluates the loss several times in a step, by itself",
             fix=f"optimizer.step({', '.join(needed)}) in a loop of your own",
         )
-
-
-def _no_loss(loss: Any) -> ArgumentError:
-    if isinstance(loss, Tensor) and loss.size != 1:
-        rule, fix = "a loss is one number for the batch", "return the mean, such as loss.mean()"
-    elif isinstance(loss, Tensor) and not loss.requires_grad:
-        rule, fix = "the loss does not depend on a parameter that is trained", None
-    else:
-        rule, fix = "a loss is a recorded tensor", None
-    return ArgumentError("Step: loss(model, *batch)", rule, operands=[("loss", loss)], fix=fix)

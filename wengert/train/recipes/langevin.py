@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from wengert import nn, random
 from wengert.create import tensor
 from wengert.data import Dataset, Parts
-from wengert.trace import Tensor
+from wengert.trace import Tensor, no_grad
 
 from ..recipe import Recipe
 
@@ -71,11 +71,11 @@ class Chain(nn.Module):
 
     def count(self) -> None:
         """Note where the weights stand, once the chain has forgotten where it began."""
-        self.steps.data[...] += 1
-        if self.steps.data[0] > self.burn_in:
-            w = self.w.data[:, 0]
-            self.total.data[...] += w
-            self.squares.data[...] += np.outer(w, w)
+        with no_grad():
+            self.steps += 1
+            w = np.where(self.steps > self.burn_in, self.w[:, 0], 0.0)
+            self.total += w
+            self.squares += np.outer(w, w)
 
     def found(self) -> tuple[Any, Any]:
         """Mean and covariance over the places."""

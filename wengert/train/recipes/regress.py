@@ -69,7 +69,7 @@ def _network(rng: np.random.Generator, task: Mapping[str, Any], parts: Parts) ->
 
 
 def _loss(model: Any, x: Any, y: Any) -> Any:
-    return F.mse_loss(model(Tensor(x)) / model.deviation_y, y / model.deviation_y.numpy())
+    return F.mse_loss(model(Tensor(x)) / model.deviation_y, y / model.deviation_y)
 
 
 def r_squared(model: nn.Module, part: Any) -> dict[str, float]:

@@ -1,0 +1,54 @@
+"""What a compiled function meets outside: streams of random numbers, and functions it is given."""
+
+import numpy as np
+import pytest
+
+import wengert as wg
+from wengert import nn
+from wengert.optim import SGD
+
+pytest.importorskip("llvmlite")
+
+
+def test_a_call_that_leaves_the_short_way_draws_once():
+    """Somebody holds the memory of a parameter: the program may not write into it."""
+
+    def losses(compiled):
+        stream = np.random.default_rng(0)
+        model = nn.Sequential(
+            nn.Linear(4, 8, rng=0), nn.Dropout(0.5, rng=stream), nn.Linear(8, 1, rng=1)
+        )
+        optimizer = SGD(model.parameters(), lr=0.01)
+
+        def step(x):
+            optimizer.zero_grad()
+            y = (model(x) ** 2).mean()
+            y.backward()
+            optimizer.step()
+            return y
+
+        step = wg.compile(step, wait=True) if compiled else step
+        x, out = np.ones((3, 4), np.float32), []
+        for i in range(8):
+            held = model.layers[0].weight.data if i in (4, 6) else None
+            before = None if held is None else held.copy()
+            out.append(step(x).item())
+            assert held is None or np.array_equal(held, before)
+        return out, stream.bit_generator.state
+
+    (eager, state), (compiled, again) = losses(False), losses(True)
+    np.testing.assert_allclose(compiled, eager, rtol=1e-5)
+    assert again == state
+
+
+def test_what_a_function_among_the_arguments_closes_over_is_watched():
+    def scaled(by):
+        return lambda x: x * by[0]
+
+    by = [2.0]
+    f, call = scaled(by), wg.compile(lambda f, x: f(x))
+    x = np.ones(2)
+    assert call(f, x).tolist() == [2.0, 2.0]
+    by[0] = 3.0
+    assert call(f, x).tolist() == [3.0, 3.0]
+    assert call(scaled([5.0]), x).tolist() == [5.0, 5.0]
