@@ -200,33 +200,23 @@ class Compiled:
         if key in self.refused:
             return self.f(*args, **kwargs)
         away = level and any(isinstance(x, Tensor) and at_transform(x) for x in leaves)
-        for variant in self.variants.get(key, ()):
-            if variant.holds(leaves):
-                break
-        else:
+        variant = self.find(key, leaves)
+        if variant is None:
             try:
                 variant, drawn = self.record(key, leaves, structure, args, kwargs)
             except Refusal as refusal:
                 return self.uncompiled(key, refusal, args, kwargs)
-            if (
-                (away and effectful(variant.program))
-                or self.apart(variant, level)
-                or overlap(variant.program, leaves)
-            ):
+            if self.unfit(variant, leaves, level, away):
                 variant.program.rewind()
                 return self.f(*args, **kwargs)
             try:
-                return self.go(variant, leaves, drawn, level, args, kwargs)
+                return self.go(variant, leaves, drawn, level)
             except Exception:
                 if not variant.program.fallible:
                     raise
                 variant.program.rewind()
                 return self.f(*args, **kwargs)
-        if (
-            (away and effectful(variant.program))
-            or self.apart(variant, level)
-            or overlap(variant.program, leaves)
-        ):
+        if self.unfit(variant, leaves, level, away):
             return self.f(*args, **kwargs)
         streams = variant.program.streams if variant.program.fallible else ()
         states = [s.bit_generator.state for s in streams]
@@ -235,7 +225,7 @@ class Compiled:
         except ArithmeticError:  # of plain numbers: the function raises it itself
             return self.f(*args, **kwargs)
         try:
-            y = self.go(variant, leaves, drawn, level, args, kwargs)
+            y = self.go(variant, leaves, drawn, level)
         except Exception:
             if not variant.program.fallible:
                 raise
@@ -248,14 +238,27 @@ class Compiled:
         self.fast = variant.fast
         return y
 
-    def go(
-        self, variant: Variant, leaves: Leaves, drawn: Leaves, level: bool, args: Any, kwargs: Any
-    ) -> Any:
-        """One run of a variant, or of the function itself where that says what is wrong."""
+    def find(self, key: Any, leaves: Leaves) -> Variant | None:
+        """The variant for such arguments whose guards hold."""
+        with RECORDING:  # meanwhile another thread may have taken the numbers out of a tensor
+            for variant in self.variants.get(key, ()):
+                if variant.holds(leaves):
+                    return variant
+        return None
+
+    def unfit(self, variant: Variant, leaves: Leaves, level: bool, away: bool) -> bool:
+        """Whether this call is for the function itself: a program cannot do it, or say why not."""
         program = variant.program
-        if not within(program.checks, leaves, drawn):
-            return self.f(*args, **kwargs)
-        if level or (program.recorded and recording(trace.EAGER)):
+        return (
+            (away and effectful(program))
+            or self.apart(variant, level)
+            or overlap(program, leaves)
+            or not within(program.checks, leaves)
+        )
+
+    def go(self, variant: Variant, leaves: Leaves, drawn: Leaves, level: bool) -> Any:
+        """One run of a variant."""
+        if level or (variant.program.recorded and recording(trace.EAGER)):
             return self.differentiated(variant, leaves, drawn)
         return self.run(variant, leaves, drawn)
 
@@ -318,7 +321,10 @@ class Compiled:
 
     def record(self, key: Any, leaves: Leaves, structure: tree.Tree, args: Any, kwargs: Any) -> Any:
         """A new variant and what its first run drew; raises `Refusal`."""
-        with RECORDING, self.lock, uncollected():
+        with self.lock, uncollected():
+            found = self.find(key, leaves)
+            if found is not None:  # recorded by another thread just now
+                return found, found.program.draw(leaves)
             known = self.variants.setdefault(key, [])
             why = "the first call with such arguments"
             if known:
@@ -332,11 +338,13 @@ class Compiled:
             fixed = self.fixed(leaves, key)
             world = World(self.f, args, kwargs)
             try:
-                with world:
-                    program = capture(self.f, leaves, structure, fixed, world.seen)
-                watch = world.watch(program)
+                with RECORDING:
+                    with world:
+                        program = capture(self.f, leaves, structure, fixed, world.seen)
+                    watch = world.watch(program)
             except (Exception, Stop) as error:
-                world.restore()
+                with RECORDING:
+                    world.restore()
                 if key not in self.exact and any(
                     number(x) and not still for x, still in zip(leaves, fixed)
                 ):
@@ -402,11 +410,12 @@ class Compiled:
             name = getattr(self.f, "__qualname__", "a compiled function")
             graph = program.lawful if program.lawful is not None else program.graph
             variant.law = CompiledLaw(graph, self.build, self.budget, name, program.graph)
-        inputs = [
-            (leaves[s.place] if s.place >= 0 else s.owner)
-            if s.kind in ("argument", "tensor") else fetch(s, leaves, drawn)
-            for s in program.sources
-        ]  # fmt: skip
+        with RECORDING:
+            inputs = [
+                handle(leaves[s.place] if s.place >= 0 else s.owner)
+                if s.kind in ("argument", "tensor") else fetch(s, leaves, drawn)
+                for s in program.sources
+            ]  # fmt: skip
         variant.runs += 1
         return settle(program, recorded_call(variant.law, program, inputs), leaves, drawn)
 
@@ -418,7 +427,8 @@ class Compiled:
     def run(self, variant: Variant, leaves: Leaves, drawn: Leaves) -> Any:
         """One run, its effects, and what it returns."""
         program = variant.program
-        inputs = [fetch(s, leaves, drawn) for s in program.sources]
+        with RECORDING:
+            inputs = [fetch(s, leaves, drawn) for s in program.sources]
         into = [room(s, leaves) if not program.fallible else None for s in program.sinks]
         outputs = variant.executable(inputs, into)
         variant.runs += 1
@@ -503,11 +513,13 @@ def overlap(program: Program, leaves: Leaves) -> bool:
     )  # fmt: skip
 
 
-def within(checks: list[Any], leaves: Leaves, drawn: Leaves) -> bool:
+def within(checks: list[Any], leaves: Leaves) -> bool:
     """Whether labels name classes: a program does not ask at every use."""
     for source, count in checks:
-        x = fetch(source, leaves, drawn)
-        if x.size and not (x.min() >= 0 and x.max() < count):
+        if source.kind == "live":
+            return False  # drawn anew: the function looks at them itself
+        x = np.asarray(fetch(source, leaves, []))
+        if x.size and not (0 <= x.min() and x.max() < count):
             return False
     return True
 
@@ -522,6 +534,13 @@ def still(x: Any) -> Any:
     if isinstance(x, str | bytes | bool | type(None) | type):
         return x.__class__, x
     return x.__class__, id(x)
+
+
+def handle(x: Any) -> Any:
+    """A tensor as it is now, whatever another thread records with it."""
+    if isinstance(x, Tensor) and x.level is trace.EAGER and x.__class__ is Tensor:
+        return make(x.data, x.node, x.level)
+    return x
 
 
 def fetch(source: Any, leaves: Leaves, drawn: Leaves) -> Any:
