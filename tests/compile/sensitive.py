@@ -11,7 +11,7 @@ import numpy as np
 from wengert.graph import Var, evaluate
 from wengert.trace import bind
 
-TIMES = 6
+TIMES = 4
 ULPS = 3.0  # by which a value is changed on the way
 SLACK = 8.0  # times what the changes come to
 

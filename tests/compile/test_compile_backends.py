@@ -75,7 +75,9 @@ def test_code_that_cannot_be_made_is_no_reason_to_fail(monkeypatch):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         near(wg.grad(lambda x: np.sum(np.tanh(x) * 2))(X), wg.grad(lambda x: np.sum(g(x)))(X))
-    assert any("a derivative of a compiled function runs on NumPy" in str(w.message) for w in caught)
+    assert any(
+        "a derivative of a compiled function runs on NumPy" in str(w.message) for w in caught
+    )
     (variant,) = all_variants(g)[:1]
     assert "no such instruction" in variant.failure
 

@@ -13,8 +13,8 @@ from sensitive import bounds, hold
 import wengert as wg
 from wengert import testing
 from wengert.compile.backends.llvm import program as native
-from wengert.compile.passes.pipeline import optimize
 from wengert.compile.passes.expand import expand
+from wengert.compile.passes.pipeline import optimize
 from wengert.graph import Graph
 from wengert.ops import elementwise as e
 from wengert.trace import OPS
@@ -22,10 +22,10 @@ from wengert.types import Aval
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "random"))
 pytest.importorskip("autograd", reason="the random programs are written for it as well")
-from random_programs import build  # noqa: E402 - from the folder beside this one
+from random_programs import build
 
-QUICK, MANY, CHUNK = 30, 600, 10
-GRAPHS, SLOW_GRAPHS = 240, 1200
+QUICK, MANY, CHUNK = 20, 600, 10
+GRAPHS, SLOW_GRAPHS = 200, 1200
 
 
 def chunks(first, last, size=CHUNK):

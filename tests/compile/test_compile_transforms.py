@@ -155,8 +155,24 @@ WHAT = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("what", WHAT)
-@pytest.mark.parametrize("name", ABOUT)
+LONG = ("third", "hessian", "vmap of vmap", "grad of grad of vmap", "jvp of jvp", "sum of two")
+
+
+def outside(slow):
+    """The pairs that machine code is made for quickly, or all others."""
+    return [
+        (name, what) for name in ABOUT for what in WHAT
+        if slow is (name.startswith(LONG) and what not in ("energy", "custom_vjp"))
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "what"), outside(slow=True))
+def test_outside_at_length(name, what, backend):
+    test_outside(name, what, backend)
+
+
+@pytest.mark.parametrize(("name", "what"), outside(slow=False))
 def test_outside(name, what, backend):
     f, use = WHAT[what], ABOUT[name]
     g = wg.compile(f, backend=backend)

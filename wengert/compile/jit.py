@@ -521,7 +521,7 @@ def within(checks: list[Any], leaves: Leaves) -> bool:
         if source.kind == "live":
             return False  # drawn anew: the function looks at them itself
         x = np.asarray(fetch(source, leaves, []))
-        if x.size and not (0 <= x.min() and x.max() < count):
+        if x.size and not (x.min() >= 0 and x.max() < count):
             return False
     return True
 
