@@ -39,7 +39,7 @@ from ..trace import (
 )
 from ..transforms.jvp import inward
 from ..types import RAW, Aval
-from .guards import PLAIN, equal
+from .guards import PLAIN, alike, equal
 from .lawful import Laws
 from .live import Num, Numbers, weak
 
@@ -123,6 +123,7 @@ class Program:
     touched: set[int] = field(default_factory=set)  # the identities of tensors that it reads
     severed: str = ""  # why a derivative cannot be taken of the graph
     lawful: Any = None  # the graph to be differentiated, if it is another
+    stands: dict[int, tuple[Any, Any]] = field(default_factory=dict)  # of streams, see `Capture`
     fallible: bool = False  # whether an operation may refuse the values of a run
     laws: bool = False
     print: list[Any] = field(default_factory=list)  # the lines as they were recorded
@@ -177,6 +178,7 @@ class Capture:
         self.after: list[Callable[[], Any]] = []
         self.places: dict[int, int] = {}  # of tensors among the arguments
         self.wraps: dict[int, tuple[Any, Var, int]] = {}  # what stands for plain arguments
+        self.stands: dict[int, tuple[Any, Any]] = {}  # (before the first draw, after the last)
         self.streams: list[Any] = []  # the generators that `live` values come from
         self.numbers = Numbers(self)
         self.constants: dict[int, tuple[Any, Any, Var]] = {}  # arrays: (array, copy, variable)
@@ -243,11 +245,18 @@ class Capture:
         if undo is not None:
             self.undo.append(undo)
         if stream is not None:
+            now = stream.bit_generator.state
+            before, stands = self.stands.get(id(stream), (now, now))
+            if not alike(now, stands):
+                raise UnsupportedError(
+                    "a compiled function", "it draws from a generator itself as well",
+                    fix="draw outside and pass the numbers in",
+                )  # fmt: skip
             self.streams.append(stream)
-            self.undo.append(
-                partial(setattr, stream.bit_generator, "state", stream.bit_generator.state)
-            )
+            self.undo.append(partial(setattr, stream.bit_generator, "state", now))
         value = draw()
+        if stream is not None:
+            self.stands[id(stream)] = before, stream.bit_generator.state
         place = len(self.draws)
         self.draws.append(draw)
         self.drawn.append(value)
@@ -579,7 +588,7 @@ def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Progra
                                          for _, _, i in tracer.wraps.values()),
         sampled(tracer.drawn), [g.node for g in tracer.given.values() if g.leaf],
         set(tracer.given), tracer.severed, lawful,
-        any(map(fallible, graph.lines)), bool(tracer.laws.calls),
+        tracer.stands, any(map(fallible, graph.lines)), bool(tracer.laws.calls),
         [printed(line) for line in graph.lines] if sum(map(weight, graph.lines)) < SMALL else [],
     )  # fmt: skip
 

@@ -39,7 +39,19 @@ from ..source import LIBRARY
 from ..trace import HERE, Leaf, Tensor, generation
 from ..types import RAW
 from .effects import refusal
-from .guards import MISSING, PLAIN, Content, Watch, copied, equal, put_back, read, same, unlike
+from .guards import (
+    MISSING,
+    PLAIN,
+    Content,
+    Watch,
+    alike,
+    copied,
+    equal,
+    put_back,
+    read,
+    same,
+    unlike,
+)
 
 __all__ = ["World"]
 
@@ -272,14 +284,8 @@ class World:
             return [(x.__self__, "self"), (x.__func__, told)]
         if isinstance(x, BuiltinMethodType):
             return [(x.__self__, told)]
-        if isinstance(x, np.random.Generator):
-            s.before = x.bit_generator.state
-            return []
-        if isinstance(x, np.random.RandomState):
-            s.before = x.get_state(legacy=False)
-            return []
-        if isinstance(x, python_random.Random):
-            s.before = x.getstate()
+        if isinstance(x, STREAMS):
+            s.before = position(x)
             return []
         out: list[tuple[Any, str]] = []
         s.before = copied(x)
@@ -449,23 +455,21 @@ class World:
         return out
 
     def check_streams(self, program: Any) -> None:
-        drawn = {id(s) for s in getattr(program, "streams", ())}
-        for s in self.seen.values():
-            x = s.x
-            if isinstance(x, np.random.RandomState | python_random.Random):
-                now = x.getstate() if isinstance(x, python_random.Random) else x.get_state(False)
-            elif isinstance(x, np.random.Generator) and id(x) not in drawn:
-                now = x.bit_generator.state
-            else:
-                continue
-            if not alike(now, s.before):
+        """Nothing was drawn but what a program draws again."""
+        default = random.default()
+        streams = [(s.x, s.told, s.before) for s in self.seen.values() if isinstance(s.x, STREAMS)]
+        streams.append((default, "wengert.random", dict(self.states)["wengert.random"]))
+        for x, told, before in streams:
+            now = position(x)
+            first, last = program.stands.get(id(x), (before, before))
+            if not (alike(before, first) and alike(now, last)):
                 raise UnsupportedError(
                     "a compiled function",
-                    f"it draws from `{s.told}` itself, and a program would repeat the first draw",
+                    f"it draws from `{told}` itself, and a program would repeat the first draw",
                     fix="draw outside and pass the numbers in, or use a function that takes rng=",
                 )
-        for (name, before), (_, now) in zip(self.states, states()):
-            if not alike(before, now) and not (name == "wengert.random" and drawn):
+        for (name, before), (_, now) in zip(self.states[:2], states()):
+            if not alike(before, now):
                 raise UnsupportedError(
                     "a compiled function",
                     f"it draws from {name}, and a program would repeat the first draw",
@@ -647,6 +651,16 @@ def checksum(a: Any) -> int:
     return zlib.adler32(np.ascontiguousarray(a).view(np.uint8).reshape(-1).data)
 
 
+STREAMS = (np.random.Generator, np.random.RandomState, python_random.Random)
+
+
+def position(x: Any) -> Any:
+    """Where a stream of random numbers stands."""
+    if isinstance(x, np.random.Generator):
+        return x.bit_generator.state
+    return x.get_state(legacy=False) if isinstance(x, np.random.RandomState) else x.getstate()
+
+
 def states() -> list[tuple[str, Any]]:
     """Where the streams that belong to nobody stand."""
     return [
@@ -654,11 +668,3 @@ def states() -> list[tuple[str, Any]]:
         ("random", python_random.getstate()),
         ("wengert.random", random.get_state()),
     ]
-
-
-def alike(a: Any, b: Any) -> bool:
-    if isinstance(a, dict):
-        return all(alike(a[k], b[k]) for k in a)
-    if isinstance(a, np.ndarray):
-        return bool(np.array_equal(a, b))
-    return bool(a == b)
