@@ -47,7 +47,12 @@ class Compiled(Law):
     materialize = True
 
     def __init__(
-        self, graph: Graph, build: Builder, budget: int | None, name: str, value: Any = None,
+        self,
+        graph: Graph,
+        build: Builder,
+        budget: int | None,
+        name: str,
+        value: Any = None,
         severed: str = "",
     ) -> None:
         self.graph, self.build, self.budget, self.name = graph, build, budget, name
