@@ -16,6 +16,11 @@ ULPS = 3.0  # by which a value is changed on the way
 SLACK = 8.0  # times what the changes come to
 
 
+def eps(x):
+    dtype = getattr(x, "dtype", None)
+    return float(np.finfo(dtype).eps) if dtype is not None and dtype.kind in "fc" else 0.0
+
+
 def moved(graph, inputs, rng):
     """The outputs, every operand on the way changed a little."""
     env = {v.n: x for v, x in zip(graph.inputs, inputs, strict=True)}
@@ -29,9 +34,15 @@ def moved(graph, inputs, rng):
         return (x * (1 + np.finfo(dtype).eps * ULPS * turn)).astype(dtype)
 
     for line in graph.lines:
-        y = bind(line.op, *map(changed, line.inputs))
+        xs = [changed(x) for x in line.inputs]
+        y = bind(line.op, *xs)
+        coarse = max([eps(x) for x in xs], default=0.0)  # it may have been computed in that
         for v, part in zip(line.outputs, y if isinstance(y, tuple) else (y,), strict=True):
-            env[v.n] = np.asarray(part)
+            part = np.asarray(part)
+            if coarse > eps(part) > 0:
+                turn = rng.uniform(-1, 1, part.shape)
+                part = (part * (1 + coarse * ULPS * turn)).astype(part.dtype)
+            env[v.n] = part
     return [np.asarray(env[y.n] if isinstance(y, Var) else y) for y in graph.outputs]
 
 
@@ -50,9 +61,9 @@ def bounds(graph, inputs, seed=0):
             far = [np.abs(r[k].astype(np.clongdouble) - y) for r in runs]
             far = np.max(far, axis=0).astype(float)
             far = np.where(np.all([alike(r[k], y) for r in runs], axis=0), far, np.nan)
-            eps = np.finfo(y.dtype).eps
+            unit = np.finfo(y.dtype).eps
             size = np.abs(np.where(np.isfinite(y), y, 0.0)).astype(float)
-            out.append(SLACK * far + 4 * eps * size + np.finfo(y.dtype).tiny)
+            out.append(SLACK * far + 4 * unit * size + np.finfo(y.dtype).tiny)
             out[-1] = np.where(np.isfinite(y), out[-1], np.where(np.isnan(far), np.nan, 0.0))
     return want, out
 

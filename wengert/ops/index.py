@@ -12,7 +12,7 @@ import numpy as np
 from ..primitive import Linear, op
 from ..structural import At, Masked, densify, unbroadcast
 from ..trace import OPS, SOLE, Tensor, getrefcount, ndarray
-from ..types import Array, Aval, Shape, shape_of
+from ..types import RAW, Array, Aval, Shape, shape_of
 from .linear import Broadcast, Reshape, Transpose, after, inverse, moveaxis
 
 Index = tuple[Any, ...]
@@ -301,7 +301,7 @@ class Write(Linear):
         return self(g, np.zeros((), g.dtype))
 
     def _clear(self, mask: Array) -> Array:
-        return self(mask, np.False_) if isinstance(mask, Tensor) else self.impl(mask, False)
+        return self.impl(mask, False) if isinstance(mask, RAW) else self(mask, np.False_)
 
     def vjp_b(self, g: Any, b_shape: Shape) -> Any:
         if isinstance(g, At):
