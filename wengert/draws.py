@@ -19,6 +19,10 @@ def live(
     While a program is recorded, every later run of it draws again, in the same order. What a draw
     moves, the generator `stream` or what `undo` puts back, is as before if the recording fails.
     """
-    if trace.MODES and (tracer := getattr(HERE, "trace", None)) is not None and hasattr(tracer, "live"):
+    if (
+        trace.MODES
+        and (tracer := getattr(HERE, "trace", None)) is not None
+        and hasattr(tracer, "live")
+    ):
         return tracer.live(draw, stream, undo)
     return draw()

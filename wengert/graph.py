@@ -17,7 +17,6 @@ from .errors import LevelError, user_frame
 from .trace import OPS, Tensor, bind, getframe
 from .types import RAW, Array, Aval, DType, Shape, is_inexact
 
-
 # what Python's operators do to plain numbers, whose results are plain numbers again (NEP 50)
 PLAIN = {"add", "sub", "mul", "div", "pow", "neg", "positive", "abs", "remainder", "floor_divide"}
 

@@ -18,6 +18,7 @@ from wengert.errors import NonFiniteError, OptionError
 from wengert.extras import need
 from wengert.nn import functional as F
 from wengert.optim import Optimizer
+from wengert.optim.base import check
 from wengert.trace import Tensor, no_grad
 from wengert.train import OPTIMIZERS, Step, find
 
@@ -83,6 +84,11 @@ class _Network(Estimator):  # type: ignore[misc]
         make = find("activation", self.activation, ACTIVATIONS)
         init = "he" if self.activation in ("relu", "gelu", "softplus") else "xavier"
         layers: list[nn.Module] = []
+        if not isinstance(self.hidden, tuple | list | np.ndarray):
+            raise OptionError(
+                f"{type(self).__name__}(hidden={self.hidden!r})",
+                "the widths of the hidden layers are in a tuple, such as (64,)",
+            )
         for width in self.hidden:
             if not isinstance(width, numbers.Integral) or width < 1:
                 raise OptionError(
@@ -94,13 +100,23 @@ class _Network(Estimator):  # type: ignore[misc]
         layers.append(nn.Linear(n_in, n_out, rng=rng, init="xavier", dtype=self.dtype))
         return nn.Sequential(*layers)
 
+    def _check_options(self) -> None:
+        what = type(self).__name__
+        for name in ("epochs", "batch_size", "patience"):
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or value < 1:
+                raise OptionError(
+                    f"{what}({name}={value!r})", "it must be a whole number, at least 1"
+                )
+        check(what, "validation_fraction", self.validation_fraction, below=1.0)
+        try:
+            real = np.dtype(self.dtype).kind == "f"
+        except TypeError:
+            real = False
+        if not real:
+            raise OptionError(f"{what}(dtype={self.dtype!r})", "it is a floating-point dtype")
+
     def _descend(self, x: NDArray[Any], y: NDArray[Any], n_out: int) -> None:
-        whole = isinstance(self.epochs, numbers.Integral) and self.epochs >= 1
-        if not whole:
-            raise OptionError(
-                f"{type(self).__name__}(epochs={self.epochs!r})",
-                "it must be a whole number, at least 1",
-            )
         state = utils.check_random_state(self.random_state)
         rng = np.random.default_rng(state.randint(2**31))
         if not (self.warm_start and hasattr(self, "network_")):
@@ -190,6 +206,7 @@ class NetworkClassifier(Classifier, _Network):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any) -> NetworkClassifier:
         """Learn from examples: X `[n, d]`, y `[n]` of labels of any kind."""
+        self._check_options()
         x, y = checks.validate_data(self, X, y)
         multiclass.check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
@@ -250,6 +267,7 @@ class NetworkRegressor(Regressor, _Network):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any) -> NetworkRegressor:
         """Learn from examples: X `[n, d]`, y `[n]` or `[n, k]`."""
+        self._check_options()
         x, y = checks.validate_data(self, X, y, multi_output=True, y_numeric=True)
         y = np.asarray(y, self.dtype)
         self._flat = y.ndim == 1

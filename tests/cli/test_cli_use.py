@@ -84,6 +84,27 @@ def test_predict_from_every_kind_of_file(place, tmp_path, capsys):
     assert np.loadtxt(tmp_path / "out.csv").tolist() == wanted
 
 
+def test_predict_refuses_numbers_that_are_not_finite(place, tmp_path, capsys):
+    x = np.ones((3, 64))
+    x[1, 5] = np.nan
+    np.save(tmp_path / "a.npy", x)
+    assert main(["predict", str(place / "runs" / "digits"), str(tmp_path / "a.npy")]) == 2
+    out, err = capsys.readouterr()
+    assert "example 1 has a number that is not finite" in err
+    assert out == ""
+
+
+def test_nobody_is_told_to_unpickle(place, tmp_path, capsys):
+    (tmp_path / "a.npy").write_text("text")
+    np.save(tmp_path / "b.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (tmp_path / "c.csv").write_bytes(b"\xff\xfe1,2")
+    for name, rule in (("a.npy", "not a .npy"), ("b.npy", "not a .npy"), ("c.csv", "UTF-8")):
+        assert main(["predict", str(place / "runs" / "digits"), str(tmp_path / name)]) == 2
+        err = capsys.readouterr().err
+        assert rule in err
+        assert "pickle" not in err
+
+
 def test_predict_takes_flat_rows_for_pictures(place, tmp_path, capsys):
     np.save(tmp_path / "a.npy", digits().images[:3])
     assert main(["predict", str(place / "runs" / "pictures"), str(tmp_path / "a.npy")]) == 0

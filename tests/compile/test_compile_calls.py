@@ -206,7 +206,13 @@ def test_methods_decorators_partials_and_callables(backend):
         np.testing.assert_allclose(Model.run(two, X), 2 * np.tanh(X), rtol=1e-14)
     assert Model.run.__doc__ == "Doc."
     assert Model.run.__name__ == "run"
-    for f in (two.plain, two, functools.partial(two.plain), np.tanh, functools.partial(np.add, 2.0)):
+    for f in (
+        two.plain,
+        two,
+        functools.partial(two.plain),
+        np.tanh,
+        functools.partial(np.add, 2.0),
+    ):
         same(f, lambda: (X,), backend=backend)
 
 
@@ -303,7 +309,9 @@ def test_overlapping_arguments(backend):
 def test_shapes_and_dtypes_have_programs_of_their_own(backend):
     g = same(lambda x: np.tanh(x).sum(0), *[lambda n=n: (np.ones((n, 3)),) for n in range(5)],
              lambda: (np.ones((2, 3), np.float32),), backend=backend, variants=6)  # fmt: skip
-    assert all(v.why == "the first call with such arguments" for vs in g.variants.values() for v in vs)
+    assert all(
+        v.why == "the first call with such arguments" for vs in g.variants.values() for v in vs
+    )
 
 
 def test_the_same_tensor_twice(backend):

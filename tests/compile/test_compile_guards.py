@@ -387,7 +387,9 @@ def test_a_branch_on_an_array_is_looked_at_every_time():
 
 
 def test_training_and_what_a_module_has():
-    model = nn.Sequential(nn.Linear(3, 4, rng=0), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2, rng=1))
+    model = nn.Sequential(
+        nn.Linear(3, 4, rng=0), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2, rng=1)
+    )
     x = X.astype(np.float32)
     g = wg.compile(lambda x: model(x), backend="numpy")
 

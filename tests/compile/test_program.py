@@ -16,8 +16,8 @@ from wengert.graph import evaluate
 from wengert.transforms.staging import stage
 
 pytest.importorskip("llvmlite", reason="machine code needs the extra `compile`")
-from wengert.compile.backends.llvm import pool  # noqa: E402
-from wengert.compile.backends.llvm.program import build  # noqa: E402
+from wengert.compile.backends.llvm import pool
+from wengert.compile.backends.llvm.program import build
 
 
 @pytest.fixture
@@ -212,3 +212,44 @@ def test_a_parameter_that_somebody_else_holds_is_not_written_over():
     np.testing.assert_array_equal(held.numpy(), [-2.0, -2.0, -2.0])
     np.testing.assert_array_equal(window, [-2.0, -2.0, -2.0])
     np.testing.assert_array_equal(w.numpy(), [-3.0, -3.0, -3.0])
+
+
+# ------------------------------------------------------------------ memory
+
+
+def test_the_arena_is_used_to_its_end_and_no_further():
+    _, step, x, y = network(64)
+    f = wg.compile(step, backend="llvm")
+    f(x, y)
+    native = next(iter(f.variants.values()))[0].executable
+    assert native.plan.size == len(native.arena) >= native.plan.lower_bound
+    raw = native.arena.base
+    start = native.arena.ctypes.data - raw.ctypes.data
+    raw[...] = 0xA5
+    f(x, y)
+    assert (raw[:start] == 0xA5).all()
+    assert (raw[start + native.plan.size :] == 0xA5).all()
+    used = np.flatnonzero(native.arena != 0xA5)
+    assert native.plan.size - 128 <= used[-1] < native.plan.size
+
+
+def test_a_run_takes_no_memory_but_for_its_results():
+    import tracemalloc
+
+    _, step, x, y = network(64)
+    f = wg.compile(step, backend="llvm")
+    for _ in range(3):
+        f(x, y)
+    assert f.fast is not None
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        for _ in range(20):
+            f(x, y)
+        now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert now - before < 2048
+    assert peak - before < 4096  # the loss, and a few of Python's own objects

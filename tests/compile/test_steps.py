@@ -1,8 +1,8 @@
 """From graphs to steps, chains and regions: every stage means what the graph means."""
 
-import random_graphs
 import numpy as np
 import pytest
+import random_graphs
 
 import wengert as wg
 from wengert.compile import kernel as kernels

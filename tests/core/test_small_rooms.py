@@ -164,7 +164,6 @@ def test_the_package_is_typed_and_small():
     root = Path(wg.__file__).parent
     assert (root / "py.typed").exists()
 
-
     def size(skip):
         wheel = io.BytesIO()
         with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as z:

@@ -149,3 +149,20 @@ def test_wrong_options():
     ):
         with pytest.raises(OptionError):
             bad()
+
+
+@pytest.mark.parametrize(("make", "name"), [
+    (lambda v: schedules.step(3, v), "factor"), (lambda v: schedules.multistep([3], v), "factor"),
+    (lambda v: schedules.multistep(v), "milestones"), (lambda v: schedules.linear(3, v), "start"),
+    (lambda v: schedules.polynomial(3, v), "power"), (lambda v: schedules.cosine(3, v), "end"),
+    (lambda v: schedules.cosine_restarts(3, end=v), "end"), (lambda v: schedules.step(v), "every"),
+    (lambda v: schedules.cyclic(3, low=v), "low"),
+    (lambda v: schedules.cyclic(3, decay=v), "decay"),
+    (lambda v: schedules.one_cycle(3, rise=v), "rise"),
+    (lambda v: schedules.one_cycle(3, end=v), "end"),
+    (lambda v: schedules.warmup(3, start=v), "start"), (lambda v: schedules.warmup(3, v), "then"),
+])  # fmt: skip
+def test_options_of_another_kind_are_refused(make, name):
+    for value in ("x", -1, float("nan"), {}, [0.5]):
+        with pytest.raises(OptionError, match=name):
+            make(value)

@@ -92,3 +92,18 @@ def test_wrong_options_are_refused():
         NetworkClassifier(activation="rlu").fit(x, y)
     with pytest.raises(NonFiniteError, match="lr"):
         NetworkRegressor(optimizer="sgd", lr=1e6).fit(x, x[:, 0] * 3)
+
+
+@pytest.mark.parametrize("cls", [NetworkClassifier, NetworkRegressor])
+@pytest.mark.parametrize(("name", "values"), [
+    ("hidden", ["x", 3, None, (0,), (2.5,), ("x",)]), ("activation", ["x", 3, None, (0.5,)]),
+    ("optimizer", ["x", 3, None]), ("batch_size", ["x", 0, 2.5, None]),
+    ("epochs", ["x", 0, 2.5, None]), ("patience", ["x", 0, 2.5, None]), ("lr", ["x", -1, None]),
+    ("validation_fraction", ["x", -0.1, 1.0, float("nan"), None]),
+    ("dtype", ["x", "int64", float("nan")]),
+])  # fmt: skip
+def test_options_of_another_kind_are_refused(cls, name, values):
+    x, y = np.random.default_rng(0).normal(size=(12, 3)), np.arange(12) % 2
+    for value in values:
+        with pytest.raises((OptionError, UnknownNameError), match=name):
+            cls(**{"epochs": 1, name: value}).fit(x, y)

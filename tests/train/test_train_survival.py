@@ -217,7 +217,7 @@ def test_two_damaged_checkpoints_refuse(tmp_path):
 
 
 def test_resuming_what_is_not_there(tmp_path):
-    with pytest.raises(OptionError, match="No such file"):
+    with pytest.raises(OptionError, match="there is no run in this folder"):
         resume(tmp_path)
 
 

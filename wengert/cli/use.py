@@ -163,8 +163,10 @@ def read_input(path: str) -> NDArray[Any]:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise DataError(f"reading {path}", error.strerror or str(error)) from None
-    except (ValueError, EOFError) as error:
-        raise DataError(f"reading {path}", f"not a .npy file of numbers: {error}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"reading {path}", f"it is not UTF-8 text: {error}") from None
+    except (ValueError, EOFError):
+        raise DataError(f"reading {path}", "it is not a .npy file of numbers") from None
     rows: list[list[float]] = []
     for number, line in enumerate(lines, 1):
         cells = line.split(",") if kind == ".csv" else line.split()

@@ -195,7 +195,7 @@ def fill(ys: Sequence[Any], firm: list[int], gs: Sequence[Any]) -> list[Any]:
 
 
 def recorded_call(law: Compiled, program: Any, inputs: list[Any]) -> list[Any]:
-    """The outputs of a call that is recorded, differentiated or batched; effects as plain arrays."""
+    """The outputs of a call that is differentiated or batched; effects as plain arrays."""
     ys = list(apply(law, inputs))
     out = []
     for sink, y in zip(program.sinks, ys):

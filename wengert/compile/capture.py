@@ -38,8 +38,8 @@ from ..trace import (
     modes,
 )
 from ..transforms.jvp import inward
-from ..types import RAW, Aval
 from ..transforms.law import Kept
+from ..types import RAW, Aval
 from .guards import PLAIN, equal
 from .live import Num, Numbers, weak
 
@@ -136,7 +136,8 @@ class Program:
         """Whether two programs compute the same from the same."""
         return (
             self.structure == other.structure
-            and [(s, id(s.owner)) for s in self.sources] == [(s, id(s.owner)) for s in other.sources]
+            and [(s, id(s.owner)) for s in self.sources]
+            == [(s, id(s.owner)) for s in other.sources]
             and [(s, id(s.owner)) for s in self.sinks] == [(s, id(s.owner)) for s in other.sinks]
             and self.severed == other.severed
             and len(self.draws) == len(other.draws)
@@ -594,11 +595,19 @@ def finished(tracer: Capture, out: Any, leaves: list[Any], outer: Any) -> Progra
         sinks.append(Sink("array", owner=tracer.arrays[key][0]))
         outputs.append(value)
     graph.outputs = outputs
+    read = {x.n for line in graph.lines for x in line.inputs if isinstance(x, Var)}
+    read |= {y.n for y in outputs if isinstance(y, Var)}
+    unread = {
+        g.grad_var.n for g in tracer.given.values()
+        if g.grad_var is not None and g.grad_var.n not in read
+    }  # fmt: skip
+    graph.inputs = [v for v in graph.inputs if v.n not in unread]
     gradients = [
         (g.tensor, tracer.places.get(id(g.tensor), -1), g.grad is not None)
         for g in tracer.given.values()
-        if g.leaf and not g.dropped and (g.grad is not None or g.node.grad is not None)
-    ]
+        if g.leaf and ((g.grad_var is not None and g.grad_var.n not in unread)
+                       or (not g.dropped and (g.grad is not None or g.node.grad is not None)))
+    ]  # fmt: skip
     tensors = [
         (g.tensor, g.data.shape, g.data.dtype, g.node.__class__)
         for g in tracer.given.values()
@@ -723,8 +732,13 @@ def shared(holder: Any, name: Any, more: int = 0) -> bool:
 
 
 def formed(
-    sink: Sink, graph: Graph, sources: list[Source], leaves: list[Any], numbers: set[int],
-    quiet: set[int], tensors: set[int],
+    sink: Sink,
+    graph: Graph,
+    sources: list[Source],
+    leaves: list[Any],
+    numbers: set[int],
+    quiet: set[int],
+    tensors: set[int],
 ) -> Sink:
     """A result is a tensor if it depends on one, as it would be uncompiled.
 

@@ -2,8 +2,8 @@
 
 It looks at the arguments and the guards of one variant, hands the arrays themselves to machine code
 (which finds their memory by itself) and puts the outputs where they go. Anything unusual (other
-types or shapes, a mode, a changed guard, a tensor that somebody else holds) gives MISS, and the call
-goes the long way through `jit`.
+types or shapes, a mode, a changed guard, a tensor that somebody else holds) gives MISS, and the
+call goes the long way through `jit`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import numpy as np
 from .. import trace, tree
 from ..errors import GENERATED
 from ..graph import Var
-
 from ..trace import SOLE, Leaf, Tensor, getrefcount, make, ndarray
 from .guards import MISSING, unlike
 
@@ -150,7 +149,7 @@ def guards(s: Source, watch: Any) -> None:
         s.miss(f"not {s.name(holds)}()")
     for content, _ in watch.contents:
         s.miss(f"not {s.name(content)}()")
-    for t, shape, dtype, node in watch.tensors:
+    for t, _, _, node in watch.tensors:
         s.miss(f"{s.name(t)}.node.__class__ is not {s.name(node)}")
     for cell, value, _ in watch.cells:
         word = f"{s.name(cell)}.cell_contents"

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Graph, Line, Var
+from ..graph import Line, Var
 from ..ops.linear import Broadcast, Cast, CastConstant, Reshape, Sum, Transpose
 from ..ops.order import Max, Min, Prod
 from ..primitive import Elementwise
@@ -222,7 +222,8 @@ def through(group: Group, ops: list[Any], value: Value) -> Value:
 
 def picked(index: tuple[Any, ...], axes: Axes) -> Axes:
     """A basic index that drops and adds axes of length 1 and keeps the others whole."""
-    shape, out, at = shape_of(axes), [], 0
+    shape, at = shape_of(axes), 0
+    out: list[tuple[Piece, ...]] = []
     rest = len(axes) - sum(1 for i in index if i is not None and i is not Ellipsis)
     items = [*index] if Ellipsis in index else [*index, Ellipsis]
     for i in items:

@@ -76,9 +76,7 @@ def unlike(x: Any, before: Any) -> Any:
 
 def put_back(x: Any, before: Any) -> None:
     """Give a container the items of before."""
-    if isinstance(x, list):
-        x[:] = before
-    elif isinstance(x, bytearray):
+    if isinstance(x, list) or isinstance(x, bytearray):
         x[:] = before
     elif isinstance(x, deque):
         x.clear()

@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 
 from .. import trace, tree
-from ..errors import ArgumentError, CompileWarning, OptionError, WengertError, describe, warn
+from ..errors import ArgumentError, CompileWarning, WengertError, describe, warn
 from ..source import place
 from ..trace import HERE, SOLE, Leaf, Tensor, getrefcount, make, ndarray, recording
-from ..transforms.jvp import inward
-from ..types import dtype_of, shape_of
+from ..types import dtype_of
 from . import backends
 from .apply import Compiled as CompiledLaw
 from .apply import recorded_call
@@ -99,8 +98,19 @@ class Variant:
     """One program, ready to run, and what must hold for it."""
 
     __slots__ = (
-        "changed", "executable", "failure", "held", "fast", "law", "passes", "program", "runs", "seconds", "watch",
-        "way", "why",
+        "changed",
+        "executable",
+        "failure",
+        "fast",
+        "held",
+        "law",
+        "passes",
+        "program",
+        "runs",
+        "seconds",
+        "watch",
+        "way",
+        "why",
     )  # fmt: skip
 
     def __init__(self, program: Program, watch: Watch, why: str) -> None:
@@ -198,8 +208,10 @@ class Compiled:
                 variant, drawn = self.record(key, leaves, structure, args, kwargs)
             except Refusal as refusal:
                 return self.uncompiled(key, refusal, args, kwargs)
-            if away and effectful(variant.program) or self.apart(variant, level) or overlap(
-                variant.program, leaves
+            if (
+                (away and effectful(variant.program))
+                or self.apart(variant, level)
+                or overlap(variant.program, leaves)
             ):
                 variant.program.rewind()
                 return self.f(*args, **kwargs)
@@ -210,8 +222,10 @@ class Compiled:
                     raise
                 variant.program.rewind()
                 return self.f(*args, **kwargs)
-        if away and effectful(variant.program) or self.apart(variant, level) or overlap(
-            variant.program, leaves
+        if (
+            (away and effectful(variant.program))
+            or self.apart(variant, level)
+            or overlap(variant.program, leaves)
         ):
             return self.f(*args, **kwargs)
         streams = variant.program.streams if variant.program.fallible else ()
@@ -241,14 +255,14 @@ class Compiled:
         program = variant.program
         if not within(program.checks, leaves, drawn):
             return self.f(*args, **kwargs)
-        if level or program.recorded and recording(trace.EAGER):
+        if level or (program.recorded and recording(trace.EAGER)):
             return self.differentiated(variant, leaves, drawn)
         return self.run(variant, leaves, drawn)
 
     def apart(self, variant: Variant, level: bool) -> bool:
         """Whether a derivative is to be taken that only the function itself has."""
         program = variant.program
-        if not program.severed or not (level or program.recorded and recording(trace.EAGER)):
+        if not program.severed or not (level or (program.recorded and recording(trace.EAGER))):
             return False
         self.say(Refusal(f"its derivative is not that of its operations: {program.severed}"))
         return True
@@ -489,7 +503,7 @@ def within(checks: list[Any], leaves: Leaves, drawn: Leaves) -> bool:
     """Whether labels name classes: a program does not ask at every use."""
     for source, count in checks:
         x = fetch(source, leaves, drawn)
-        if x.size and not (0 <= x.min() and x.max() < count):
+        if x.size and not (x.min() >= 0 and x.max() < count):
             return False
     return True
 

@@ -137,6 +137,8 @@ class Steps:
                 out.append(f"[{i}] loops({names})\n{s.kernel}")
             elif isinstance(s, Product):
                 out.append(f"[{i}] {told(s.out)} = {list(s.a.shape)} @ {list(s.b.shape)} ({names})")
+            elif isinstance(s, Scatter):
+                out.append(f"[{i}] {told(s.out)} = sums of rows ({names})")
             else:
                 out.append(f"[{i}] call {s.op!r}({names})")
         return "\n".join(out)

@@ -154,7 +154,7 @@ def halves(
     for line in joint.lines:
         if line.outputs[0].n in late:
             needed |= {x.n for x in line.inputs if isinstance(x, Var) and x.n not in late}
-    early = [v for v in joint.inputs[:operands]]
+    early = list(joint.inputs[:operands])
     early += [v for line in joint.lines for v in line.outputs if v.n not in late]
     weight = {v.n: nbytes(v) for v in early}
     given = {v.n for v in joint.inputs[:operands]}
@@ -186,7 +186,7 @@ def halves(
 
 
 def cut_out(graph: Graph, inputs: list[Var], outputs: list[Any]) -> Graph:
-    """The part of a graph that computes `outputs` from `inputs`, which may be computed within it."""
+    """The part of a graph that computes `outputs` from `inputs`, computed within it or not."""
     maker = {v.n: line for line in graph.lines for v in line.outputs}
     stop = {v.n for v in inputs}
     wanted: set[int] = set()

@@ -19,8 +19,7 @@ def explained(compiled: Any) -> str:
         for v in known:
             number += 1
             parts.append(variant(number, v))
-    for why in dict.fromkeys(compiled.refused.values()):
-        parts.append(f"uncompiled: {why}")
+    parts += [f"uncompiled: {why}" for why in dict.fromkeys(compiled.refused.values())]
     if number == 0 and not compiled.refused:
         parts.append("not called yet")
     return "\n\n".join(parts)

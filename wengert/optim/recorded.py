@@ -80,7 +80,10 @@ def recorded_step(optimizer: Any, block: Any, tracer: Any) -> None:
                     or len(set(block.steps[a : b + 1])) == 1
                 )
             )
-        t = tracer.numbers.read((id(block), first), lambda a=first: block.steps[a] + 1)
+        more = tracer.memo[id(block), first] = tracer.memo.get((id(block), first), 0) + 1
+        t = tracer.numbers.read(
+            (id(block), first, more), lambda a=first, more=more: block.steps[a] + more
+        )
         for i in range(first, last + 1):
             p, g = block.parameters[i], Cell(tracer, gradients[i])
             if getattr(options, "maximize", False):

@@ -48,6 +48,14 @@ def _whole(owner: str, name: str, value: Any, low: int = 1) -> int:
     return value
 
 
+def _places(owner: str, milestones: Any) -> list[int]:
+    if not isinstance(milestones, list | tuple | range):
+        raise OptionError(
+            f"{owner}(milestones={milestones!r})", "milestones are whole numbers, in a list"
+        )
+    return sorted([_whole(owner, "milestones", n, 0) for n in milestones])
+
+
 def constant() -> Shape:
     """1 at every step."""
     return lambda t: 1.0
@@ -61,6 +69,7 @@ def step(every: int, factor: float = 0.1) -> Shape:
         [1.0, 1.0, 0.1, 0.1, 0.01]
     """
     _whole("step", "every", every)
+    check("step", "factor", factor)
     return lambda t: factor ** (t // every)
 
 
@@ -71,7 +80,8 @@ def multistep(milestones: Sequence[int], factor: float = 0.1) -> Shape:
         >>> [round(multistep([1, 3])(t), 3) for t in range(5)]
         [1.0, 0.1, 0.1, 0.01, 0.01]
     """
-    places = sorted(milestones)
+    places = _places("multistep", milestones)
+    check("multistep", "factor", factor)
     return lambda t: factor ** bisect_right(places, t)
 
 
@@ -89,12 +99,14 @@ def linear(steps: int, start: float = 1.0, end: float = 0.0) -> Shape:
         [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
     """
     _whole("linear", "steps", steps)
+    start, end = check("linear", "start", start), check("linear", "end", end)
     return lambda t: start + (end - start) * min(1.0, t / steps)
 
 
 def polynomial(steps: int, power: float = 1.0) -> Shape:
     """(1 - t / steps)^power; 0 from `steps` on."""
     _whole("polynomial", "steps", steps)
+    check("polynomial", "power", power)
     return lambda t: max(0.0, 1.0 - t / steps) ** power
 
 
@@ -109,6 +121,7 @@ def cosine(steps: int, end: float = 0.0) -> Shape:
         I. Loshchilov, F. Hutter (2017), SGDR, arXiv:1608.03983.
     """
     _whole("cosine", "steps", steps)
+    check("cosine", "end", end)
     return lambda t: end + (1 - end) * 0.5 * (1 + math.cos(math.pi * min(1.0, t / steps)))
 
 
@@ -121,6 +134,7 @@ def cosine_restarts(steps: int, longer: int = 1, end: float = 0.0) -> Shape:
     """
     _whole("cosine_restarts", "steps", steps)
     _whole("cosine_restarts", "longer", longer)
+    check("cosine_restarts", "end", end)
 
     def shape(t: int) -> float:
         length = steps
@@ -145,6 +159,8 @@ def cyclic(up: int, down: int | None = None, low: float = 0.1, decay: float = 1.
         L. Smith (2017), Cyclical Learning Rates for Training Neural Networks, arXiv:1506.01186.
     """
     _whole("cyclic", "up", up)
+    check("cyclic", "low", low)
+    check("cyclic", "decay", decay)
     fall = _whole("cyclic", "down", up if down is None else down)
 
     def shape(t: int) -> float:
@@ -167,10 +183,12 @@ def one_cycle(steps: int, rise: float = 0.3, start: float = 1 / 25, end: float =
     References:
         L. Smith, N. Topin (2018), Super-Convergence, arXiv:1708.07120.
     """
+    check("one_cycle", "start", start)
+    check("one_cycle", "end", end)
+    if isinstance(rise, str) or not 0 < check("one_cycle", "rise", rise) < 1:
+        raise OptionError(f"one_cycle(rise={rise!r})", "it must be a share between 0 and 1")
     _whole("one_cycle", "steps", steps, 2)
     top = float(rise * steps) - 1
-    if not 0 < rise < 1:
-        raise OptionError(f"one_cycle(rise={rise!r})", "it must be a share between 0 and 1")
 
     def shape(t: int) -> float:
         if t < top:
@@ -204,7 +222,10 @@ def warmup(steps: int, then: Shape | None = None, start: float = 0.0) -> Shape:
         [0.5, 1.0, 1.0, 0.85, 0.5, 0.15, 0.0]
     """
     _whole("warmup", "steps", steps, 0)
-    after = then or constant()
+    check("warmup", "start", start)
+    after = constant() if then is None else then
+    if not callable(after):
+        raise OptionError(f"warmup(then={then!r})", "then is a function of the step, or None")
     return lambda t: start + (1 - start) * (t + 1) / steps if t < steps else after(t - steps)
 
 

@@ -137,9 +137,10 @@ def find(kind: str, name: str, known: Mapping[str, V]) -> V:
           fix: did you mean digits?
           at:  ...
     """
-    if name in known:
+    if isinstance(name, str) and name in known:
         return known[name]
-    close = get_close_matches(name, known, n=3)
+    close = get_close_matches(str(name), known, n=3)
+    name = str(name)
     close.sort(key=lambda k: sorted(k) != sorted(name))  # swapped letters before others
     raise UnknownNameError(
         f"{kind} {name!r}",

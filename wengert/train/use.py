@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wengert.data import Parts
-from wengert.errors import CheckpointError, OptionError, ShapeError
+from wengert.errors import CheckpointError, DataError, OptionError, ShapeError
 from wengert.extras import need
 from wengert.nn import Module
 
@@ -88,6 +88,7 @@ def fitting(trained: Trained, x: NDArray[Any]) -> NDArray[Any]:
 
     Raises:
         ShapeError: the numbers do not make examples.
+        DataError: nan or infinity among them.
     """
     (example, *_) = trained.parts.train.batch(np.arange(1))
     shape = np.shape(example)[1:]
@@ -105,6 +106,13 @@ def fitting(trained: Trained, x: NDArray[Any]) -> NDArray[Any]:
         raise ShapeError(
             "predict(RUN, INPUT)", f"{trained.recipe.name} takes examples of shape [{wanted}]",
             operands=[("INPUT", x, "no example" if x.ndim and not len(x) else "")],
+        )  # fmt: skip
+    finite = np.isfinite(x).reshape(len(x), -1).all(axis=1)
+    if not finite.all():
+        raise DataError(
+            "predict(RUN, INPUT)", f"example {int(finite.argmin())} has a number that is not "
+            "finite, counted from 0",
+            operands=[("INPUT", x)],
         )  # fmt: skip
     return x.astype(np.asarray(example).dtype)
 

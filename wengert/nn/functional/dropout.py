@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from wengert import random
+from wengert.draws import live
 from wengert.errors import OptionError, ShapeError
 from wengert.hollow import Hollow
 from wengert.ops.dropout import Dropout
-from wengert.draws import live
 from wengert.trace import Tensor, bind, looked, make
 from wengert.transforms.vmap import VMap
 from wengert.types import shape_of

@@ -101,7 +101,7 @@ def write(module: Module, native: Any) -> None:
         f.ret(f.call("PyLong_FromLong", "ptr", f.const(0, "i64")))
 
 
-class Table(np.ndarray):  # type: ignore[type-arg]
+class Table(np.ndarray):
     """The table of a program, which keeps what its built-in function needs."""
 
     held: Any

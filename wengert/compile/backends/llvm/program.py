@@ -21,7 +21,7 @@ import numpy as np
 
 from ....graph import Graph, Var
 from ....trace import getrefcount
-from ...lower import Call, Loops, Product, Scatter, Step, Steps, lower
+from ...lower import Call, Loops, Product, Scatter, Steps, lower
 from ...schedule import SERIAL, Chain, Region, rows_of, schedule
 from ...storage import Private, arranged, same_places
 from ...views import View
@@ -149,12 +149,13 @@ class Native:
         self.storage = arranged(steps, self.regions)
         self.plan = self.storage.plan
         self.private: Private | None = None  # of the chain that is being written
+        self.segments: list[Any] = []  # names of functions, and calls of Python
         self.text = self.source()
         written = perf_counter()
         found = blas.find()
         interface = found.name if self.library_used and found is not None else ""
         self.library = cache.compiled(self.text, made, blas=interface)
-        self.segments: list[Any] = [
+        self.segments = [
             self.library.function(s, None, ctypes.c_void_p) if isinstance(s, str) else s
             for s in self.segments
         ]
@@ -195,7 +196,6 @@ class Native:
         module = Module(mathematics.add, self.target.fma)
         self.module = module
         found = blas.find()
-        self.segments: list[Any] = []
         self.kernels: dict[Any, str] = {}  # the functions of kernels
         f: Function | None = None
         self.library_used = False
@@ -347,7 +347,7 @@ class Native:
         f.raw(f"call void @{name}(ptr {args}, {lo!r}, {hi!r}, {piece!r})")
 
     def product(self, f: Function, step: Product, lo: Value, hi: Value, block: int) -> None:
-        """Rows lo to hi of a product, or matrices lo to hi of a batch: a call of the library each."""
+        """Rows lo to hi of a product, or matrices lo to hi of a batch."""
         kind = {"f": "float", "d": "double"}[step.dtype.char]
         a, b = step.a, step.b
         m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
@@ -355,8 +355,8 @@ class Native:
         (ta, lda), (tb, ldb) = transposed(a), transposed(b)
         whole = math.prod(lead) > 1
         rest = m % block if not whole else 0
-        rows = {m if whole else min(block, m), *([rest] if rest else [])}
-        name = self.multiplier(kind, rows, n, k, bool(tb))
+        sizes = {m if whole else min(block, m), *([rest] if rest else [])}
+        name = self.multiplier(kind, sizes, n, k, bool(tb))
         pa, pb, pc = (self.pointer(f, f["table"], x) for x in (a.base, b.base, step.out))
         pa, pb = f.at(pa, a.offset, kind), f.at(pb, b.offset, kind)
         steps_a, steps_b = batch_strides(a, lead), batch_strides(b, lead)
@@ -390,7 +390,7 @@ class Native:
             call(rows, f.at(pa, lo * a.strides[-2], kind), pb, f.at(pc, lo * n, kind))
 
     def multiplier(self, kind: str, rows: set[int], n: int, k: int, tb: bool) -> str:
-        """The function for products of such a size: our own, or the library's where it is faster."""
+        """The function for products of such a size: our own, or the library's."""
         m = max(rows)
         suffix = "f32" if kind == "float" else "f64"
         if blas.find() is not None and not gemm.preferred(self.target, m, n, k, tb):
