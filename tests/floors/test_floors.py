@@ -38,9 +38,9 @@ FLOORS = [
         "transforms.debug", "transforms",
     ],
     [
-        "compile", "compile.live", "compile.guards", "compile.effects", "compile.world",
-        "compile.capture", "compile.dispatch", "compile.memory", "compile.passes", "compile.views",
-        "compile.kernel", "compile.fusion", "compile.assemble", "compile.lower",
+        "compile", "compile.live", "compile.guards", "compile.effects", "compile.walk",
+        "compile.world", "compile.capture", "compile.dispatch", "compile.memory", "compile.passes",
+        "compile.views", "compile.kernel", "compile.fusion", "compile.assemble", "compile.lower",
         "compile.schedule", "compile.storage", "compile.collapse", "compile.backends.layout",
         "compile.backends.calls", "compile.backends.numpy", "compile.backends",
         "compile.backends.llvm", "compile.partition", "compile.apply", "compile.report",

@@ -138,9 +138,10 @@ def recorded_mean(ema: Any, tracer: Any) -> None:
         for e, p in zip(ema.values, ema.parameters):
             tracer.touch(p)
             old = tracer.state(e)
-            mean = Cell(tracer, old)
+            mean: Any = Cell(tracer, old)
             if e.dtype.kind in "fc":
-                mean += (Cell(tracer, p.data) - mean) * share
+                now: Any = Cell(tracer, p.data)
+                mean += (now - mean) * share
             new = mean.value if e.dtype.kind in "fc" else p.data
             tracer.change(e, new if only is None else where(only, new, old))
     values = list(ema.values)
