@@ -66,8 +66,8 @@ def environment(threads: int) -> dict[str, str]:
     n = str(threads)
     names = "OPENBLAS OMP MKL BLIS WENGERT"
     env = {**os.environ, **{f"{name}_NUM_THREADS": n for name in names.split()}}
-    eigen = "" if threads > 1 else "--xla_cpu_multi_thread_eigen=false "
-    env["XLA_FLAGS"] = f"{eigen}intra_op_parallelism_threads={n}"
+    eigen = "true" if threads > 1 else "false"
+    env["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={eigen} intra_op_parallelism_threads={n}"
     env["JAX_PLATFORMS"] = "cpu"
     env["BENCH_CORES"] = env.get("BENCH_CORES") or quiet(threads)
     paths = [str(HERE.parents[1]), str(HERE), env.get("PYTHONPATH", "")]

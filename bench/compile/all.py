@@ -44,13 +44,15 @@ def ratios(row: dict[str, Any] | None) -> str:
     return f"{low:.2f} / {middle:.2f}{missed}"
 
 
-def key(row: dict[str, Any]) -> tuple[str, str]:
-    return row["name"], row["against"].split()[0]
+def keyed(rows: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Rows by program and family, or by program and contender where a family has several rows."""
+    found = {(r["name"], r["against"].split()[0]): r for r in rows}
+    return found if len(found) == len(rows) else {(r["name"], r["against"]): r for r in rows}
 
 
 def lines(script: str, one: dict[str, Any], two: dict[str, Any]) -> list[str]:
     """Rows of the table; with two threads the best variant of a peer may be another one."""
-    first, second = ({key(r): r for r in d["figures"]} for d in (one, two))
+    first, second = (keyed(d["figures"]) for d in (one, two))
     out = []
     for k in [*first, *(k for k in second if k not in first)]:
         row = first.get(k) or second[k]

@@ -508,8 +508,8 @@ def test_the_pipeline_says_what_it_did():
         "in   %0: float64[9]\n%1: float64[9] = sin(%0)\n%2: float64[9] = add(%1, %1)\nout  %2"
     )
     names = [s.name for s in told.stages]
-    assert names[:5] == ["dce", "fold", "algebra", "cse", "dce"]
-    assert len(names) % 4 == 0
+    assert names[:6] == ["dce", "fold", "algebra", "masks", "cse", "dce"]
+    assert len(names) % 5 == 0
     assert (told.stages[0].before, told.stages[0].after) == (8, 7)
     assert told.seconds > 0
     assert len(str(told).splitlines()) == len(told.stages)

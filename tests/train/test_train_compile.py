@@ -159,6 +159,7 @@ def test_a_step_that_is_not_finite_changes_nothing(clip, parts):
     x, y = batch()
     bad = x.copy()
     bad[-1, 0] = np.nan
+    before: list[np.ndarray] = []
     for given in (x, bad, x, bad, bad, x, x):
         one, two = (step(given, y) for step in steps)
         assert two.skipped == one.skipped == (given is bad)
@@ -188,7 +189,7 @@ def test_a_scale_that_overflows_skips_and_falls():
         return [step(x, y) for _ in range(12)]
 
     one, two = run(False), run(True)
-    assert any(r.skipped for r in one) and not all(r.skipped for r in one)
+    assert 0 < sum(r.skipped for r in one) < len(one)
     alike(one, two, 1e-3)
 
 

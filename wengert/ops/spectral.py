@@ -138,7 +138,7 @@ class Share(Judge):
 
     what: str
     values: bool  # whether the values were used at all
-    again: bool  # whether this is itself being differentiated
+    twice: bool  # whether this is itself being differentiated
     args = ("a", "b", "c")
 
     examples: ClassVar[Any] = [
@@ -173,12 +173,12 @@ class Share(Judge):
         )
         fits = fits if self.values else np.ones_like(fits)
         repeated = off.any(-1)
-        self.judge(turned | (repeated & ~fits) | (repeated & self.again))
+        self.judge(turned | (repeated & ~fits) | (repeated & self.twice))
         return np.broadcast_to(np.where(off, (r / 2)[..., None], 0), shape)
 
     def judge(self, bad: Array) -> None:
         if bad.any():
-            if self.again:
+            if self.twice:
                 gauge(
                     self.what, "a second derivative through the vectors of a repeated value is open"
                 )
