@@ -519,7 +519,7 @@ def recorder() -> Any:
 
 
 def cut(v: Any) -> Any:
-    """v without a derivative, and so it stays where a program that is recorded is differentiated."""
+    """v without a derivative, also where a program that is recorded is differentiated later."""
     if MODES and hasattr(v, "graph") and v.dtype.kind in "fc" and recorder() is not None:
         return OPS["CastConstant"](v.dtype)(v)
     return v

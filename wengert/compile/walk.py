@@ -53,8 +53,8 @@ class Walk:
                 self.todo.append(value)
         self.todo.extend(w.roots)
         if w.names & {"environ", "getenv"}:
-            env = os.environ
-            self.watch.conditions.append(lambda known=w.environment: dict(env) == known)
+            env, known = os.environ, w.environment
+            self.watch.conditions.append(lambda: dict(env) == known)
         while self.todo:
             x = self.todo.popleft()
             if id(x) in self.done:

@@ -118,9 +118,10 @@ class World:
             self.argument(x, names[at] if at < len(names) else f"argument {i}")
         for name, x in self.kwargs.items():
             self.argument(x, name)
-        self.old = sys.getprofile()
-        if hasattr(self.old, "disable"):  # cProfile's: it looks again when we are done
-            self.old.disable()
+        old: Any = sys.getprofile()
+        if hasattr(old, "disable"):  # cProfile's: it looks again when we are done
+            old.disable()
+        self.old = old
         sys.setprofile(self.event)
         return self
 
@@ -242,13 +243,9 @@ class World:
             hooks = x.node.hooks if x.node.__class__ is Leaf else None
             return [(getattr(hooks, n, None), f"the hooks of {told}") for n in HOOKS]
         if isinstance(x, np.ndarray):
-            if isinstance(x.base, np.ndarray):
-                out = [(x.base, told)]
-            else:
-                out = []
             if not self.contents(s):
                 self.arrays.append(s)
-            return out
+            return [(x.base, told)] if isinstance(x.base, np.ndarray) else []
         if isinstance(x, Iterator) and not isinstance(x, io.IOBase):
             self.iterators.append(s)
             return []
@@ -439,6 +436,7 @@ class World:
         drawn = {id(s) for s in getattr(program, "streams", ())}
         for s in self.seen.values():
             x = s.x
+            now: Any
             if isinstance(x, np.random.RandomState | python_random.Random):
                 now = x.getstate() if isinstance(x, python_random.Random) else x.get_state(False)
             elif isinstance(x, np.random.Generator) and id(x) not in drawn:
