@@ -64,9 +64,7 @@ def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[boo
     """The short way for calls like this one; None where there is none."""
     program, native = variant.program, variant.executable
     entry = getattr(native, "entry", None)
-    if entry is None or program.recorded:
-        return None
-    if any(kind == "number" for kind, *_ in program.constants):
+    if program.recorded or not hasattr(native, "entry") or (entry is None and program.sinks):
         return None
     flat = flat_arguments(structure, len(leaves))
     if not flat:
@@ -250,6 +248,10 @@ def outputs(s: Source, program: Any, native: Any) -> bool:
             if i is None:
                 return False
             s.add(f"y{j} = {s.name(sink.owner)}")
+        elif sink.kind == "argument":
+            if i is None or not alone(s, program, sink.place):
+                return False
+            s.add(f"y{j} = a{sink.place}")
         elif sink.kind in ("result", "gradient"):
             if v.size * v.dtype.itemsize >= 4096:
                 s.add(f"y{j} = {s.name(native.fresh)}({j}, {s.name(v)})")
@@ -257,6 +259,20 @@ def outputs(s: Source, program: Any, native: Any) -> bool:
                 s.add(f"y{j} = empty({v.shape!r}, {s.name(v.dtype)})")
         else:
             return False
+    return True
+
+
+def alone(s: Source, program: Any, place: int) -> bool:
+    """An argument that is written is memory of its own, of which no other argument has a part."""
+    s.miss(f"a{place}.base is not None or not a{place}.flags.writeable")
+    for source in program.sources:
+        if source.kind == "array":
+            other = s.name(source.owner)
+        elif source.kind == "argument" and source.place != place:
+            other = f"a{source.place}"
+        else:
+            continue
+        s.miss(f"{other} is a{place} or {other}.base is a{place}")
     return True
 
 
@@ -271,12 +287,11 @@ def operands(program: Any, native: Any) -> list[str]:
 
 def finish(s: Source, program: Any, native: Any, entry: Any) -> None:
     """Run, put the outputs where they go, and rebuild what the function returned."""
-    call = f"{s.name(entry)}({', '.join(operands(program, native))})"
-    if native.releases:
-        s.add(f"with {s.name(native.lock)}: failed = {call}")
-    else:
-        s.add(f"failed = {call}")
-    s.miss("failed")
+    if entry is not None:
+        call = f"{s.name(entry)}({', '.join(operands(program, native))})"
+        held = f"with {s.name(native.lock)}: " if native.releases else ""
+        s.add(f"{held}failed = {call}")
+        s.miss("failed")
     for j, sink in enumerate(program.sinks):
         if sink.kind == "tensor":
             s.add(f"{s.name(sink.owner) if sink.place < 0 else f'a{sink.place}'}.store = written()")
@@ -306,6 +321,8 @@ def finish(s: Source, program: Any, native: Any, entry: Any) -> None:
             words.append(results[at])
         elif kind == "given":
             words.append(f"a{at}" if at >= 0 else s.name(value))
+        elif kind == "number":
+            words.append(f"d{len(program.draws)}[{at - program.returned}]")
         elif isinstance(value, ndarray):
             words.append(f"{s.name(value)}.copy()")
         else:

@@ -241,6 +241,9 @@ def updated(x: Tensor, op: Any, ufunc: Callable[..., Any], value: Any) -> Any:
     z = op(d, value)
     if shape_of(z) != shape_of(d):
         raise ShapeError("x op= v", "the result does not fit", operands=[("x", d), ("v", value)])
+    if z.dtype != d.dtype:
+        fitting(z, d)
+        z = trace.OPS["Cast"](d.dtype)(z)
     return z
 
 
@@ -256,14 +259,18 @@ def cast_to(z: Any, x: Tensor) -> Tensor:
             fix="x = x op v makes a new tensor",
         )
     if z.dtype != x.dtype:
-        if not np.can_cast(z.dtype, x.dtype, "same_kind"):
-            raise UnsupportedError(
-                "x op= v",
-                f"{z.dtype} does not fit into {x.dtype}",
-                fix="x = x op v makes a new tensor",
-            )
+        fitting(z, x)
         z = z.astype(x.dtype)
     return z
+
+
+def fitting(z: Any, x: Any) -> None:
+    if not np.can_cast(z.dtype, x.dtype, "same_kind"):
+        raise UnsupportedError(
+            "x op= v",
+            f"{z.dtype} does not fit into {x.dtype}",
+            fix="x = x op v makes a new tensor",
+        )
 
 
 T: Any = Tensor

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...graph import Line, Var
 from ...ops import elementwise as e
-from ...ops.index import Concatenate, GetItem, Pad
+from ...ops.index import Concatenate, GetItem, Pad, Write
 from ...ops.linear import Broadcast, Cast, CastConstant, Reshape, Sum, Transpose, keep
 from ...types import DType, Shape, shape_of
 from .rewriting import Rewriter
@@ -196,6 +196,24 @@ def pad(r: Rewriter, line: Line, xs: Operands) -> Any:
     return same(line, xs[0]) if all(w == (0, 0) for w in line.op.widths) else None
 
 
+def write(r: Rewriter, line: Line, xs: Operands) -> Any:
+    """Where all of x is written, what is written is all there is."""
+    x, v = xs
+    for op in line.op.path:
+        if type(op) is not GetItem or not all(i is Ellipsis or isinstance(i, slice) for i in op.index):
+            return None
+        slices = [i for i in op.index if i is not Ellipsis]
+        if op.index[:1] == (Ellipsis,) and slices:
+            return None
+        if not all(whole(i, n) for i, n in zip(slices, x.shape)):
+            return None
+    if not isinstance(v, Var) or v.dtype.kind != x.dtype.kind:
+        return None
+    if v.dtype != x.dtype:
+        v = Cast(x.dtype)(v)
+    return v if v.aval == line.outputs[0].aval else Broadcast(x.shape)(v)
+
+
 MOVES: dict[type, Callable[[Rewriter, Line, Operands], Any]] = {
     Reshape: reshape,
     Transpose: transpose,
@@ -206,4 +224,5 @@ MOVES: dict[type, Callable[[Rewriter, Line, Operands], Any]] = {
     GetItem: getitem,
     Concatenate: concatenate,
     Pad: pad,
+    Write: write,
 }
