@@ -22,7 +22,7 @@ from wengert.compile.passes.scale import scale
 from wengert.graph import evaluate, verify
 from wengert.ops import elementwise as e
 from wengert.ops.contract import Affine, matmul
-from wengert.ops.index import Concatenate, GetItem, Pad
+from wengert.ops.index import Concatenate, GetItem, Pad, Write
 from wengert.ops.linear import Broadcast, Cast, CastConstant, Reshape, Sum, Transpose
 from wengert.transforms.staging import stage
 from wengert.types import Aval
@@ -204,6 +204,8 @@ def test_a_folded_output_is_a_constant():
         lambda do, x: do(Concatenate(0), x),
         lambda do, x: do(Concatenate(0), x, np.ones(0)),
         lambda do, x: do(Pad(((0, 0),)), x),
+        lambda do, x: do(Write((GetItem((Ellipsis,)),)), np.zeros(9), x),
+        lambda do, x: do(Write((GetItem((slice(0, 9),)),)), np.zeros(9), x),
         lambda do, x: do(GetItem((slice(2, 11),)), do(Concatenate(0), np.ones(2), x)),
     ],
 )
@@ -225,6 +227,7 @@ def test_it_is_x(f):
         lambda do, x: do(e.maximum, x, 0.0),
         lambda do, x: do(Sum((0,), False), do(Broadcast((4, 9)), x)),
         lambda do, x: do(GetItem((slice(None, None, -1),)), x),
+        lambda do, x: do(Write((GetItem((slice(None, None, -1),)),)), np.zeros(9), x),
     ],
 )
 def test_some_number_tells_the_sides_apart(f):

@@ -12,6 +12,7 @@ import wengert as wg
 from wengert.compile.backends import optimized
 from wengert.compile.dispatch import MISS
 from wengert.compile.lower import Call
+from wengert.errors import DTypeError
 from wengert.graph import evaluate
 from wengert.transforms.staging import stage
 
@@ -212,6 +213,71 @@ def test_a_parameter_that_somebody_else_holds_is_not_written_over():
     np.testing.assert_array_equal(held.numpy(), [-2.0, -2.0, -2.0])
     np.testing.assert_array_equal(window, [-2.0, -2.0, -2.0])
     np.testing.assert_array_equal(w.numpy(), [-3.0, -3.0, -3.0])
+
+
+def test_the_short_way_writes_arrays_that_are_given():
+    def momentum(p, m, g):
+        m[...] = 0.9 * m + g
+        p[:] -= 0.1 * m
+
+    f = wg.compile(momentum, backend="llvm")
+    rng = np.random.default_rng(0)
+    p, m, g, q, n = (rng.standard_normal(50) for _ in range(5))
+    q[:], n[:] = p, m
+    for _ in range(4):
+        f(p, m, g)
+        momentum(q, n, g)
+        np.testing.assert_allclose(p, q, rtol=1e-15, atol=1e-15)
+        np.testing.assert_allclose(m, n, rtol=1e-15, atol=1e-15)
+    assert f.fast is not None
+    whole = rng.standard_normal(60)
+    still = g.copy()
+    still.flags.writeable = False
+    for args in ((p, whole[:50], g), (p, m, p), (p, m, m[:]), (whole[:50], m, g)):
+        assert f.fast(args, {}) is MISS
+        want = [a.copy() for a in args]
+        if args[2] is not g:  # what it reads is what it writes
+            want[2] = want[0] if args[2] is p else want[1][:]
+        momentum(*want)
+        f(*args)
+        np.testing.assert_allclose(args[0], want[0], rtol=1e-15, atol=1e-15)
+        np.testing.assert_allclose(args[1], want[1], rtol=1e-15, atol=1e-15)
+    with pytest.raises(ValueError, match="read-only"):
+        f(still, m, g)
+
+
+def test_the_short_way_hands_back_numbers_of_python():
+    f = wg.compile(lambda x, y: ((1 - x) ** 2 + 100 * (y - x * x) ** 2, x * y), backend="llvm")
+    for _ in range(3):
+        f(0.5, 0.25)
+    assert f.fast is not None
+    for x, y in ((0.5, 0.25), (0.1, -3.0), (1e200, 1e200)):
+        try:
+            want = f.f(x, y)
+        except OverflowError as error:
+            with pytest.raises(OverflowError, match=str(error.args[1])):
+                f(x, y)
+            continue
+        assert f(x, y) == want
+
+
+def test_an_update_in_place_keeps_the_dtype():
+    def made():
+        return wg.tensor(np.ones(3, np.float32), requires_grad=True)
+
+    def step(p, k):
+        with wg.no_grad():
+            p *= np.float64(0.3) * k
+            p -= np.sqrt(k)
+
+    f, p, q = wg.compile(step, backend="llvm"), made(), made()
+    for k in (2.0, 3.0, 5.0):
+        f(p, k)
+        step(q, k)
+        assert p.dtype == q.dtype == np.float32
+        np.testing.assert_array_equal(p.numpy(), q.numpy())
+    with pytest.raises(DTypeError, match="multiply"):
+        f(p, 1j)
 
 
 # ------------------------------------------------------------------ memory

@@ -487,10 +487,12 @@ def effectful(program: Program) -> bool:
 
 
 def overlap(program: Program, leaves: Leaves) -> bool:
-    """Whether an array that the program writes shares memory with another that it reads."""
+    """Whether an array that the program writes is read-only, or has memory that it reads, too."""
     written = [s.place for s in program.sinks if s.kind == "argument"]
     if not written:
         return False
+    if not all(leaves[place].flags.writeable for place in written):
+        return True
     read = [(s.place, leaves[s.place] if s.kind == "argument" else s.owner)
             for s in program.sources if s.kind in ("argument", "array")]  # fmt: skip
     return any(

@@ -490,8 +490,8 @@ class Native:
 
     def takes(self, given: Any, v: Var, j: int, inputs: Sequence[Any]) -> bool:
         """Whether an output can go right there."""
-        if given.dtype != v.dtype or given.shape != v.shape or not given.flags.c_contiguous:
-            return False
+        if given.dtype != v.dtype or given.shape != v.shape or not given.flags.carray:
+            return False  # carray: of a piece, aligned, and writeable
         i = self.alias.get(j)
         return all(x is not given or k == i for k, x in enumerate(inputs))
 
