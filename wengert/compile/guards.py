@@ -76,7 +76,7 @@ def unlike(x: Any, before: Any) -> Any:
 
 def put_back(x: Any, before: Any) -> None:
     """Give a container the items of before."""
-    if isinstance(x, list | bytearray):
+    if isinstance(x, list) or isinstance(x, bytearray):
         x[:] = before
     elif isinstance(x, deque):
         x.clear()
@@ -134,7 +134,7 @@ class Watch:
         for content, _ in self.contents:
             if not content():
                 return False
-        return all(holds() for holds in self.conditions)
+        return all([holds() for holds in self.conditions])
 
     def deeply(self) -> bool:
         """The same, of what has to be compared by its items."""

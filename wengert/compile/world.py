@@ -36,18 +36,19 @@ import numpy as np
 from .. import random
 from ..errors import UnsupportedError
 from ..source import LIBRARY
-from ..trace import HERE, Leaf, Tensor
+from ..trace import HERE, Leaf, Tensor, generation
 from ..types import RAW
 from .effects import refusal
-from .guards import MISSING, PLAIN, Watch, copied, equal, put_back, read, same, unlike
-from .walk import LONG, Seen, Walk
+from .guards import MISSING, PLAIN, Content, Watch, copied, equal, put_back, read, same, unlike
 
 __all__ = ["World"]
 
 STANDARD = (sysconfig.get_paths()["stdlib"], np.__path__[0], "<frozen")
 FOREIGN = ("numpy", "wengert", "scipy", "math", "builtins")  # modules that nobody changes
+LONG = 256  # items of a container that are looked into, one by one
 MANY = 50_000  # things that are written down
 LARGE = 1 << 24  # bytes of an array, read by plain code, that are compared
+WHOLE = 1 << 18  # bytes of an operand whose numbers plain code might read as well
 DYNAMIC = {"getattr", "setattr", "vars", "delattr", "hasattr", "__dict__", "attrgetter"}
 KINDS = {"ndarray", "Tensor", "generic"}  # what an argument is not while it is recorded
 ASKS = {"isinstance", "type", "issubclass", "__class__"}
@@ -89,6 +90,18 @@ def names_of(code: CodeType) -> tuple[frozenset[str], frozenset[str], frozenset[
     return _names[code]
 
 
+class Seen:
+    """One thing outside, as it was: its items, its attributes, its content."""
+
+    __slots__ = ("attributes", "before", "dotted", "told", "x")
+
+    def __init__(self, x: Any, told: str) -> None:
+        self.x, self.told = x, told
+        self.before: Any = None
+        self.attributes: dict[str, Any] = {}  # those in slots, or looked up by name
+        self.dotted = False  # a namespace of attributes
+
+
 class World:
     """`with World(f, args, kwargs) as w:` one run is watched; `w.watch(program)` afterwards."""
 
@@ -118,10 +131,9 @@ class World:
             self.argument(x, names[at] if at < len(names) else f"argument {i}")
         for name, x in self.kwargs.items():
             self.argument(x, name)
-        old: Any = sys.getprofile()
-        if hasattr(old, "disable"):  # cProfile's: it looks again when we are done
-            old.disable()
-        self.old = old
+        self.old = sys.getprofile()
+        if hasattr(self.old, "disable"):  # cProfile's: it looks again when we are done
+            self.old.disable()
         sys.setprofile(self.event)
         return self
 
@@ -243,9 +255,13 @@ class World:
             hooks = x.node.hooks if x.node.__class__ is Leaf else None
             return [(getattr(hooks, n, None), f"the hooks of {told}") for n in HOOKS]
         if isinstance(x, np.ndarray):
+            if isinstance(x.base, np.ndarray):
+                out = [(x.base, told)]
+            else:
+                out = []
             if not self.contents(s):
                 self.arrays.append(s)
-            return [(x.base, told)] if isinstance(x.base, np.ndarray) else []
+            return out
         if isinstance(x, Iterator) and not isinstance(x, io.IOBase):
             self.iterators.append(s)
             return []
@@ -436,7 +452,6 @@ class World:
         drawn = {id(s) for s in getattr(program, "streams", ())}
         for s in self.seen.values():
             x = s.x
-            now: Any
             if isinstance(x, np.random.RandomState | python_random.Random):
                 now = x.getstate() if isinstance(x, python_random.Random) else x.get_state(False)
             elif isinstance(x, np.random.Generator) and id(x) not in drawn:
@@ -468,6 +483,138 @@ class Stop(BaseException):
 
 class Changed(UnsupportedError):
     """Something outside was changed: perhaps for the first time alone, as a cache is filled."""
+
+
+class Walk:
+    """From the roots along all that the code has names for: what goes into a `Watch`."""
+
+    def __init__(self, world: World, watch: Watch, program: Any) -> None:
+        self.world, self.watch, self.touched = world, watch, program.touched
+        owners = [s.owner for s in program.sources if s.kind == "array"]
+        self.live = set(map(id, owners))
+        self.bases = {id(b) for a in owners for b in bases(a)}
+        self.written = {id(s.owner) for s in program.sinks if s.kind == "array"}
+        self.done: set[int] = set()
+        self.todo: deque[Any] = deque()
+
+    def run(self) -> None:
+        w = self.world
+        for space, values in w.globals.values():
+            for name, value in values.items():
+                self.watch.flat.append((space, name, value, name))
+                self.todo.append(value)
+        self.todo.extend(w.roots)
+        if w.names & {"environ", "getenv"}:
+            env = os.environ
+            self.watch.conditions.append(lambda known=w.environment: dict(env) == known)
+        while self.todo:
+            x = self.todo.popleft()
+            if id(x) in self.done:
+                continue
+            self.done.add(id(x))
+            s = w.seen.get(id(x)) or w.spaces.get(id(x))
+            if s is not None:
+                self.visit(s)
+
+    def named(self, name: str) -> bool:
+        return self.world.every or name in self.world.names or name == "_hooks"
+
+    def visit(self, s: Seen) -> None:
+        x, watch = s.x, self.watch
+        if isinstance(x, Tensor):
+            if id(x) not in self.touched:  # not recorded, but perhaps read
+                n = generation(x)
+                watch.slots.append((x, "data", x.data, s.told))
+                watch.conditions.append(lambda: generation(x) == n)
+            return
+        if isinstance(x, np.ndarray):
+            return self.array(s)
+        if isinstance(x, Iterator):
+            return
+        if isinstance(x, ModuleType | type):
+            for name, value in s.attributes.items():
+                watch.flat.append((vars(x), name, value, f"{s.told}.{name}"))
+                self.todo.append(value)
+            return
+        if isinstance(x, CellType):
+            watch.cells.append((x, s.before, s.told))
+            self.todo.append(s.before)
+            return
+        if isinstance(x, MethodType):
+            self.todo += [x.__self__, x.__func__]
+            return
+        if isinstance(x, BuiltinMethodType):
+            self.todo.append(x.__self__)
+            return
+        if isinstance(x, FunctionType):
+            for name in ("__defaults__", "__kwdefaults__", "__code__"):
+                value = s.attributes[name]
+                if value is not None:
+                    watch.slots.append((x, name, value, f"{s.told}"))
+            self.todo += [*(x.__closure__ or ()), *(x.__defaults__ or ())]
+            self.todo += (x.__kwdefaults__ or {}).values()
+        elif isinstance(x, list | tuple | deque | dict | set | frozenset | bytearray):
+            if s.before is not None and not isinstance(x, frozenset):
+                watch.containers.append((x, s.before, s.told))
+            if len(x) <= LONG and not isinstance(x, bytearray):
+                self.todo.extend(x.values() if isinstance(x, dict) else x)
+        elif isinstance(x, functools.partial):
+            self.todo += [x.func, x.args, x.keywords]
+        elif isinstance(x, staticmethod | classmethod):
+            self.todo.append(x.__func__)
+        elif isinstance(x, property):
+            self.todo += [x.fget, x.fset]
+        self.attributes(s)
+
+    def attributes(self, s: Seen) -> None:
+        x, watch = s.x, self.watch
+        own = getattr(x, "__dict__", None)
+        mine = own if own.__class__ is dict else {}
+        for name, value in mine.items():
+            if self.named(name):
+                watch.flat.append((mine, name, value, f"{s.told}.{name}"))
+                self.todo.append(value)
+        for name, value in s.attributes.items():
+            if self.named(name) and not isinstance(x, FunctionType):
+                watch.slots.append((x, name, value, f"{s.told}.{name}"))
+                self.todo.append(value)
+        if hasattr(type(x), "named_parameters"):
+            if "_hooks" not in mine:
+                watch.flat.append((mine, "_hooks", MISSING, f"the hooks of {s.told}"))
+            for name in sorted(self.world.names - mine.keys()):  # such as `training`
+                if isinstance(getattr(type(x), name, None), bool | int | float | str):
+                    watch.flat.append((mine, name, MISSING, f"{s.told}.{name}"))
+        if type(x).__name__ == "ModuleHooks":
+            self.todo += [x.before, x.after, x.backward]
+        for cls in type(x).__mro__:
+            known = self.world.spaces.get(id(cls))
+            if known is not None:
+                self.todo.append(cls)
+                if own.__class__ is dict:
+                    for name in known.attributes.keys() - mine.keys():
+                        if not isinstance(known.attributes[name], property):
+                            watch.flat.append((mine, name, MISSING, f"{s.told}.{name}"))
+
+    def array(self, s: Seen) -> None:
+        a = s.x
+        live = id(a) in self.live or id(a) in self.bases
+        if id(a) in self.written or not a.size or s.before is None:
+            return
+        if live and a.nbytes > WHOLE:
+            return  # an operand, which is read at every run
+        if not isinstance(s.before, np.ndarray):
+            raise UnsupportedError(
+                "a compiled function",
+                f"plain NumPy code in it reads the large array `{s.told}`, which may change",
+                fix=f"wg.tensor({s.told}), or pass it as an argument",
+            )
+        self.watch.contents.append((Content(a, s.before, live), s.told))
+
+
+def bases(a: Any) -> Iterator[Any]:
+    while a.base is not None and isinstance(a.base, np.ndarray):
+        a = a.base
+        yield a
 
 
 def branching(code: CodeType) -> bool:

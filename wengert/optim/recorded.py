@@ -139,8 +139,8 @@ def recorded_mean(ema: Any, tracer: Any) -> None:
             tracer.touch(p)
             old = tracer.state(e)
             mean: Any = Cell(tracer, old)
+            now: Any = Cell(tracer, p.data)
             if e.dtype.kind in "fc":
-                now: Any = Cell(tracer, p.data)
                 mean += (now - mean) * share
             new = mean.value if e.dtype.kind in "fc" else p.data
             tracer.change(e, new if only is None else where(only, new, old))
