@@ -418,6 +418,7 @@ class Elementwise(Primitive):
     """
 
     diagonal = True
+    watched: ClassVar[bool] = False  # by who records a function: it fills caches, and is a value
 
     def __init__(
         self,

@@ -39,7 +39,8 @@ def imported(library: str) -> None:
     import numpy as np
 
     names = {
-        "wengert": "wengert.nn wengert.optim llvmlite.binding wengert.compile.backends.llvm.program",
+        "wengert": "wengert.nn wengert.optim llvmlite.binding "
+        "wengert.compile.backends.llvm.program",
         "jax": "jax jax.numpy jax.nn",
         "torch": "torch torch._dynamo torch._inductor.compile_fx torch._inductor.codegen.cpp",
     }[library]

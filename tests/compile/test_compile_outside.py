@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import wengert as wg
-from wengert import nn
+from wengert import nn, trace
 from wengert.optim import SGD
+from wengert.primitive import Elementwise
 
 pytest.importorskip("llvmlite")
 
@@ -52,3 +53,15 @@ def test_what_a_function_among_the_arguments_closes_over_is_watched():
     by[0] = 3.0
     assert call(f, x).tolist() == [3.0, 3.0]
     assert call(scaled([5.0]), x).tolist() == [5.0, 5.0]
+
+
+def test_an_operation_of_the_users_own_may_fill_its_caches():
+    own = Elementwise("own_cube", lambda x: x**3, lambda d, x: d * (3 * x * x))
+    try:
+        f = wg.compile(lambda x: np.sum(2 * own(x)))
+        x = np.array([1.0, -2.0])
+        assert f(x) == f(x) == -14.0
+        assert repr(f).endswith("1 variants>")
+        np.testing.assert_allclose(wg.grad(f)(x), 6 * x**2)
+    finally:
+        del trace.OPS["own_cube"]

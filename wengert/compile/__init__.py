@@ -16,6 +16,24 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from ..extras import need
+
+__all__ = ["set_threads"]
+
+
+def set_threads(n: int) -> None:
+    """Run compiled programs on n threads from now on; the numbers do not depend on it.
+
+    Without it they are as many as `WENGERT_NUM_THREADS` says, or else OMP_NUM_THREADS, or else the
+    cores that this process may use.
+
+    Raises:
+        OptionError: n is not a number of threads.
+        MissingExtraError: llvmlite is not installed; calls of NumPy have threads of their own.
+    """
+    need("llvmlite.binding", extra="compile")
+    import_module("wengert.compile.backends.llvm.pool").set_threads(n)
+
 
 class Room(ModuleType):
     """A package that is a function too."""

@@ -27,9 +27,10 @@ __all__ = ["masks"]
 def masks(graph: Graph) -> Graph:
     """The rewrites above, wherever they fit.
 
+    >>> from wengert.compile.passes.dce import dce
     >>> from wengert.transforms.staging import stage
     >>> f = lambda c, x: np.max(np.where(c, 0.0, x), axis=1, keepdims=True)
-    >>> print(masks(stage(f, np.ones((2, 1), bool), np.ones((2, 3))).graph))
+    >>> print(dce(masks(stage(f, np.ones((2, 1), bool), np.ones((2, 3))).graph)))
     in   %0: bool[2, 1], %1: float64[2, 3]
     %2: float64[2, 1] = Max(axes=(1,), keepdims=True)(%1)
     %3: float64[2, 1] = where(%0, 0.0, %2)
