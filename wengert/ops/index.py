@@ -11,7 +11,7 @@ import numpy as np
 
 from ..primitive import Linear, op
 from ..structural import At, Masked, densify, unbroadcast
-from ..trace import OPS, SOLE, Tensor, getrefcount, ndarray
+from ..trace import OPS, SOLE, getrefcount, ndarray
 from ..types import RAW, Array, Aval, Shape, shape_of
 from .linear import Broadcast, Reshape, Transpose, after, inverse, moveaxis
 
