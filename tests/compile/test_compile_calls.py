@@ -328,8 +328,11 @@ def test_one_number_wherever_it_goes(backend):
     def written(x):
         t[...] = np.sum(x)
 
-    for f in (lambda x: np.sum(x), lambda x: {"a": np.sum(x)}, lambda x: [np.sum(x)],
-              lambda x: (np.sum(x), 3), lambda x: np.sum(x).reshape(()), lambda x: W.sum() * x):  # fmt: skip
+    functions = (
+        lambda x: np.sum(x), lambda x: {"a": np.sum(x)}, lambda x: [np.sum(x)],
+        lambda x: (np.sum(x), 3), lambda x: np.sum(x).reshape(()), lambda x: W.sum() * x,
+    )  # fmt: skip
+    for f in functions:
         same(f, lambda: (X,), lambda: (2.0,), lambda: (wg.tensor(X),), backend=backend)
     g = wg.compile(written, backend=backend)
     for k in range(4):

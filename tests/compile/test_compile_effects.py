@@ -260,8 +260,8 @@ def queued():
 
 @case("it draws from numpy.random")
 def numpy_random():
-    np.random.seed(0)
-    return lambda x: x * np.random.rand(), lambda: None
+    np.random.seed(0)  # noqa: NPY002 - that is what is tested
+    return lambda x: x * np.random.rand(), lambda: None  # noqa: NPY002
 
 
 @case("it draws from Python's random")

@@ -185,7 +185,8 @@ MODELS = {
     "conv": (conv, 2e-4), "strided conv": (strided_conv, 1e-4),
     "lstm": (recurrent(nn.LSTM), 1e-4), "gru": (recurrent(nn.GRU), 1e-4),
     "rnn": (recurrent(nn.RNN), 1e-4), "tied": (tied, 1e-4), "gpt": (gpt, 1e-3),
-    "attention": (attention, 1e-4), "residual": (residual, 1e-4), "float64": (regression_in_float64, 1e-9),
+    "attention": (attention, 1e-4), "residual": (residual, 1e-4),
+    "float64": (regression_in_float64, 1e-9),
 }  # fmt: skip
 
 

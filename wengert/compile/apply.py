@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import trace, tree
+from ..errors import UnsupportedError
 from ..graph import Graph, Var, evaluate
 from ..trace import Tensor, make
 from ..transforms.jvp import jvp
@@ -22,6 +23,7 @@ from ..transforms.staging import stage
 from ..transforms.vjp import vjp
 from ..transforms.vmap import vmap
 from ..types import RAW, Array, Aval, is_inexact
+from .lawful import Derivation
 from .partition import halves
 from .passes.dce import dce
 
@@ -45,10 +47,17 @@ class Compiled(Law):
     materialize = True
 
     def __init__(
-        self, graph: Graph, build: Builder, budget: int | None, name: str, value: Any = None
+        self,
+        graph: Graph,
+        build: Builder,
+        budget: int | None,
+        name: str,
+        value: Any = None,
+        severed: str = "",
     ) -> None:
         self.graph, self.build, self.budget, self.name = graph, build, budget, name
         self.value = graph if value is None else value  # the same, for its value alone
+        self.severed = severed
         self.structure = tree.flatten([0] * len(graph.outputs))[1]
         self.made: dict[Any, Any] = {}
 
@@ -59,6 +68,11 @@ class Compiled(Law):
     def runner(self, key: Any, make_graph: Callable[[], Any]) -> Any:
         """What `make_graph` gives, once."""
         if key not in self.made:
+            if self.severed and key != "value":
+                raise UnsupportedError(
+                    f"a derivative of {self.name}", self.severed,
+                    fix="pass what it reads as an argument",
+                )  # fmt: skip
             self.made[key] = make_graph()
         return self.made[key]
 
@@ -66,8 +80,11 @@ class Compiled(Law):
         """The law of another function of such arguments."""
 
         def made() -> Compiled:
-            graph = graph_of(f, avals)
-            return Compiled(graph, self.build, self.budget, name)
+            staged = Derivation()
+            plain = graph_of(f, avals, staged)
+            lawful = staged.laws.lawful()
+            graph = plain if lawful is None else dce(lawful)
+            return Compiled(graph, self.build, self.budget, name, plain, staged.laws.severed)
 
         return self.runner(key, made)
 
@@ -178,12 +195,12 @@ class Compiled(Law):
         return self.derived(("lanes", n, axes), batched, avals, f"a batch of {self.name}")
 
 
-def graph_of(f: Callable[..., Any], avals: Sequence[Aval]) -> Graph:
+def graph_of(f: Callable[..., Any], avals: Sequence[Aval], tracer: Any = None) -> Graph:
     """The graph of f at arguments of these types; no memory is needed for them."""
     like = [
         a.example() if a.weak else np.broadcast_to(np.zeros((), a.dtype), a.shape) for a in avals
     ]
-    return dce(stage(f, *like).graph)
+    return dce(stage(f, *like, tracer=tracer).graph)
 
 
 def fill(ys: Sequence[Any], firm: list[int], gs: Sequence[Any]) -> list[Any]:

@@ -44,11 +44,12 @@ MODULES = {
     "_random": "draws from Python's random",
 }
 HARMLESS = {"fspath", "getpid", "getcwd", "stat", "lstat", "cpu_count", "get_ident", "fsencode",
-            "allocate_lock", "RLock", "_get_main_thread_ident", "scandir", "get_native_id"}  # fmt: skip
+            "allocate_lock", "RLock", "_get_main_thread_ident", "scandir",
+            "get_native_id"}  # fmt: skip
 FILES = {"write", "writelines", "read", "readline", "readlines", "readinto", "seek", "truncate",
          "__next__", "getvalue"}  # fmt: skip
 MACHINERY = ("importlib.", "linecache", "tokenize", "traceback", "inspect", "ast")
-WATCHED = (  # what a method in C may be called on: immutable, or compared afterwards
+WATCHED: tuple[Any, ...] = (  # whose methods in C are known: immutable, or compared afterwards
     str, bytes, int, float, complex, list, tuple, dict, set, frozenset, bytearray, range, slice,
     type, ModuleType, np.ndarray, np.generic, np.dtype, np.ufunc, np.random.Generator, Tensor,
     collections.deque, array.array, functools.partial, re.Pattern, re.Match, Iterator,

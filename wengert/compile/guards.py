@@ -76,7 +76,7 @@ def unlike(x: Any, before: Any) -> Any:
 
 def put_back(x: Any, before: Any) -> None:
     """Give a container the items of before."""
-    if isinstance(x, list) or isinstance(x, bytearray):
+    if isinstance(x, (list, bytearray)):
         x[:] = before
     elif isinstance(x, deque):
         x.clear()
@@ -134,7 +134,7 @@ class Watch:
         for content, _ in self.contents:
             if not content():
                 return False
-        return all([holds() for holds in self.conditions])
+        return all(holds() for holds in self.conditions)
 
     def deeply(self) -> bool:
         """The same, of what has to be compared by its items."""
@@ -195,3 +195,11 @@ def equal(a: Any, b: Any) -> bool:
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     return bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))
+
+
+def alike(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return all(alike(a[k], b[k]) for k in a)
+    if isinstance(a, np.ndarray):
+        return bool(np.array_equal(a, b))
+    return bool(a == b)

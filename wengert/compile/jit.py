@@ -23,15 +23,16 @@ import numpy as np
 from .. import trace, tree
 from ..errors import ArgumentError, CompileWarning, WengertError, describe, warn
 from ..source import place
-from ..trace import HERE, SOLE, Leaf, Tensor, getrefcount, make, ndarray, recording
+from ..trace import HERE, Leaf, Tensor, ndarray, recording
 from ..types import dtype_of
 from . import backends
 from .apply import Compiled as CompiledLaw
 from .apply import recorded_call
-from .capture import Program, capture, direct, moved
+from .capture import Program, capture, direct
 from .dispatch import MISS, short
 from .guards import Watch
 from .report import explained
+from .runs import effectful, fetch, handle, overlap, room, settle, within
 from .world import Changed, Stop, World, owner_of
 
 __all__ = ["Compiled", "compile"]
@@ -200,33 +201,23 @@ class Compiled:
         if key in self.refused:
             return self.f(*args, **kwargs)
         away = level and any(isinstance(x, Tensor) and at_transform(x) for x in leaves)
-        for variant in self.variants.get(key, ()):
-            if variant.holds(leaves):
-                break
-        else:
+        variant = self.find(key, leaves)
+        if variant is None:
             try:
                 variant, drawn = self.record(key, leaves, structure, args, kwargs)
             except Refusal as refusal:
                 return self.uncompiled(key, refusal, args, kwargs)
-            if (
-                (away and effectful(variant.program))
-                or self.apart(variant, level)
-                or overlap(variant.program, leaves)
-            ):
+            if self.unfit(variant, leaves, level, away):
                 variant.program.rewind()
                 return self.f(*args, **kwargs)
             try:
-                return self.go(variant, leaves, drawn, level, args, kwargs)
+                return self.go(variant, leaves, drawn, level)
             except Exception:
                 if not variant.program.fallible:
                     raise
                 variant.program.rewind()
                 return self.f(*args, **kwargs)
-        if (
-            (away and effectful(variant.program))
-            or self.apart(variant, level)
-            or overlap(variant.program, leaves)
-        ):
+        if self.unfit(variant, leaves, level, away):
             return self.f(*args, **kwargs)
         streams = variant.program.streams if variant.program.fallible else ()
         states = [s.bit_generator.state for s in streams]
@@ -235,7 +226,7 @@ class Compiled:
         except ArithmeticError:  # of plain numbers: the function raises it itself
             return self.f(*args, **kwargs)
         try:
-            y = self.go(variant, leaves, drawn, level, args, kwargs)
+            y = self.go(variant, leaves, drawn, level)
         except Exception:
             if not variant.program.fallible:
                 raise
@@ -248,14 +239,27 @@ class Compiled:
         self.fast = variant.fast
         return y
 
-    def go(
-        self, variant: Variant, leaves: Leaves, drawn: Leaves, level: bool, args: Any, kwargs: Any
-    ) -> Any:
-        """One run of a variant, or of the function itself where that says what is wrong."""
+    def find(self, key: Any, leaves: Leaves) -> Variant | None:
+        """The variant for such arguments whose guards hold."""
+        with RECORDING:  # meanwhile another thread may have taken the numbers out of a tensor
+            for variant in self.variants.get(key, ()):
+                if variant.holds(leaves):
+                    return variant
+        return None
+
+    def unfit(self, variant: Variant, leaves: Leaves, level: bool, away: bool) -> bool:
+        """Whether this call is for the function itself: a program cannot do it, or say why not."""
         program = variant.program
-        if not within(program.checks, leaves, drawn):
-            return self.f(*args, **kwargs)
-        if level or (program.recorded and recording(trace.EAGER)):
+        return (
+            (away and effectful(program))
+            or self.apart(variant, level)
+            or overlap(program, leaves)
+            or not within(program.checks, leaves)
+        )
+
+    def go(self, variant: Variant, leaves: Leaves, drawn: Leaves, level: bool) -> Any:
+        """One run of a variant."""
+        if level or (variant.program.recorded and recording(trace.EAGER)):
             return self.differentiated(variant, leaves, drawn)
         return self.run(variant, leaves, drawn)
 
@@ -318,7 +322,10 @@ class Compiled:
 
     def record(self, key: Any, leaves: Leaves, structure: tree.Tree, args: Any, kwargs: Any) -> Any:
         """A new variant and what its first run drew; raises `Refusal`."""
-        with RECORDING, self.lock, uncollected():
+        with self.lock, uncollected():
+            found = self.find(key, leaves)
+            if found is not None:  # recorded by another thread just now
+                return found, found.program.draw(leaves)
             known = self.variants.setdefault(key, [])
             why = "the first call with such arguments"
             if known:
@@ -332,11 +339,13 @@ class Compiled:
             fixed = self.fixed(leaves, key)
             world = World(self.f, args, kwargs)
             try:
-                with world:
-                    program = capture(self.f, leaves, structure, fixed, world.seen)
-                watch = world.watch(program)
+                with RECORDING:
+                    with world:
+                        program = capture(self.f, leaves, structure, fixed, world.seen)
+                    watch = world.watch(program)
             except (Exception, Stop) as error:
-                world.restore()
+                with RECORDING:
+                    world.restore()
                 if key not in self.exact and any(
                     number(x) and not still for x, still in zip(leaves, fixed)
                 ):
@@ -356,7 +365,11 @@ class Compiled:
             variant.held = [x for x, still in zip(leaves, fixed) if still]
             variant.seconds["record"] = perf_counter() - start
             drawn, program.drawn = program.drawn, []
-            backends.prepare(self, variant, first=not any(map(len, self.variants.values())))
+            try:
+                backends.prepare(self, variant, first=not any(map(len, self.variants.values())))
+            except Exception as error:
+                program.rewind()
+                raise Refusal(error) from error
             known.append(variant)
             self.counts[kind] = self.counts.get(kind, 0) + 1
             return variant, drawn
@@ -398,11 +411,12 @@ class Compiled:
             name = getattr(self.f, "__qualname__", "a compiled function")
             graph = program.lawful if program.lawful is not None else program.graph
             variant.law = CompiledLaw(graph, self.build, self.budget, name, program.graph)
-        inputs = [
-            (leaves[s.place] if s.place >= 0 else s.owner)
-            if s.kind in ("argument", "tensor") else fetch(s, leaves, drawn)
-            for s in program.sources
-        ]  # fmt: skip
+        with RECORDING:
+            inputs = [
+                handle(leaves[s.place] if s.place >= 0 else s.owner)
+                if s.kind in ("argument", "tensor") else fetch(s, leaves, drawn)
+                for s in program.sources
+            ]  # fmt: skip
         variant.runs += 1
         return settle(program, recorded_call(variant.law, program, inputs), leaves, drawn)
 
@@ -414,7 +428,8 @@ class Compiled:
     def run(self, variant: Variant, leaves: Leaves, drawn: Leaves) -> Any:
         """One run, its effects, and what it returns."""
         program = variant.program
-        inputs = [fetch(s, leaves, drawn) for s in program.sources]
+        with RECORDING:
+            inputs = [fetch(s, leaves, drawn) for s in program.sources]
         into = [room(s, leaves) if not program.fallible else None for s in program.sinks]
         outputs = variant.executable(inputs, into)
         variant.runs += 1
@@ -481,35 +496,6 @@ def at_transform(x: Tensor) -> bool:
     return False
 
 
-def effectful(program: Program) -> bool:
-    """Whether a run does more than compute: then a transform goes through the function itself."""
-    return bool(program.draws or program.after) or any(s.kind != "result" for s in program.sinks)
-
-
-def overlap(program: Program, leaves: Leaves) -> bool:
-    """Whether an array that the program writes is read-only, or has memory that it reads, too."""
-    written = [s.place for s in program.sinks if s.kind == "argument"]
-    if not written:
-        return False
-    if not all(leaves[place].flags.writeable for place in written):
-        return True
-    read = [(s.place, leaves[s.place] if s.kind == "argument" else s.owner)
-            for s in program.sources if s.kind in ("argument", "array")]  # fmt: skip
-    return any(
-        at != place and isinstance(x, ndarray) and np.may_share_memory(leaves[place], x)
-        for place in written for at, x in read
-    )  # fmt: skip
-
-
-def within(checks: list[Any], leaves: Leaves, drawn: Leaves) -> bool:
-    """Whether labels name classes: a program does not ask at every use."""
-    for source, count in checks:
-        x = fetch(source, leaves, drawn)
-        if x.size and not (x.min() >= 0 and x.max() < count):
-            return False
-    return True
-
-
 def whole(x: Any) -> bool:
     """Objects with parameters of their own are taken by identity, not taken apart."""
     return hasattr(x, "named_parameters")
@@ -520,83 +506,6 @@ def still(x: Any) -> Any:
     if isinstance(x, str | bytes | bool | type(None) | type):
         return x.__class__, x
     return x.__class__, id(x)
-
-
-def fetch(source: Any, leaves: Leaves, drawn: Leaves) -> Any:
-    """The array of one input of a program."""
-    kind = source.kind
-    if kind == "argument":
-        x = leaves[source.place]
-        return x.value() if isinstance(x, Tensor) else x
-    if kind == "tensor":
-        return (leaves[source.place] if source.place >= 0 else source.owner).data
-    if kind == "gradient":
-        t = leaves[source.place] if source.place >= 0 else source.owner
-        g = t.node.grad
-        return g.data if isinstance(g, Tensor) else g
-    if kind == "array":
-        return source.owner
-    value = drawn[source.place]
-    return value[source.owner] if value.__class__ is tuple else value
-
-
-def room(sink: Any, leaves: Leaves) -> Any:
-    """Memory for one output: that of the tensor which it updates, if nobody else holds it."""
-    if sink.kind == "array":
-        return sink.owner
-    if sink.kind == "argument":
-        return leaves[sink.place]
-    if sink.kind != "tensor":
-        return None
-    d = (leaves[sink.place] if sink.place >= 0 else sink.owner).data
-    # held by the tensor, by the list of inputs and by this name
-    if getrefcount(d) <= SOLE + 2 and d.base is None and d.flags.writeable:
-        return d
-    return None
-
-
-def settle(program: Program, outputs: Leaves, leaves: Leaves, drawn: Leaves) -> Any:
-    """Put every output where it goes, and rebuild what the function returns."""
-    results = []
-    for sink, y in zip(program.sinks, outputs):
-        kind = sink.kind
-        if kind == "result":
-            if isinstance(y, Tensor):
-                results.append(y)
-            elif sink.tensor:
-                results.append(make(y, None, trace.EAGER))
-            elif sink.form == "number":
-                results.append(y.item())
-            else:
-                results.append(y if y.ndim or sink.form == "array" else y[()])
-        elif kind == "tensor":
-            t = leaves[sink.place] if sink.place >= 0 else sink.owner
-            t.data = y
-            moved(t)
-        elif kind == "gradient":
-            t = leaves[sink.place] if sink.place >= 0 else sink.owner
-            t.node.grad = make(y, None, trace.EAGER) if sink.tensor and y is not None else y
-        else:
-            to = leaves[sink.place] if kind == "argument" else sink.owner
-            if y is not to:
-                to[...] = y
-    for act in program.after:
-        act()
-    return rebuilt(program, results, leaves, drawn)
-
-
-def rebuilt(program: Program, results: Leaves, leaves: Leaves, drawn: Leaves) -> Any:
-    out = []
-    for kind, at, value in program.constants:
-        if kind == "result":
-            out.append(results[at])
-        elif kind == "given":
-            out.append(leaves[at] if at >= 0 else value)
-        elif kind == "number":
-            out.append(drawn[-1][at - program.returned])
-        else:
-            out.append(value.copy() if value.__class__ is ndarray else value)
-    return tree.unflatten(program.structure, out)
 
 
 def line_of(error: BaseException) -> str:

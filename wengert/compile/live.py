@@ -166,8 +166,8 @@ class Num:
             fix="wengert.compile.live.apply(f, number)",
         )
 
-    __float__ = __int__ = __index__ = __complex__ = __hash__ = __str__ = __format__ = plain  # type: ignore[assignment]
-    __round__ = __trunc__ = __floor__ = __ceil__ = __array__ = __reduce_ex__ = plain  # type: ignore[assignment]
+    __float__ = __int__ = __index__ = __complex__ = __hash__ = __str__ = __format__ = plain
+    __round__ = __trunc__ = __floor__ = __ceil__ = __array__ = __reduce_ex__ = plain
 
     def variable(self) -> Any:
         """The variable of the graph that stands for it, as a tensor."""

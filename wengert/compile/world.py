@@ -36,19 +36,29 @@ import numpy as np
 from .. import random
 from ..errors import UnsupportedError
 from ..source import LIBRARY
-from ..trace import HERE, Leaf, Tensor, generation
+from ..trace import HERE, Leaf, Tensor
 from ..types import RAW
 from .effects import refusal
-from .guards import MISSING, PLAIN, Content, Watch, copied, equal, put_back, read, same, unlike
+from .guards import (
+    MISSING,
+    PLAIN,
+    Watch,
+    alike,
+    copied,
+    equal,
+    put_back,
+    read,
+    same,
+    unlike,
+)
+from .walk import LONG, Walk
 
 __all__ = ["World"]
 
 STANDARD = (sysconfig.get_paths()["stdlib"], np.__path__[0], "<frozen")
 FOREIGN = ("numpy", "wengert", "scipy", "math", "builtins")  # modules that nobody changes
-LONG = 256  # items of a container that are looked into, one by one
 MANY = 50_000  # things that are written down
 LARGE = 1 << 24  # bytes of an array, read by plain code, that are compared
-WHOLE = 1 << 18  # bytes of an operand whose numbers plain code might read as well
 DYNAMIC = {"getattr", "setattr", "vars", "delattr", "hasattr", "__dict__", "attrgetter"}
 KINDS = {"ndarray", "Tensor", "generic"}  # what an argument is not while it is recorded
 ASKS = {"isinstance", "type", "issubclass", "__class__"}
@@ -131,9 +141,10 @@ class World:
             self.argument(x, names[at] if at < len(names) else f"argument {i}")
         for name, x in self.kwargs.items():
             self.argument(x, name)
-        self.old = sys.getprofile()
-        if hasattr(self.old, "disable"):  # cProfile's: it looks again when we are done
-            self.old.disable()
+        profile: Any = sys.getprofile()
+        self.old = profile
+        if hasattr(profile, "disable"):  # cProfile's: it looks again when we are done
+            profile.disable()
         sys.setprofile(self.event)
         return self
 
@@ -255,13 +266,9 @@ class World:
             hooks = x.node.hooks if x.node.__class__ is Leaf else None
             return [(getattr(hooks, n, None), f"the hooks of {told}") for n in HOOKS]
         if isinstance(x, np.ndarray):
-            if isinstance(x.base, np.ndarray):
-                out = [(x.base, told)]
-            else:
-                out = []
             if not self.contents(s):
                 self.arrays.append(s)
-            return out
+            return [(x.base, told)] if isinstance(x.base, np.ndarray) else []
         if isinstance(x, Iterator) and not isinstance(x, io.IOBase):
             self.iterators.append(s)
             return []
@@ -272,14 +279,8 @@ class World:
             return [(x.__self__, "self"), (x.__func__, told)]
         if isinstance(x, BuiltinMethodType):
             return [(x.__self__, told)]
-        if isinstance(x, np.random.Generator):
-            s.before = x.bit_generator.state
-            return []
-        if isinstance(x, np.random.RandomState):
-            s.before = x.get_state(legacy=False)
-            return []
-        if isinstance(x, python_random.Random):
-            s.before = x.getstate()
+        if isinstance(x, STREAMS):
+            s.before = position(x)
             return []
         out: list[tuple[Any, str]] = []
         s.before = copied(x)
@@ -449,23 +450,21 @@ class World:
         return out
 
     def check_streams(self, program: Any) -> None:
-        drawn = {id(s) for s in getattr(program, "streams", ())}
-        for s in self.seen.values():
-            x = s.x
-            if isinstance(x, np.random.RandomState | python_random.Random):
-                now = x.getstate() if isinstance(x, python_random.Random) else x.get_state(False)
-            elif isinstance(x, np.random.Generator) and id(x) not in drawn:
-                now = x.bit_generator.state
-            else:
-                continue
-            if not alike(now, s.before):
+        """Nothing was drawn but what a program draws again."""
+        default = random.default()
+        streams = [(s.x, s.told, s.before) for s in self.seen.values() if isinstance(s.x, STREAMS)]
+        streams.append((default, "wengert.random", dict(self.states)["wengert.random"]))
+        for x, told, before in streams:
+            now = position(x)
+            first, last = program.stands.get(id(x), (before, before))
+            if not (alike(before, first) and alike(now, last)):
                 raise UnsupportedError(
                     "a compiled function",
-                    f"it draws from `{s.told}` itself, and a program would repeat the first draw",
+                    f"it draws from `{told}` itself, and a program would repeat the first draw",
                     fix="draw outside and pass the numbers in, or use a function that takes rng=",
                 )
-        for (name, before), (_, now) in zip(self.states, states()):
-            if not alike(before, now) and not (name == "wengert.random" and drawn):
+        for (name, before), (_, now) in zip(self.states[:2], states()):
+            if not alike(before, now):
                 raise UnsupportedError(
                     "a compiled function",
                     f"it draws from {name}, and a program would repeat the first draw",
@@ -483,138 +482,6 @@ class Stop(BaseException):
 
 class Changed(UnsupportedError):
     """Something outside was changed: perhaps for the first time alone, as a cache is filled."""
-
-
-class Walk:
-    """From the roots along all that the code has names for: what goes into a `Watch`."""
-
-    def __init__(self, world: World, watch: Watch, program: Any) -> None:
-        self.world, self.watch, self.touched = world, watch, program.touched
-        owners = [s.owner for s in program.sources if s.kind == "array"]
-        self.live = set(map(id, owners))
-        self.bases = {id(b) for a in owners for b in bases(a)}
-        self.written = {id(s.owner) for s in program.sinks if s.kind == "array"}
-        self.done: set[int] = set()
-        self.todo: deque[Any] = deque()
-
-    def run(self) -> None:
-        w = self.world
-        for space, values in w.globals.values():
-            for name, value in values.items():
-                self.watch.flat.append((space, name, value, name))
-                self.todo.append(value)
-        self.todo.extend(w.roots)
-        if w.names & {"environ", "getenv"}:
-            env = os.environ
-            self.watch.conditions.append(lambda known=w.environment: dict(env) == known)
-        while self.todo:
-            x = self.todo.popleft()
-            if id(x) in self.done:
-                continue
-            self.done.add(id(x))
-            s = w.seen.get(id(x)) or w.spaces.get(id(x))
-            if s is not None:
-                self.visit(s)
-
-    def named(self, name: str) -> bool:
-        return self.world.every or name in self.world.names or name == "_hooks"
-
-    def visit(self, s: Seen) -> None:
-        x, watch = s.x, self.watch
-        if isinstance(x, Tensor):
-            if id(x) not in self.touched:  # not recorded, but perhaps read
-                n = generation(x)
-                watch.slots.append((x, "data", x.data, s.told))
-                watch.conditions.append(lambda: generation(x) == n)
-            return
-        if isinstance(x, np.ndarray):
-            return self.array(s)
-        if isinstance(x, Iterator):
-            return
-        if isinstance(x, ModuleType | type):
-            for name, value in s.attributes.items():
-                watch.flat.append((vars(x), name, value, f"{s.told}.{name}"))
-                self.todo.append(value)
-            return
-        if isinstance(x, CellType):
-            watch.cells.append((x, s.before, s.told))
-            self.todo.append(s.before)
-            return
-        if isinstance(x, MethodType):
-            self.todo += [x.__self__, x.__func__]
-            return
-        if isinstance(x, BuiltinMethodType):
-            self.todo.append(x.__self__)
-            return
-        if isinstance(x, FunctionType):
-            for name in ("__defaults__", "__kwdefaults__", "__code__"):
-                value = s.attributes[name]
-                if value is not None:
-                    watch.slots.append((x, name, value, f"{s.told}"))
-            self.todo += [*(x.__closure__ or ()), *(x.__defaults__ or ())]
-            self.todo += (x.__kwdefaults__ or {}).values()
-        elif isinstance(x, list | tuple | deque | dict | set | frozenset | bytearray):
-            if s.before is not None and not isinstance(x, frozenset):
-                watch.containers.append((x, s.before, s.told))
-            if len(x) <= LONG and not isinstance(x, bytearray):
-                self.todo.extend(x.values() if isinstance(x, dict) else x)
-        elif isinstance(x, functools.partial):
-            self.todo += [x.func, x.args, x.keywords]
-        elif isinstance(x, staticmethod | classmethod):
-            self.todo.append(x.__func__)
-        elif isinstance(x, property):
-            self.todo += [x.fget, x.fset]
-        self.attributes(s)
-
-    def attributes(self, s: Seen) -> None:
-        x, watch = s.x, self.watch
-        own = getattr(x, "__dict__", None)
-        mine = own if own.__class__ is dict else {}
-        for name, value in mine.items():
-            if self.named(name):
-                watch.flat.append((mine, name, value, f"{s.told}.{name}"))
-                self.todo.append(value)
-        for name, value in s.attributes.items():
-            if self.named(name) and not isinstance(x, FunctionType):
-                watch.slots.append((x, name, value, f"{s.told}.{name}"))
-                self.todo.append(value)
-        if hasattr(type(x), "named_parameters"):
-            if "_hooks" not in mine:
-                watch.flat.append((mine, "_hooks", MISSING, f"the hooks of {s.told}"))
-            for name in sorted(self.world.names - mine.keys()):  # such as `training`
-                if isinstance(getattr(type(x), name, None), bool | int | float | str):
-                    watch.flat.append((mine, name, MISSING, f"{s.told}.{name}"))
-        if type(x).__name__ == "ModuleHooks":
-            self.todo += [x.before, x.after, x.backward]
-        for cls in type(x).__mro__:
-            known = self.world.spaces.get(id(cls))
-            if known is not None:
-                self.todo.append(cls)
-                if own.__class__ is dict:
-                    for name in known.attributes.keys() - mine.keys():
-                        if not isinstance(known.attributes[name], property):
-                            watch.flat.append((mine, name, MISSING, f"{s.told}.{name}"))
-
-    def array(self, s: Seen) -> None:
-        a = s.x
-        live = id(a) in self.live or id(a) in self.bases
-        if id(a) in self.written or not a.size or s.before is None:
-            return
-        if live and a.nbytes > WHOLE:
-            return  # an operand, which is read at every run
-        if not isinstance(s.before, np.ndarray):
-            raise UnsupportedError(
-                "a compiled function",
-                f"plain NumPy code in it reads the large array `{s.told}`, which may change",
-                fix=f"wg.tensor({s.told}), or pass it as an argument",
-            )
-        self.watch.contents.append((Content(a, s.before, live), s.told))
-
-
-def bases(a: Any) -> Iterator[Any]:
-    while a.base is not None and isinstance(a.base, np.ndarray):
-        a = a.base
-        yield a
 
 
 def branching(code: CodeType) -> bool:
@@ -647,6 +514,16 @@ def checksum(a: Any) -> int:
     return zlib.adler32(np.ascontiguousarray(a).view(np.uint8).reshape(-1).data)
 
 
+STREAMS = (np.random.Generator, np.random.RandomState, python_random.Random)
+
+
+def position(x: Any) -> Any:
+    """Where a stream of random numbers stands."""
+    if isinstance(x, np.random.Generator):
+        return x.bit_generator.state
+    return x.get_state(legacy=False) if isinstance(x, np.random.RandomState) else x.getstate()
+
+
 def states() -> list[tuple[str, Any]]:
     """Where the streams that belong to nobody stand."""
     return [
@@ -654,11 +531,3 @@ def states() -> list[tuple[str, Any]]:
         ("random", python_random.getstate()),
         ("wengert.random", random.get_state()),
     ]
-
-
-def alike(a: Any, b: Any) -> bool:
-    if isinstance(a, dict):
-        return all(alike(a[k], b[k]) for k in a)
-    if isinstance(a, np.ndarray):
-        return bool(np.array_equal(a, b))
-    return bool(a == b)

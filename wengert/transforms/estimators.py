@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 
 from .. import random
+from ..draws import live
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..given import call, function, numeric
 from ..ops import elementwise as e
 from ..ops.fused import Softmax
-from ..trace import Tensor, looked
+from ..trace import EAGER, Tensor, looked, make
 from ..types import dtype_of, is_inexact, shape_of
 from .custom import stop_gradient
 
@@ -126,7 +127,14 @@ def reparameterized(
         full = (*lead, *np.broadcast_shapes(*[shape_of(p) for p in shaped]))
         kinds = [dtype_of(p) for p in parameters]
         inexact = [d for d in kinds if d is not None and is_inexact(d)]
-        z = np.asarray(call(what, "noise", draws, source, full))
+        anew = rng is not None and source is not rng  # a seed: the same numbers at every call
+
+        def noise() -> Any:
+            return np.asarray(call(what, "noise", draws, source, full))
+
+        z = noise() if anew else live(noise, source)
+        if hasattr(z, "graph"):  # drawn again whenever the program runs that is being recorded
+            z = make(z, None, EAGER)
         numeric(what, ["noise"], [z])
         if inexact and is_inexact(z.dtype):
             z = z.astype(np.result_type(*inexact))

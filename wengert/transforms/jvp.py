@@ -235,6 +235,8 @@ def outward(y: Any, wrap: bool) -> Any:
     """A transform's result: an array for arrays, a tensor when a tensor was passed in."""
     if wrap and isinstance(y, RAW):
         return make(np.asarray(y), None, eager())
+    if hasattr(y, "graph"):  # while a program is recorded all arrays are tensors
+        return make(y, None, eager())
     return y[()] if y.__class__ is np.ndarray and y.ndim == 0 else y
 
 

@@ -16,7 +16,7 @@ from ..trace import HERE, Leaf, Tensor, View, make, modes
 from ..types import RAW, Aval
 from .jvp import inward
 
-__all__ = ["Staged", "stage"]
+__all__ = ["Staged", "Tracer", "stage"]
 
 
 class Tracer:
@@ -59,8 +59,8 @@ class Staged:
         return str(self.graph)
 
 
-def stage(f: Callable[..., Any], *args: Any) -> Staged:
-    """The graph of f at arguments of these shapes and dtypes.
+def stage(f: Callable[..., Any], *args: Any, tracer: Tracer | None = None) -> Staged:
+    """The graph of f at arguments of these shapes and dtypes; `tracer` collects it.
 
     >>> import numpy as np
     >>> print(stage(lambda x: np.sum(np.tanh(x)), np.ones(3)))
@@ -70,7 +70,7 @@ def stage(f: Callable[..., Any], *args: Any) -> Staged:
     out  %2
     """
     leaves, structure = tree.flatten(args)
-    tracer = Tracer()
+    tracer = tracer or Tracer()
     old = getattr(HERE, "trace", None)
     HERE.trace = tracer
     modes(1)
