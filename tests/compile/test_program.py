@@ -12,7 +12,7 @@ import wengert as wg
 from wengert.compile.backends import optimized
 from wengert.compile.dispatch import MISS
 from wengert.compile.lower import Call
-from wengert.errors import DTypeError
+from wengert.errors import AxisError, DTypeError
 from wengert.graph import evaluate
 from wengert.transforms.staging import stage
 
@@ -259,6 +259,31 @@ def test_the_short_way_hands_back_numbers_of_python():
                 f(x, y)
             continue
         assert f(x, y) == want
+
+
+def test_a_label_that_is_none_costs_no_draw():
+    rng = np.random.default_rng(0)
+    model = wg.nn.Sequential(
+        wg.nn.Linear(5, 8, rng=0), wg.nn.Dropout(0.5, rng=rng), wg.nn.Linear(8, 3, rng=1)
+    )
+    f = wg.compile(lambda x, y: wg.cross_entropy(model(x), y).detach(), wait=True)
+    x, y = np.ones((4, 5)), np.array([0, 1, 2, 1])
+    for _ in range(3):
+        f(x, y)
+    state = rng.bit_generator.state
+    for wrong in (3, -1):
+        args = x, np.array([0, 1, wrong, 1])
+        assert f.fast(args, {}) is MISS
+        assert rng.bit_generator.state == state
+        after = []
+        for g in (f, f.f):
+            rng.bit_generator.state = state
+            with pytest.raises(AxisError, match=f"label {wrong} is outside"):
+                g(*args)
+            after.append(rng.bit_generator.state)
+        assert after[0] == after[1] != state
+        rng.bit_generator.state = state
+    assert f.fast((x, y), {}) is not MISS
 
 
 def test_an_update_in_place_keeps_the_dtype():

@@ -200,7 +200,9 @@ def write(r: Rewriter, line: Line, xs: Operands) -> Any:
     """Where all of x is written, what is written is all there is."""
     x, v = xs
     for op in line.op.path:
-        if type(op) is not GetItem or not all(i is Ellipsis or isinstance(i, slice) for i in op.index):
+        if type(op) is not GetItem or not all(
+            i is Ellipsis or isinstance(i, slice) for i in op.index
+        ):
             return None
         slices = [i for i in op.index if i is not Ellipsis]
         if op.index[:1] == (Ellipsis,) and slices:

@@ -18,7 +18,7 @@ import numpy as np
 from ....graph import Var
 from .ir import Function, Module, Value
 
-__all__ = ["function", "possible", "write"]
+__all__ = ["function", "possible", "write", "write_check"]
 
 DATA = 16  # bytes from the start of an object
 FASTCALL = 0x80
@@ -73,18 +73,7 @@ def write(module: Module, native: Any) -> None:
             p = f.load(p, "ptr")
         f.store(p, table, 1 + k)
         pointers.append(p)
-    for i, count in native.checks:
-        v, p = steps.inputs[i], pointers[i]
-        assert p is not None
-        bad = f.slot(f.const(0, "i1"))
-        kind = f"i{8 * v.dtype.itemsize}"
-        with f.loop(0, v.size) as at:
-            x = f.load(p, kind, at)
-            f.set(bad, f.get(bad, "i1") | f.compare("uge", x, count))
-        with f.when(f.get(bad, "i1")):
-            one = f.call("PyLong_FromLong", "ptr", f.const(1, "i64"))
-            f.raw(f"ret ptr {one.name}")
-            f.label(f.mark("never"))
+    refuse(f, native, [pointers[i] for i, _ in native.checks])
     module.declare("declare ptr @PyLong_FromLong(i64)")
     if native.releases:
         module.declare("declare ptr @PyEval_SaveThread()")
@@ -101,15 +90,41 @@ def write(module: Module, native: Any) -> None:
         f.ret(f.call("PyLong_FromLong", "ptr", f.const(0, "i64")))
 
 
+def refuse(f: Function, native: Any, labels: list[Any]) -> None:
+    """Return 1 where a label is out of its range."""
+    for (i, count), p in zip(native.checks, labels):
+        v = native.steps.inputs[i]
+        bad = f.slot(f.const(0, "i1"))
+        kind = f"i{8 * v.dtype.itemsize}"
+        with f.loop(0, v.size) as at:
+            x = f.load(p, kind, at)
+            f.set(bad, f.get(bad, "i1") | f.compare("uge", x, count))
+        with f.when(f.get(bad, "i1")):
+            one = f.call("PyLong_FromLong", "ptr", f.const(1, "i64"))
+            f.raw(f"ret ptr {one.name}")
+            f.label(f.mark("never"))
+
+
+def write_check(module: Module, native: Any) -> None:
+    """ptr check(ptr self, ptr args, i64 n): 1 where one of the labels is out of its range."""
+    f = Function(module, "check", [("self", "ptr"), ("args", "ptr"), ("n", "i64")], "ptr")
+    labels = [
+        f.load(f.at(f.load(f["args"], "ptr", k), DATA, "i8"), "ptr")
+        for k in range(len(native.checks))
+    ]
+    refuse(f, native, labels)
+    f.ret(f.call("PyLong_FromLong", "ptr", f.const(0, "i64")))
+
+
 class Table(np.ndarray):
     """The table of a program, which keeps what its built-in function needs."""
 
     held: Any
 
 
-def function(library: Any, table: Any) -> Any:
-    """The entry of a library as a built-in function of Python's."""
-    method = Method(b"run", library.address("entry"), FASTCALL, None)
+def function(library: Any, table: Any, name: str = "entry") -> Any:
+    """A function of a library as a built-in one of Python's."""
+    method = Method(b"run", library.address(name), FASTCALL, None)
     owner = table.view(Table)
     owner.held = method, library, table
     make = ctypes.pythonapi.PyCFunction_NewEx

@@ -231,6 +231,8 @@ class Native:
         )  # fmt: skip
         if self.short:
             entry.write(module, self)
+            if self.checks:
+                entry.write_check(module, self)
         self.products()
         if self.library_used:
             module.declare("declare void @wg_blas_enter()")
@@ -422,6 +424,10 @@ class Native:
             self.number = np.zeros(1)
             self.table[1 + len(self.steps.inputs)] = self.number.ctypes.data
         return entry.function(self.library, self.table)
+
+    def asked(self) -> Any:
+        """A function that takes the labels alone, in the order of `checks`: true if one is none."""
+        return entry.function(self.library, self.table, "check")
 
     def prepared(self, step: Call) -> Any:
         """A function that evaluates one operation on windows of the arena."""
