@@ -326,9 +326,10 @@ class Maker:
         lines = sorted((*a.lines, *b.lines), key=lambda line: self.place_of[id(line)])
         group: Group | None = Group(g)
         for line in lines:
+            assert group is not None
+            folded |= {v.n for v, *_ in group.folds}  # what was a sum of rows may be none here
             if any(self.source(x)[0] in folded for x in line.inputs if isinstance(x, Var)):
                 return False
-            assert group is not None
             known: Any = self.source if group.lines else (lambda x: (None, []))
             group = joined(group, line, known, self.seen, id(line) in self.plain)
             if group is None:
