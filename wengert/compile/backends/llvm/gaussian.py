@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from ....ops import accurate
+from . import mills
 from .coefficients import DGELU, DGELU_ZERO, ERF, ERF_FAR, Table
 from .exponential import Power, power
 from .ir import Function, Value
@@ -125,8 +126,10 @@ def cdf_near(f: Function, x: Value) -> Value:
     return f.fma(x, k, 0.5) + x * f.fma(z * k, f.polynomial(z, NEAR), low)
 
 
-@native(wide=True)
+@native(wide=True, fused=True)
 def normal_cdf(f: Function, goal: str, x: Value) -> Value:
+    if goal == "float":
+        return mills.normal_cdf(f, x)
     a = f.smaller(f.fabs(x), 45.0)
     top, under = normal_tail(f, goal, a)
     y = square_power(f, goal, a, 0.5).value(top / under)
@@ -136,9 +139,11 @@ def normal_cdf(f: Function, goal: str, x: Value) -> Value:
     return f.select(f.compare("olt", a, CDF_NEAR), cdf_near(f, x), y)
 
 
-@native(wide=True)
+@native(wide=True, fused=True)
 def gelu(f: Function, goal: str, x: Value) -> Value:
     """x normal_cdf(x)."""
+    if goal == "float":
+        return mills.gelu(f, x)
     a = f.smaller(f.fabs(x), 45.0)
     top, under = normal_tail(f, goal, a)
     y = square_power(f, goal, a, 0.5).value(a * top / under)
@@ -168,9 +173,11 @@ def around_zero(
     return f.select(f.compare("olt", f.fabs(d), 0.3), near, y)
 
 
-@native(wide=True)
+@native(wide=True, fused=True)
 def dgelu(f: Function, goal: str, x: Value) -> Value:
     """normal_cdf(x) + x normal_pdf(x) = e^(-a^2/2) (1/D - a/sqrt(2 pi)) at -a, 1 less it at a."""
+    if goal == "float":
+        return mills.dgelu(f, x)
     a = f.smaller(f.fabs(x), 45.0)
     top, under = normal_tail(f, goal, a)
     e = square_power(f, goal, a, 0.5)

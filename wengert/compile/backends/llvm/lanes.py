@@ -26,8 +26,8 @@ from .ir import Function, Value, element
 Pair = tuple[Value, Value]
 Body = Callable[..., Value]
 
-#: name -> (body, number of arguments, wide)
-FUNCTIONS: dict[str, tuple[Body, int, bool]] = {}
+#: name -> (body, number of arguments, wide without a fused multiply-add, wide with it)
+FUNCTIONS: dict[str, tuple[Body, int, bool, bool]] = {}
 
 MANTISSA = {"float": 23, "double": 52}
 BIAS = {"float": 127, "double": 1023}
@@ -39,11 +39,16 @@ HEAD = {"float": -(1 << 12), "double": -(1 << 27)}  # keeps the leading 12 or 26
 INF, NAN = float("inf"), float("nan")
 
 
-def native(arity: int = 1, *, wide: bool = False) -> Callable[[Body], Body]:
-    """Enter `body(f, goal, *x)` into the table, under its own name without a last underscore."""
+def native(
+    arity: int = 1, *, wide: bool = False, fused: bool = False
+) -> Callable[[Body], Body]:
+    """Enter `body(f, goal, *x)` into the table, under its own name without a last underscore.
+
+    `fused`: not wide where there is a fused multiply-add.
+    """
 
     def enter(body: Body) -> Body:
-        FUNCTIONS[body.__name__.rstrip("_")] = body, arity, wide
+        FUNCTIONS[body.__name__.rstrip("_")] = body, arity, wide, wide and not fused
         return body
 
     return enter

@@ -1,0 +1,107 @@
+"""The normal distribution in float32, on machines with a fused multiply-add.
+
+For a >= 0, normal_cdf(-a) = g(a) M(a) with the density g and Mills' ratio M, both as pairs:
+
+    g(a) = e^(-a^2/2) / sqrt(2 pi)    2^n (c + d), c the constant
+    M(a) = normal_cdf(-a) / g(a)      t + rest, t = Q / (Q s + P) with s = a + K
+
+K makes P small beside Q s, so that what is rounded in P and Q hardly counts: 1/M = s + P/Q. What is
+rounded in t is made good by the residual of the division. A product of both is then rounded once,
+but for a fraction of an ulp.
+
+Functions that are written from the same parts of the same x share them where they meet in a kernel.
+
+Reference: J. P. Mills, "Table of the ratio: area to bounding ordinate, for any portion of normal
+curve", Biometrika 18, 1926.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .coefficients import DGELU_FLOAT, EXP, MILLS_P, MILLS_Q
+from .exponential import LN2, LOG2E
+from .ir import Function, Value
+from .lanes import BIAS, MAGIC, MAGIC_BITS, MANTISSA, Pair, exact
+
+KIND = "float"
+UP = 64  # 2^n is kept as 2^(n + UP), a normal number, so that only the last operation underflows
+DOWN = 2.0**-UP
+
+
+@dataclass
+class Bell:
+    """2^(n + UP) (c + rest), which is c e^(-half a^2); whole = c + rest."""
+
+    f: Function
+    c: float
+    rest: Value
+    whole: Value
+    scale: Value
+
+    def times(self, high: Value, low: Value) -> Value:
+        """The product with high + low, times 2^UP."""
+        y = self.f.fma(high, self.rest, low * self.whole)
+        return (self.f.fma(high, self.c, y)) * self.scale
+
+
+def bell(f: Function, a: Value, half: float, c: tuple[float, float]) -> Bell:
+    """c e^(-half a^2), for 0 <= a and half a^2 < 130; half a power of two."""
+    b = a * -half
+    t = f.fma(exact(f, "mul", b, a), LOG2E, MAGIC[KIND])
+    n = exact(f, "sub", t, MAGIC[KIND])
+    high, low = LN2[KIND]
+    r = f.fma(a, b, exact(f, "mul", n, -high))  # the square is not rounded
+    r = f.fma(n, -low, r)
+    z = f.fma(r * r, f.polynomial(r, EXP[KIND]), r)
+    rest = f.fma(z, c[0], c[1])
+    scale = (f.bits(t) + (BIAS[KIND] + UP - MAGIC_BITS[KIND])) << MANTISSA[KIND]
+    return Bell(f, c[0], rest, exact(f, "add", rest, c[0]), f.unbits(scale))
+
+
+def ratio(f: Function, a: Value, k: float, p: tuple[float, ...], q: tuple[float, ...]) -> Pair:
+    """1 / (a + k + P/Q)."""
+    top, small = f.polynomial(a, q), f.polynomial(a, p)
+    c = 1.0 / f.fma(top, a + k, small)
+    t = exact(f, "mul", top, c)
+    left = f.fma(-t, k, f.fma(-t, a, f.const(1.0, a.kind)))
+    return t, f.fma(top, left, -exact(f, "mul", t, small)) * c
+
+
+K = 0.75
+DENSITY = 0.3989422917366028, -1.13351701e-08
+ROOT, AT_ROOT = -0.7517915368080139, -5.227311916655708e-09
+
+
+def normal(f: Function, x: Value) -> tuple[Value, Bell, Pair]:
+    """a = |x|, g(a) and M(a)."""
+    a = f.smaller(f.fabs(x), 15.0)
+    return a, bell(f, a, 0.5, DENSITY), ratio(f, a, K, MILLS_P[KIND], MILLS_Q[KIND])
+
+
+def beyond(f: Function, there: Value, y: Value, whole: float = 1.0) -> Value:
+    """whole - y there, y elsewhere; y is given times 2^UP."""
+    return f.select(there, f.fma(y, -DOWN, f.const(whole, y.kind)), y * DOWN)
+
+
+def gelu(f: Function, x: Value) -> Value:
+    a, g, (t, rest) = normal(f, x)
+    high = exact(f, "mul", a, t)
+    low = f.fma(a, rest, f.fma(a, t, -high))
+    y = f.fma(g.times(high, low), -DOWN, f.larger(x, 0.0))
+    return f.copysign(y, x)
+
+
+def dgelu(f: Function, x: Value) -> Value:
+    a, g, (t, rest) = normal(f, x)
+    y = g.times(exact(f, "sub", t, a), rest)
+    y = beyond(f, f.compare("ogt", x, 0.0), y)
+    d = exact(f, "sub", x, ROOT)
+    near = f.fma(d, f.polynomial(d, DGELU_FLOAT), AT_ROOT)
+    return f.select(f.compare("olt", f.fabs(d), 0.3), near, y)
+
+
+def normal_cdf(f: Function, x: Value) -> Value:
+    _, g, m = normal(f, x)
+    y = g.times(*m)
+    return beyond(f, f.compare("ogt", x, 0.0), y)
