@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from .coefficients import DGELU_FLOAT, EXP, MILLS_P, MILLS_Q
 from .exponential import LN2, LOG2E
 from .ir import Function, Value
-from .lanes import BIAS, MAGIC, MAGIC_BITS, MANTISSA, Pair, exact
+from .lanes import BIAS, MAGIC, MAGIC_BITS, MANTISSA, Pair, exact, fast_two_sum, two_sum
 
 KIND = "float"
 UP = 64  # 2^n is kept as 2^(n + UP), a normal number, so that only the last operation underflows
@@ -53,8 +53,8 @@ def bell(f: Function, a: Value, half: float, c: tuple[float, float]) -> Bell:
     high, low = LN2[KIND]
     r = f.fma(a, b, exact(f, "mul", n, -high))  # the square is not rounded
     r = f.fma(n, -low, r)
-    z = f.fma(r * r, f.polynomial(r, EXP[KIND]), r)
-    rest = f.fma(z, c[0], c[1])
+    bend = f.polynomial(r, tuple(c[0] * k for k in EXP[KIND]))
+    rest = f.fma(r, c[0], f.fma(r * r, bend, c[1]))
     scale = (f.bits(t) + (BIAS[KIND] + UP - MAGIC_BITS[KIND])) << MANTISSA[KIND]
     return Bell(f, c[0], rest, exact(f, "add", rest, c[0]), f.unbits(scale))
 
@@ -62,9 +62,10 @@ def bell(f: Function, a: Value, half: float, c: tuple[float, float]) -> Bell:
 def ratio(f: Function, a: Value, k: float, p: tuple[float, ...], q: tuple[float, ...]) -> Pair:
     """1 / (a + k + P/Q)."""
     top, small = f.polynomial(a, q), f.polynomial(a, p)
-    c = 1.0 / f.fma(top, a + k, small)
+    s, low = fast_two_sum(f, f.const(k, a.kind), a)  # exact for any a: k has few bits
+    c = 1.0 / f.fma(top, s, small)
     t = exact(f, "mul", top, c)
-    left = f.fma(-t, k, f.fma(-t, a, f.const(1.0, a.kind)))
+    left = f.fma(-t, low, f.fma(-t, s, f.const(1.0, a.kind)))
     return t, f.fma(top, left, -exact(f, "mul", t, small)) * c
 
 
@@ -94,7 +95,8 @@ def gelu(f: Function, x: Value) -> Value:
 
 def dgelu(f: Function, x: Value) -> Value:
     a, g, (t, rest) = normal(f, x)
-    y = g.times(exact(f, "sub", t, a), rest)
+    slope, left = two_sum(f, t, -a)
+    y = g.times(slope, exact(f, "add", left, rest))
     y = beyond(f, f.compare("ogt", x, 0.0), y)
     d = exact(f, "sub", x, ROOT)
     near = f.fma(d, f.polynomial(d, DGELU_FLOAT), AT_ROOT)
