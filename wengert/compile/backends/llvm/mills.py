@@ -47,28 +47,28 @@ class Bell:
 
 def bell(f: Function, a: Value, half: float, c: tuple[float, float]) -> Bell:
     """c e^(-half a^2), for 0 <= a and half a^2 < 130; half a power of two."""
-    b = a * -half
-    t = f.fma(exact(f, "mul", b, a), LOG2E, MAGIC[KIND])
+    t = f.fma(exact(f, "mul", a, a), -half * LOG2E, MAGIC[KIND])
     n = exact(f, "sub", t, MAGIC[KIND])
-    high, low = LN2[KIND]
-    r = f.fma(a, b, exact(f, "mul", n, -high))  # the square is not rounded
-    r = f.fma(n, -low, r)
-    bend = f.polynomial(r, tuple(c[0] * k for k in EXP[KIND]))
-    rest = f.fma(r, c[0], f.fma(r * r, bend, c[1]))
+    high, low = (k / half for k in LN2[KIND])
+    r = f.fma(a, a, exact(f, "mul", n, high))  # the square is not rounded
+    r = f.fma(n, low, r)  # -half r is what is left of -half a^2
+    bend = tuple(c[0] * k * (-half) ** (len(EXP[KIND]) + 1 - i) for i, k in enumerate(EXP[KIND]))
+    rest = f.fma(r, -half * c[0], f.fma(r * r, f.polynomial(r, bend), c[1]))
     scale = (f.bits(t) + (BIAS[KIND] + UP - MAGIC_BITS[KIND])) << MANTISSA[KIND]
     return Bell(f, c[0], rest, exact(f, "add", rest, c[0]), f.unbits(scale))
 
 
 def ratio(f: Function, a: Value, k: float, p: tuple[float, ...], q: tuple[float, ...]) -> Pair:
-    """1 / (a + k + P/Q)."""
+    """1 / (a + k + P/Q) = t (1 + share)."""
     top, small = f.polynomial(a, q), f.polynomial(a, p)
     s, low = fast_two_sum(f, f.const(k, a.kind), a)  # exact for any a: k has few bits
-    c = 1.0 / f.fma(top, s, small)
+    c = f.binary("div", 1.0, f.fma(top, s, small), flags=FLAGS)
     t = exact(f, "mul", top, c)
     left = f.fma(-t, low, f.fma(-t, s, f.const(1.0, a.kind)))
-    return t, f.fma(top, left, -exact(f, "mul", t, small)) * c
+    return t, f.fma(-small, c, left)
 
-
+import os
+FLAGS=os.environ.get('FL','contract')
 K = 0.75
 DENSITY = 0.3989422917366028, -1.13351701e-08
 ROOT, AT_ROOT = -0.7517915368080139, -5.227311916655708e-09
@@ -82,28 +82,28 @@ def normal(f: Function, x: Value) -> tuple[Value, Bell, Pair]:
 
 def beyond(f: Function, there: Value, y: Value, whole: float = 1.0) -> Value:
     """whole - y there, y elsewhere; y is given times 2^UP."""
-    return f.select(there, f.fma(y, -DOWN, f.const(whole, y.kind)), y * DOWN)
+    return f.fma(y, f.select(there, -DOWN, f.const(DOWN, y.kind)), f.select(there, whole, f.const(0.0, y.kind)))
 
 
 def gelu(f: Function, x: Value) -> Value:
-    a, g, (t, rest) = normal(f, x)
+    a, g, (t, share) = normal(f, x)
     high = exact(f, "mul", a, t)
-    low = f.fma(a, rest, f.fma(a, t, -high))
+    low = f.fma(high, share, f.fma(a, t, -high))
     y = f.fma(g.times(high, low), -DOWN, f.larger(x, 0.0))
     return f.copysign(y, x)
 
 
 def dgelu(f: Function, x: Value) -> Value:
-    a, g, (t, rest) = normal(f, x)
+    a, g, (t, share) = normal(f, x)
     slope, left = two_sum(f, t, -a)
-    y = g.times(slope, exact(f, "add", left, rest))
+    y = g.times(slope, f.fma(t, share, left))
     y = beyond(f, f.compare("ogt", x, 0.0), y)
     d = exact(f, "sub", x, ROOT)
     near = f.fma(d, f.polynomial(d, DGELU_FLOAT), AT_ROOT)
-    return f.select(f.compare("olt", f.fabs(d), 0.3), near, y)
+    return f.select(f.compare("olt", f.fabs(d), 0.15), near, y)
 
 
 def normal_cdf(f: Function, x: Value) -> Value:
-    _, g, m = normal(f, x)
-    y = g.times(*m)
+    _, g, (t, share) = normal(f, x)
+    y = g.times(t, t * share)
     return beyond(f, f.compare("ogt", x, 0.0), y)
