@@ -17,6 +17,7 @@ curve", Biometrika 18, 1926.
 
 from __future__ import annotations
 
+import numpy as np
 from dataclasses import dataclass
 
 from .coefficients import DGELU_FLOAT, EXP, MILLS_P, MILLS_Q
@@ -31,18 +32,17 @@ DOWN = 2.0**-UP
 
 @dataclass
 class Bell:
-    """2^(n + UP) (c + rest), which is c e^(-half a^2); whole = c + rest."""
+    """main + rest = whole = 2^UP c e^(-half a^2), main = 2^(n + UP) c."""
 
     f: Function
-    c: float
+    main: Value
     rest: Value
     whole: Value
-    scale: Value
 
     def times(self, high: Value, low: Value) -> Value:
         """The product with high + low, times 2^UP."""
         y = self.f.fma(high, self.rest, low * self.whole)
-        return (self.f.fma(high, self.c, y)) * self.scale
+        return self.f.fma(high, self.main, y)
 
 
 def bell(f: Function, a: Value, half: float, c: tuple[float, float]) -> Bell:
@@ -52,10 +52,16 @@ def bell(f: Function, a: Value, half: float, c: tuple[float, float]) -> Bell:
     high, low = (k / half for k in LN2[KIND])
     r = f.fma(a, a, exact(f, "mul", n, high))  # the square is not rounded
     r = f.fma(n, low, r)  # -half r is what is left of -half a^2
-    bend = tuple(c[0] * k * (-half) ** (len(EXP[KIND]) + 1 - i) for i, k in enumerate(EXP[KIND]))
-    rest = f.fma(r, -half * c[0], f.fma(r * r, f.polynomial(r, bend), c[1]))
-    scale = (f.bits(t) + (BIAS[KIND] + UP - MAGIC_BITS[KIND])) << MANTISSA[KIND]
-    return Bell(f, c[0], rest, exact(f, "add", rest, c[0]), f.unbits(scale))
+    bend = tuple(k * (-half) ** (len(EXP[KIND]) + 1 - i) for i, k in enumerate(EXP[KIND]))
+    p = f.fma(r * r, f.polynomial(r, bend), f.fma(r, -half, c[1] / c[0]))
+    bits = literal_bits(c[0] * 2.0**UP) - (MAGIC_BITS[KIND] << MANTISSA[KIND])
+    main = f.unbits((f.bits(t) << MANTISSA[KIND]) + bits % 2**32)
+    rest = exact(f, "mul", main, p)
+    return Bell(f, main, rest, exact(f, "add", main, rest))
+
+
+def literal_bits(x):
+    return int(np.float32(x).view(np.int32))
 
 
 def ratio(f: Function, a: Value, k: float, p: tuple[float, ...], q: tuple[float, ...]) -> Pair:
@@ -69,7 +75,7 @@ def ratio(f: Function, a: Value, k: float, p: tuple[float, ...], q: tuple[float,
 
 import os
 FLAGS=os.environ.get('FL','contract')
-K = 0.75
+K = 37 / 64
 DENSITY = 0.3989422917366028, -1.13351701e-08
 ROOT, AT_ROOT = -0.7517915368080139, -5.227311916655708e-09
 
@@ -100,7 +106,7 @@ def dgelu(f: Function, x: Value) -> Value:
     y = beyond(f, f.compare("ogt", x, 0.0), y)
     d = exact(f, "sub", x, ROOT)
     near = f.fma(d, f.polynomial(d, DGELU_FLOAT), AT_ROOT)
-    return f.select(f.compare("olt", f.fabs(d), 0.15), near, y)
+    return f.select(f.compare("olt", f.fabs(d), 0.08), near, y)
 
 
 def normal_cdf(f: Function, x: Value) -> Value:
