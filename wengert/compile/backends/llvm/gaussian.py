@@ -90,8 +90,10 @@ def minus_where(f: Function, below: Value, y: Value, whole: float) -> Value:
     return f.select(below, whole - y, y)
 
 
-@native(wide=True)
+@native(wide=True, fused=True)
 def erfc(f: Function, goal: str, x: Value) -> Value:
+    if goal == "float":
+        return mills.erfc(f, x)
     a = f.smaller(f.fabs(x), 30.0)
     top, under = tail(f, goal, a)
     y = square_power(f, goal, a, 1.0).value(top / under)
@@ -153,14 +155,18 @@ def gelu(f: Function, goal: str, x: Value) -> Value:
     return f.copysign(f.select(f.compare("olt", a, CDF_NEAR), x * cdf_near(f, x), y), x)
 
 
-@native(wide=True)
+@native(wide=True, fused=True)
 def normal_pdf(f: Function, goal: str, x: Value) -> Value:
+    if goal == "float":
+        return mills.normal_pdf(f, x)
     a = f.smaller(f.fabs(x), 45.0)
     return square_power(f, goal, a, 0.5).value(f.const(DENSITY[0], x.kind))
 
 
-@native(wide=True)
+@native(wide=True, fused=True)
 def gauss(f: Function, goal: str, x: Value) -> Value:
+    if goal == "float":
+        return mills.gauss(f, x)
     return square_power(f, goal, f.smaller(f.fabs(x), 30.0), 1.0).value()
 
 

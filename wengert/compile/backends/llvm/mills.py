@@ -1,15 +1,16 @@
-"""The normal distribution in float32, on machines with a fused multiply-add.
+"""The normal distribution in float32, for machines with a fused multiply-add.
 
-For a >= 0, normal_cdf(-a) = g(a) M(a) with the density g and Mills' ratio M, both as pairs:
+For a >= 0 normal_cdf(-a) = g(a) M(a), with the density g and Mills' ratio M, and erfc(a) likewise:
 
-    g(a) = e^(-a^2/2) / sqrt(2 pi)    2^n (c + d), c the constant
-    M(a) = normal_cdf(-a) / g(a)      t + rest, t = Q / (Q s + P) with s = a + K
+    g(a) = 2^n (c + c p)       c = 1 / sqrt(2 pi), and the exponent from the square unrounded
+    M(a) = t (1 + share)       t = Q / (Q s + P), s = a + shift, so that 1/M = s + P/Q
 
-K makes P small beside Q s, so that what is rounded in P and Q hardly counts: 1/M = s + P/Q. What is
-rounded in t is made good by the residual of the division. A product of both is then rounded once,
-but for a fraction of an ulp.
+P is small beside Q s, so that what is rounded in P and Q counts little, and `share` is what t is
+short of M: 1 - t s - t P/Q. A product of both is rounded once, but for a fraction of an ulp. P is
+smallest where M(a) = a, the root of gelu's slope: there M is right to far more than 24 bits.
 
-Functions that are written from the same parts of the same x share them where they meet in a kernel.
+Functions of the same x have these parts in common; the optimizer finds them again, since they are
+written by the same steps.
 
 Reference: J. P. Mills, "Table of the ratio: area to bounding ordinate, for any portion of normal
 curve", Biometrika 18, 1926.
@@ -17,99 +18,127 @@ curve", Biometrika 18, 1926.
 
 from __future__ import annotations
 
-import numpy as np
 from dataclasses import dataclass
 
-from .coefficients import DGELU_FLOAT, EXP, MILLS_P, MILLS_Q
+import numpy as np
+
+from .coefficients import (
+    DGELU_RISE,
+    DGELU_ROOT,
+    ERFC_P,
+    ERFC_Q,
+    ERFC_SHIFT,
+    EXP,
+    MILLS_P,
+    MILLS_Q,
+    MILLS_SHIFT,
+)
 from .exponential import LN2, LOG2E
 from .ir import Function, Value
-from .lanes import BIAS, MAGIC, MAGIC_BITS, MANTISSA, Pair, exact, fast_two_sum, two_sum
+from .lanes import MAGIC, MAGIC_BITS, MANTISSA, Pair, exact, fast_two_sum, two_sum
 
 KIND = "float"
-UP = 64  # 2^n is kept as 2^(n + UP), a normal number, so that only the last operation underflows
+# c as two floats
+ONE = 1.0, 0.0
+BY_ROOT_PI = 0.5641896128654480, -2.931772e-08
+BY_ROOT_TWO_PI = 0.3989422917366028, -1.1335170e-08
+# from here on all is 0
+NORMAL_TOP, ERFC_TOP = 15.0, 10.6
+# 2^n is kept as 2^(n + UP), a normal number, so that only the last operation underflows
+UP = 64
 DOWN = 2.0**-UP
 
 
 @dataclass
 class Bell:
-    """main + rest = whole = 2^UP c e^(-half a^2), main = 2^(n + UP) c."""
+    """2^UP c e^(-half a^2) = high + low; whole is their rounded sum."""
 
     f: Function
-    main: Value
-    rest: Value
+    high: Value
+    low: Value
     whole: Value
 
     def times(self, high: Value, low: Value) -> Value:
-        """The product with high + low, times 2^UP."""
-        y = self.f.fma(high, self.rest, low * self.whole)
-        return self.f.fma(high, self.main, y)
+        """The product with high + low."""
+        return self.f.fma(high, self.high, self.f.fma(high, self.low, low * self.whole))
 
 
 def bell(f: Function, a: Value, half: float, c: tuple[float, float]) -> Bell:
-    """c e^(-half a^2), for 0 <= a and half a^2 < 130; half a power of two."""
+    """For 0 <= a, half a^2 < 113; half a power of two."""
     t = f.fma(exact(f, "mul", a, a), -half * LOG2E, MAGIC[KIND])
     n = exact(f, "sub", t, MAGIC[KIND])
     high, low = (k / half for k in LN2[KIND])
-    r = f.fma(a, a, exact(f, "mul", n, high))  # the square is not rounded
-    r = f.fma(n, low, r)  # -half r is what is left of -half a^2
-    bend = tuple(k * (-half) ** (len(EXP[KIND]) + 1 - i) for i, k in enumerate(EXP[KIND]))
-    p = f.fma(r * r, f.polynomial(r, bend), f.fma(r, -half, c[1] / c[0]))
-    bits = literal_bits(c[0] * 2.0**UP) - (MAGIC_BITS[KIND] << MANTISSA[KIND])
-    main = f.unbits((f.bits(t) << MANTISSA[KIND]) + bits % 2**32)
+    r = f.fma(n, low, f.fma(a, a, exact(f, "mul", n, high)))  # half a^2 = -n log 2 + half r
+    order = len(EXP[KIND]) + 1
+    bend = tuple(k * (-half) ** (order - i) for i, k in enumerate(EXP[KIND]))
+    p = f.fma(r, -half, f.fma(r * r, f.polynomial(r, bend), c[1] / c[0]))
+    shift = MANTISSA[KIND]
+    start = int(np.float32(c[0] * 2.0**UP).view(np.int32)) - (MAGIC_BITS[KIND] << shift)
+    main = f.unbits((f.bits(t) << shift) + start % (1 << 32))
     rest = exact(f, "mul", main, p)
     return Bell(f, main, rest, exact(f, "add", main, rest))
 
 
-def literal_bits(x):
-    return int(np.float32(x).view(np.int32))
-
-
-def ratio(f: Function, a: Value, k: float, p: tuple[float, ...], q: tuple[float, ...]) -> Pair:
-    """1 / (a + k + P/Q) = t (1 + share)."""
+def quotient(
+    f: Function, a: Value, shift: float, p: tuple[float, ...], q: tuple[float, ...]
+) -> Pair:
+    """t and share, with t (1 + share) = 1 / (a + shift + P/Q)."""
     top, small = f.polynomial(a, q), f.polynomial(a, p)
-    s, low = fast_two_sum(f, f.const(k, a.kind), a)  # exact for any a: k has few bits
-    c = f.binary("div", 1.0, f.fma(top, s, small), flags=FLAGS)
+    s, low = fast_two_sum(f, f.const(shift, a.kind), a)  # exact for any a: shift has few bits
+    c = 1.0 / f.fma(top, s, small)
     t = exact(f, "mul", top, c)
     left = f.fma(-t, low, f.fma(-t, s, f.const(1.0, a.kind)))
     return t, f.fma(-small, c, left)
 
-import os
-FLAGS=os.environ.get('FL','contract')
-K = 37 / 64
-DENSITY = 0.3989422917366028, -1.13351701e-08
-ROOT, AT_ROOT = -0.7517915368080139, -5.227311916655708e-09
+
+def parts(f: Function, x: Value) -> tuple[Value, Bell, Value, Value]:
+    """a = |x|, g(a), and t and share of M(a)."""
+    a = f.smaller(f.fabs(x), NORMAL_TOP)
+    g = bell(f, a, 0.5, BY_ROOT_TWO_PI)
+    return a, g, *quotient(f, a, MILLS_SHIFT, MILLS_P[KIND], MILLS_Q[KIND])
 
 
-def normal(f: Function, x: Value) -> tuple[Value, Bell, Pair]:
-    """a = |x|, g(a) and M(a)."""
-    a = f.smaller(f.fabs(x), 15.0)
-    return a, bell(f, a, 0.5, DENSITY), ratio(f, a, K, MILLS_P[KIND], MILLS_Q[KIND])
-
-
-def beyond(f: Function, there: Value, y: Value, whole: float = 1.0) -> Value:
-    """whole - y there, y elsewhere; y is given times 2^UP."""
-    return f.fma(y, f.select(there, -DOWN, f.const(DOWN, y.kind)), f.select(there, whole, f.const(0.0, y.kind)))
-
-
-def gelu(f: Function, x: Value) -> Value:
-    a, g, (t, share) = normal(f, x)
-    high = exact(f, "mul", a, t)
-    low = f.fma(high, share, f.fma(a, t, -high))
-    y = f.fma(g.times(high, low), -DOWN, f.larger(x, 0.0))
-    return f.copysign(y, x)
-
-
-def dgelu(f: Function, x: Value) -> Value:
-    a, g, (t, share) = normal(f, x)
-    slope, left = two_sum(f, t, -a)
-    y = g.times(slope, f.fma(t, share, left))
-    y = beyond(f, f.compare("ogt", x, 0.0), y)
-    d = exact(f, "sub", x, ROOT)
-    near = f.fma(d, f.polynomial(d, DGELU_FLOAT), AT_ROOT)
-    return f.select(f.compare("olt", f.fabs(d), 0.08), near, y)
+def beyond(f: Function, there: Value, y: Value, whole: float) -> Value:
+    """whole - y there, y elsewhere, of 2^UP y."""
+    zero, down = f.const(0.0, y.kind), f.const(DOWN, y.kind)
+    return f.fma(y, f.select(there, -DOWN, down), f.select(there, whole, zero))
 
 
 def normal_cdf(f: Function, x: Value) -> Value:
-    _, g, (t, share) = normal(f, x)
-    y = g.times(t, t * share)
-    return beyond(f, f.compare("ogt", x, 0.0), y)
+    _, g, t, share = parts(f, x)
+    return beyond(f, f.compare("ogt", x, 0.0), g.times(t, t * share), 1.0)
+
+
+def gelu(f: Function, x: Value) -> Value:
+    """max(x, 0) - a g(a) M(a)."""
+    a, g, t, share = parts(f, x)
+    high = exact(f, "mul", a, t)
+    y = g.times(high, f.fma(high, share, f.fma(a, t, -high)))
+    return f.copysign(f.fma(y, -DOWN, f.larger(x, 0.0)), x)
+
+
+def dgelu(f: Function, x: Value) -> Value:
+    """g(a) (M(a) - a) at -a, 1 less it at a; around its root a polynomial."""
+    a, g, t, share = parts(f, x)
+    slope, left = two_sum(f, t, -a)
+    y = g.times(slope, f.fma(t, share, left))
+    y = beyond(f, f.compare("ogt", x, 0.0), y, 1.0)
+    root, value = DGELU_ROOT
+    d = exact(f, "sub", x, root)
+    near = f.fma(d, f.polynomial(d, DGELU_RISE[KIND]), value)
+    return f.select(f.compare("olt", f.fabs(d), 0.08), near, y)
+
+
+def erfc(f: Function, x: Value) -> Value:
+    a = f.smaller(f.fabs(x), ERFC_TOP)
+    g = bell(f, a, 1.0, BY_ROOT_PI)
+    t, share = quotient(f, a, ERFC_SHIFT, ERFC_P[KIND], ERFC_Q[KIND])
+    return beyond(f, f.compare("olt", x, 0.0), g.times(t, t * share), 2.0)
+
+
+def normal_pdf(f: Function, x: Value) -> Value:
+    return bell(f, f.smaller(f.fabs(x), NORMAL_TOP), 0.5, BY_ROOT_TWO_PI).whole * DOWN
+
+
+def gauss(f: Function, x: Value) -> Value:
+    return bell(f, f.smaller(f.fabs(x), ERFC_TOP), 1.0, ONE).whole * DOWN
