@@ -151,6 +151,11 @@ def exponential() -> None:
         lambda r: r**2 / exp(r), {"float": 4, "short": 5, "double": 9},
     )  # fmt: skip
     polynomials(
+        "EXP_NEAR", "(e^r - 1 - r) / r^2, |r| <= log(2) / 4",
+        small(lambda r: (exp(r) - 1 - r) / r**2, factorials(2, 1, 1)), -half / 2, half / 2,
+        lambda r: r**2 / exp(r), {"float": 3},
+    )  # fmt: skip
+    polynomials(
         "EXPM1", "(e^r - 1 - r) / r^2, relative to (e^r - 1) / r^2, |r| <= log(2) / 2",
         small(lambda r: (exp(r) - 1 - r) / r**2, factorials(2, 1, 1)), -half, half,
         lambda r: r**2 / (exp(r) - 1) if abs(r) > TINY else mpf(0),

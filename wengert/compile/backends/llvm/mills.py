@@ -2,7 +2,7 @@
 
 For a >= 0 normal_cdf(-a) = g(a) M(a), with the density g and Mills' ratio M, and erfc(a) likewise:
 
-    g(a) = 2^n (c + c p)       c = 1 / sqrt(2 pi), and the exponent from the square unrounded
+    g(a) = 2^(n/2) c (1 + p)   c = 1 / sqrt(2 pi), |p| < 0.2, from the square of a unrounded
     M(a) = t (1 + share)       t = Q / (Q s + P), s = a + shift, so that 1/M = s + P/Q
 
 P is small beside Q s, so that what is rounded in P and Q counts little, and `share` is what t is
@@ -28,23 +28,30 @@ from .coefficients import (
     ERFC_P,
     ERFC_Q,
     ERFC_SHIFT,
-    EXP,
+    EXP_NEAR,
     MILLS_P,
     MILLS_Q,
     MILLS_SHIFT,
 )
-from .exponential import LN2, LOG2E
+from .exponential import LOG2E
 from .ir import Function, Value
 from .lanes import MAGIC, MAGIC_BITS, MANTISSA, Pair, exact, fast_two_sum, two_sum
 
 KIND = "float"
-# c as two floats
-ONE = 1.0, 0.0
-BY_ROOT_PI = 0.5641896128654480, -2.931772e-08
-BY_ROOT_TWO_PI = 0.3989422917366028, -1.1335170e-08
+# c and sqrt(2) c, each as two floats
+Factor = tuple[tuple[float, float], tuple[float, float]]
+ONE = (1.0, 0.0), (1.4142135381698608, 2.420323420895794e-08)
+BY_ROOT_PI = (
+    (0.564189612865448, -2.9317691711098796e-08), (0.7978845834732056, -2.267034021052636e-08),
+)  # fmt: skip
+BY_ROOT_TWO_PI = (
+    (0.3989422917366028, -1.133517010526318e-08), (0.564189612865448, -2.9317691711098796e-08),
+)  # fmt: skip
+# log(2) / 2 as a head of 15 bits, whose products with n are exact, and a small rest
+STEP = 0.3465728759765625, 7.143034101547086e-07
 # from here on all is 0
 NORMAL_TOP, ERFC_TOP = 15.0, 10.6
-# 2^n is kept as 2^(n + UP), a normal number, so that only the last operation underflows
+# 2^(n/2) is kept as 2^(n/2 + UP), a normal number, so that only the last operation underflows
 UP = 64
 DOWN = 2.0**-UP
 
@@ -63,20 +70,30 @@ class Bell:
         return self.f.fma(high, self.high, self.f.fma(high, self.low, low * self.whole))
 
 
-def bell(f: Function, a: Value, half: float, c: tuple[float, float]) -> Bell:
+def bell(f: Function, a: Value, half: float, c: Factor) -> Bell:
     """For 0 <= a, half a^2 < 113; half a power of two."""
-    t = f.fma(exact(f, "mul", a, a), -half * LOG2E, MAGIC[KIND])
+    t = f.fma(exact(f, "mul", a, a), -2 * half * LOG2E, MAGIC[KIND])
     n = exact(f, "sub", t, MAGIC[KIND])
-    high, low = (k / half for k in LN2[KIND])
-    r = f.fma(n, low, f.fma(a, a, exact(f, "mul", n, high)))  # half a^2 = -n log 2 + half r
-    order = len(EXP[KIND]) + 1
-    bend = tuple(k * (-half) ** (order - i) for i, k in enumerate(EXP[KIND]))
-    p = f.fma(r, -half, f.fma(r * r, f.polynomial(r, bend), c[1] / c[0]))
-    shift = MANTISSA[KIND]
-    start = int(np.float32(c[0] * 2.0**UP).view(np.int32)) - (MAGIC_BITS[KIND] << shift)
-    main = f.unbits((f.bits(t) << shift) + start % (1 << 32))
-    rest = exact(f, "mul", main, p)
-    return Bell(f, main, rest, exact(f, "add", main, rest))
+    head, tail = (k / half for k in STEP)
+    first = f.fma(a, a, exact(f, "mul", n, head))
+    r = f.fma(n, tail, first)  # half a^2 = -n log(2) / 2 + half r
+    order = len(EXP_NEAR[KIND]) + 1
+    bend = tuple(k * (-half) ** (order - i) for i, k in enumerate(EXP_NEAR[KIND]))
+    i = f.bits(t)
+    odd = f.compare("ne", i & 1, 0)
+    rest = f.select(odd, c[1][1] / c[1][0], f.const(c[0][1] / c[0][0], a.kind))
+    rest = f.fma(n, -half * tail, rest)
+    p = f.fma(first, -half, f.fma(r * r, f.polynomial(r, bend), rest))
+    start = f.select(odd, scaled(c[1][0]), f.const(scaled(c[0][0]), i.kind))
+    main = f.unbits(((i & -2) << (MANTISSA[KIND] - 1)) + start)
+    low = exact(f, "mul", main, p)
+    return Bell(f, main, low, exact(f, "add", main, low))
+
+
+def scaled(c: float) -> int:
+    """The bits of 2^UP c, less those that a shifted exponent brings along."""
+    bits = int(np.float32(c * 2.0**UP).view(np.int32))
+    return (bits - (MAGIC_BITS[KIND] << (MANTISSA[KIND] - 1))) % (1 << 32)
 
 
 def quotient(
