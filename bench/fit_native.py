@@ -234,7 +234,7 @@ def normal() -> None:
     for name, told, f, k, b, degree, share in (
         ("MILLS", "sqrt(pi/2) e^(a^2/2) erfc(a/sqrt 2)", mills, mpf(37) / 64, mpf(15), 4,
          near_root),
-        ("ERFC", "sqrt(pi) e^(a^2) erfc a", scaled, mpf(1) / 2, mpf("10.6"), 5, scaled),
+        ("ERFC", "sqrt(pi) e^(a^2) erfc a", scaled, mpf(1) / 2, mpf("10.6"), 4, scaled),
     ):  # fmt: skip
         p, q = quotient(lambda a, f=f, k=k: 1 / f(a) - a - k, b, degree, share, "float")
         LINES.append(f"{name}_SHIFT = {float(k)!r}")

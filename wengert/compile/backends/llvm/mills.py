@@ -75,15 +75,13 @@ def bell(f: Function, a: Value, half: float, c: Factor) -> Bell:
     t = f.fma(exact(f, "mul", a, a), -2 * half * LOG2E, MAGIC[KIND])
     n = exact(f, "sub", t, MAGIC[KIND])
     head, tail = (k / half for k in STEP)
-    first = f.fma(a, a, exact(f, "mul", n, head))
-    r = f.fma(n, tail, first)  # half a^2 = -n log(2) / 2 + half r
+    r = f.fma(n, tail, f.fma(a, a, exact(f, "mul", n, head)))  # half a^2 = -n log(2) / 2 + half r
     order = len(EXP_NEAR[KIND]) + 1
     bend = tuple(k * (-half) ** (order - i) for i, k in enumerate(EXP_NEAR[KIND]))
     i = f.bits(t)
     odd = f.compare("ne", i & 1, 0)
     rest = f.select(odd, c[1][1] / c[1][0], f.const(c[0][1] / c[0][0], a.kind))
-    rest = f.fma(n, -half * tail, rest)
-    p = f.fma(first, -half, f.fma(r * r, f.polynomial(r, bend), rest))
+    p = f.fma(r, -half, f.fma(r * r, f.polynomial(r, bend), rest))
     start = f.select(odd, scaled(c[1][0]), f.const(scaled(c[0][0]), i.kind))
     main = f.unbits(((i & -2) << (MANTISSA[KIND] - 1)) + start)
     low = exact(f, "mul", main, p)
