@@ -61,6 +61,52 @@ def fit(f: F, a: Real, b: Real, degree: int, share: F, goal: str) -> tuple[list[
     return done, max(abs(horner(done, x) - f(x)) * share(x) for x in grid)
 
 
+def quotient(
+    f: F, b: Real, degree: int, share: F, goal: str
+) -> tuple[tuple[list[Real], Real], tuple[list[Real], Real]]:
+    """P and Q of one degree, Q(0) = 1, the lowest power first; each with the largest
+    |P/Q - f| share for 0 <= x <= b.
+
+    Linear fits of P - f Q over the Q of the last one, weighted towards where the error was large.
+    """
+    xs = [b * x**2 for x in nodes(mpf(0), mpf(1), 6 * degree + 20)]
+    values, shares = [f(x) for x in xs], [share(x) for x in xs]
+    count = 2 * degree + 1  # P0, P1, Q1, P2, Q2, ..
+    done: list[Real] = []
+    weights = shares
+
+    def parts(c: list[Real]) -> tuple[list[Real], list[Real]]:
+        return [c[0], *c[1::2]], [mpf(1), *c[2::2]]
+
+    def solved() -> list[Real]:
+        m = count - len(done)
+        system, known = matrix(len(xs), m), matrix(len(xs), 1)
+        for i, (x, v, w) in enumerate(zip(xs, values, weights)):
+            terms = [x ** ((j + 1) // 2) * (1 if j % 2 or not j else -v) * w for j in range(count)]
+            known[i] = v * w - sum(c * t for c, t in zip(done, terms))
+            for j in range(m):
+                system[i, j] = terms[len(done) + j]
+        return [*done, *lu_solve(system.T * system, system.T * known)]
+
+    def errors(c: list[Real], points: list[Real]) -> list[Real]:
+        p, q = parts(c)
+        return [abs(horner(p, x) / horner(q, x) - f(x)) * share(x) for x in points]
+
+    lean = [mpf(1)] * len(xs)
+    for _ in range(12):
+        c = solved()
+        found = errors(c, xs)
+        lean = [k * sqrt(sqrt(e / max(found) + mpf("0.01"))) for k, e in zip(lean, found)]
+        lean = [k / max(lean) for k in lean]
+        q = parts(c)[1]
+        weights = [s * k / horner(q, x) for s, k, x in zip(shares, lean, xs)]
+    while len(done) < count:
+        done.append(rounded(solved()[len(done)], goal))
+    error = max(errors(done, [b * (mpf(i) / 400) ** 2 for i in range(401)]))
+    p, q = parts(done)
+    return (p, error), (q, error)
+
+
 LINES: list[str] = []
 
 
@@ -103,6 +149,11 @@ def exponential() -> None:
         "EXP", "(e^r - 1 - r) / r^2, |r| <= log(2) / 2",
         small(lambda r: (exp(r) - 1 - r) / r**2, factorials(2, 1, 1)), -half, half,
         lambda r: r**2 / exp(r), {"float": 4, "short": 5, "double": 9},
+    )  # fmt: skip
+    polynomials(
+        "EXP_NEAR", "(e^r - 1 - r) / r^2, |r| <= log(2) / 4",
+        small(lambda r: (exp(r) - 1 - r) / r**2, factorials(2, 1, 1)), -half / 2, half / 2,
+        lambda r: r**2 / exp(r), {"float": 3},
     )  # fmt: skip
     polynomials(
         "EXPM1", "(e^r - 1 - r) / r^2, relative to (e^r - 1) / r^2, |r| <= log(2) / 2",
@@ -162,6 +213,43 @@ def gaussian() -> None:
     polynomials(
         "ERF_FAR", "-log(erfc a) / a, 1 <= a <= 4, relative to erf a",
         lambda a: -log(erfc(a)) / a, 1, 4, lambda a: a * erfc(a), {"float": 8},
+    )  # fmt: skip
+
+
+def mills(a: Real) -> Real:
+    return sqrt(pi / 2) * exp(a * a / 2) * erfc(a / sqrt(mpf(2)))
+
+
+def scaled(a: Real) -> Real:
+    return sqrt(pi) * exp(a * a) * erfc(a)
+
+
+def near_root(a: Real) -> Real:
+    """M, or up to 7 times as much where M - a is small, which dgelu has as a factor."""
+    m = mills(a)
+    return m * max(mpf(1), min(mpf(7), m / (abs(m - a) + TINY)))
+
+
+def normal() -> None:
+    for name, told, f, k, b, degree, share in (
+        ("MILLS", "sqrt(pi/2) e^(a^2/2) erfc(a/sqrt 2)", mills, mpf(37) / 64, mpf(15), 4,
+         near_root),
+        ("ERFC", "sqrt(pi) e^(a^2) erfc a", scaled, mpf(1) / 2, mpf("10.6"), 4, scaled),
+    ):  # fmt: skip
+        p, q = quotient(lambda a, f=f, k=k: 1 / f(a) - a - k, b, degree, share, "float")
+        LINES.append(f"{name}_SHIFT = {float(k)!r}")
+        show(f"{name}_P", f"P of P/Q = 1 / ({told}) - a - shift, 0 <= a <= {nstr(b)}",
+             {"float": p})  # fmt: skip
+        show(f"{name}_Q", "Q of it", {"float": q})
+    root = mpmath.findroot(gelu_slope, mpf("-0.75"))
+    x = rounded(root, "float")
+    y = rounded(gelu_slope(x), "float")
+    c = mpmath.taylor(gelu_slope, x, 30)
+    LINES.append(f"DGELU_ROOT = {float(x)!r}, {float(y)!r}  # a float, and the function there")
+    polynomials(
+        "DGELU_RISE", "(the function - its value at the float) / d, d = x - the float, |d| <= 0.08",
+        lambda d: (horner(c, d) - y) / d if abs(d) > TINY else c[1], -0.08, 0.08,
+        lambda d: abs(d / horner(c, d)), {"float": 4},
     )  # fmt: skip
 
 
@@ -252,6 +340,7 @@ SLOPES: list[tuple[str, F, str]] = [
 if __name__ == "__main__":
     exponential()
     gaussian()
+    normal()
     trigonometric()
     roots()
     print('"""Coefficients of the native functions, the highest power first.')

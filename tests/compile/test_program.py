@@ -1,6 +1,7 @@
 """Whole programs as machine code: the same bits with any number of threads, and no stray memory."""
 
 import gc
+import re
 import weakref
 
 import numpy as np
@@ -17,8 +18,9 @@ from wengert.graph import evaluate
 from wengert.transforms.staging import stage
 
 pytest.importorskip("llvmlite", reason="machine code needs the extra `compile`")
-from wengert.compile.backends.llvm import pool
+from wengert.compile.backends.llvm import engine, pool
 from wengert.compile.backends.llvm.program import build
+from wengert.compile.backends.llvm.target import target
 
 
 @pytest.fixture
@@ -174,6 +176,32 @@ def test_every_level_of_the_processor(level):
     native = build(optimized(graph)[0], level=level)
     for got, want in zip(native([x, w], [None, None]), evaluate(graph, x, w)):
         np.testing.assert_allclose(got, want, rtol=2e-5)
+
+
+def test_functions_of_numbers_stand_in_the_loops_that_call_them():
+    x = np.ones((40, 30), np.float32)
+    text = build(optimized(stage(lambda x: np.exp(x) + np.tanh(x), x).graph)[0]).text
+    found = dict(re.findall(r"^define [^@\n]*@(\w+)\([^\n]*\) ([^()\n]*) \{$", text, re.M))
+    loops = {n: a for n, a in found.items() if n.startswith("loops_")}
+    numbers = {n: a for n, a in found.items() if n.startswith(("exp_", "tanh_"))}
+    assert len(loops) == 1
+    assert len(numbers) == 2
+    assert all("noinline" in a for a in loops.values())
+    assert all("alwaysinline" in a for a in numbers.values())
+
+
+def test_gelu_and_its_slope_have_one_quotient():
+    if not target().fma:
+        pytest.skip("without a fused multiply-add they are float64 quotients of their own")
+
+    def f(x, g):
+        y, back = wg.vjp(wg.gelu, x)
+        return y, back(g)
+
+    x = np.ones((40, 32), np.float32)
+    native = build(optimized(stage(f, x, x).graph)[0])
+    module = str(engine.optimized(native.text, native.target, "quick")[1])
+    assert module.count(" = fdiv ") == 1
 
 
 # ------------------------------------------------------------------ the short way

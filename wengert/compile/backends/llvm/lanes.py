@@ -7,7 +7,8 @@ A function is written once, for any number of lanes, and for a *goal*:
     double   float64 arithmetic for a result of 53 bits
 
 A `wide` function has no float32 arithmetic of its own: its float32 lanes are computed as `short`,
-which costs half as much again and rounds once, at the end.
+which costs half as much again and rounds once, at the end. One that is `fused` as well is wide only
+where there is no fused multiply-add.
 
 A pair `high, low` stands for high + low, |low| at most an ulp of high. Its steps must not be fused
 or reordered: they carry no flags.
@@ -26,8 +27,8 @@ from .ir import Function, Value, element
 Pair = tuple[Value, Value]
 Body = Callable[..., Value]
 
-#: name -> (body, number of arguments, wide)
-FUNCTIONS: dict[str, tuple[Body, int, bool]] = {}
+#: name -> (body, number of arguments, wide without a fused multiply-add, wide with it)
+FUNCTIONS: dict[str, tuple[Body, int, bool, bool]] = {}
 
 MANTISSA = {"float": 23, "double": 52}
 BIAS = {"float": 127, "double": 1023}
@@ -39,11 +40,11 @@ HEAD = {"float": -(1 << 12), "double": -(1 << 27)}  # keeps the leading 12 or 26
 INF, NAN = float("inf"), float("nan")
 
 
-def native(arity: int = 1, *, wide: bool = False) -> Callable[[Body], Body]:
+def native(arity: int = 1, *, wide: bool = False, fused: bool = False) -> Callable[[Body], Body]:
     """Enter `body(f, goal, *x)` into the table, under its own name without a last underscore."""
 
     def enter(body: Body) -> Body:
-        FUNCTIONS[body.__name__.rstrip("_")] = body, arity, wide
+        FUNCTIONS[body.__name__.rstrip("_")] = body, arity, wide, wide and not fused
         return body
 
     return enter

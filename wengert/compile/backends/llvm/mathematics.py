@@ -22,7 +22,7 @@ ARITY = {name: entry[1] for name, entry in FUNCTIONS.items()}
 
 def add(module: Module, name: str, kind: str, width: int) -> str:
     """Add the function to the module, of `width` lanes of "float" or "double"; its symbol."""
-    body, arity, wide = FUNCTIONS[name]
+    body, arity, *wide = FUNCTIONS[name]
     symbol, lane = f"{name}_{kind}_{width}", vector(kind, width)
     names = ["x"] if arity == 1 else ["a", "b"]
     f = Function(
@@ -30,7 +30,7 @@ def add(module: Module, name: str, kind: str, width: int) -> str:
         attributes="alwaysinline nounwind", linkage="internal",
     )  # fmt: skip
     xs = [f[n] for n in names]
-    if kind == "float" and wide:
+    if kind == "float" and wide[module.fma]:
         y = body(f, "short", *(f.cast("fpext", x, "double") for x in xs))
         f.ret(f.cast("fptrunc", y, "float"))
     else:

@@ -336,11 +336,12 @@ class Native:
         name = self.kernels.get(step.kernel)
         if name is None:
             name = self.kernels[step.kernel] = f"loops_{len(self.kernels)}"
+            first = len(self.module.functions)
             loops.emit(
                 self.module, name, step.kernel,
                 width=loops.width(step.kernel, self.target.native_bytes),
             )  # fmt: skip
-            made = self.module.functions[-1]
+            made = self.module.functions[first]  # those of numbers that it calls follow
             made.linkage, made.attributes = "internal", "noinline nounwind"
         args = f.fresh()
         f.slots.append(f"  {args} = alloca [{max(1, len(step.args))} x ptr]")
