@@ -353,7 +353,8 @@ def recorded_and_not(w):
 CUT = {
     "no_grad": cut_by_no_grad, "straight through": straight_through,
     "inner backward": inner_backward, "penalty": penalty, "constant gradient": constant_gradient,
-    "in place": in_place, "masked write": masked_write, "detached": lambda w: np.sum(w.detach() * w),
+    "in place": in_place, "masked write": masked_write,
+    "detached": lambda w: np.sum(w.detach() * w),
     "Function": lambda w: np.sum(Scaled.apply(w * V)),
     "custom": lambda w: np.sum(doubled(w * V) + tripled(w)),
     "checkpoint": lambda w: wg.checkpoint(lambda t: np.sum(np.tanh(t * w)))(V),
