@@ -189,11 +189,6 @@ def test_arguments_of_many_kinds(backend):
     args = (X, 0.5, {"w": V, "b": A}, 2)
     for argnums in (0, 1, 2, (0, 2), (1,)):
         near(wg.grad(f, argnums)(*args), wg.grad(g, argnums)(*args))
-    model = nn.Linear(3, 2, rng=0)
-    x = X.astype(np.float32)
-    h = wg.compile(lambda m, x: np.sum(m(x) ** 2), backend=backend)
-    wants, gots = (wg.grad(k)(model, x) for k in (h.f, h))
-    near(wg.tree.leaves(wants), wg.tree.leaves(gots), rtol=1e-5)
 
 
 def test_float32_stays(backend):
@@ -457,3 +452,62 @@ def test_the_tape_keeps_what_was_chosen_and_no_more(backend):
     assert kept(deep) > 7.5 * one
     assert kept(wg.compile(deep, backend=backend)) < 9.5 * one
     assert kept(wg.compile(deep, backend=backend, budget=2 * one)) < 3 * one
+
+
+def test_a_value_of_a_transform_that_is_closed_over(backend):
+    def loss(w):
+        g = wg.compile(lambda x: np.sum(np.tanh(x * w)), backend=backend)
+        return g(X) + g(V)
+
+    with pytest.warns(CompileWarning, match="reads a value from outside that is being"):
+        near(
+            wg.grad(lambda w: np.sum(np.tanh(X * w)) + np.sum(np.tanh(V * w)))(V), wg.grad(loss)(V)
+        )
+    kept = {}
+    g = wg.compile(lambda x: np.sum(x * kept["w"]), backend=backend)
+
+    def through(w):
+        kept["w"] = w
+        return g(X)
+
+    with pytest.warns(CompileWarning, match="reads a value from outside"):
+        near(X, wg.grad(through)(V))
+    kept["w"] = V
+    near(np.sum(X * V), g(X))
+    near(np.sum(X * V), g(X))
+    assert programs(g) == 1
+    near(X, wg.grad(through)(V))
+
+
+def test_a_module_that_is_differentiated_as_an_argument(backend):
+    model, x = nn.Linear(3, 2, rng=0), X.astype(np.float32)
+
+    def f(m):
+        return np.sum(m(x) ** 2)
+
+    g = wg.compile(f, backend=backend)
+    with pytest.warns(CompileWarning, match="parameters of a module that it is given are"):
+        got = wg.grad(g)(model)
+    near(wg.tree.leaves(wg.grad(f)(model)), wg.tree.leaves(got), rtol=1e-5)
+    for _ in range(5):
+        wg.grad(g)(model)
+    assert not g.variants
+    h = wg.compile(wg.grad(f), backend=backend)
+    near(wg.tree.leaves(wg.grad(f)(model)), wg.tree.leaves(h(model)), rtol=1e-5)
+
+
+def test_external_code(backend):
+    import math
+
+    sine = wg.external(math.sin, vjp=lambda args, gy: (gy * math.cos(*args),))
+
+    def f(x):
+        return sine(x) * x
+
+    g = wg.compile(f, backend=backend)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CompileWarning)
+        for t in (0.5, 1.5):
+            near(np.asarray(f(np.float64(t))), np.asarray(g(np.float64(t))))
+            near(wg.grad(f)(t), wg.grad(g)(t))
+            near(wg.grad(f)(t), wg.compile(wg.grad(f), backend=backend)(t))

@@ -3,10 +3,15 @@
 `wg.compile` is this package, called: `wg.compile(f)` is `wengert.compile.jit.compile(f)`.
 
     jit         variants, guards, calls           passes/     rewrites of a graph
-    capture     a run on graph variables          lower       fused kernels, products, calls
-    guards      what a program depends on         schedule    chains, regions
-    apply       compiled functions differentiated  memory      one arena
-    report      what `.explain()` says            backends/   NumPy; LLVM
+    dispatch    the short way of a call           lower       fused kernels, products, calls
+    capture     a run on graph variables          schedule    chains, regions
+    recorded    what it comes to: a program       memory      one arena
+    live        numbers computed at every run     backends/   NumPy; LLVM
+    world       what a function reads, changes    apply       compiled functions differentiated
+    effects     calls that no program repeats     lawful      rules of custom functions kept
+    walk        what goes into the guards         partition   what the tape keeps
+    guards      whether it is as it was           report      what `.explain()` says
+    runs        inputs in, outputs out
 """
 
 from __future__ import annotations

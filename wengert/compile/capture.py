@@ -57,12 +57,17 @@ class Given:
     dropped: bool = False  # forgotten before it was used
 
 
+class Within(UnsupportedError):
+    """A transform in progress outside is met within: this call is not for a program."""
+
+
 class Capture:
     """The tracer: `trace.HERE.trace` while the function runs."""
 
     def __init__(self) -> None:
         self.graph = Graph()
         self.graph.places = True
+        self.floor = 2 * trace.number()  # transforms that were there before are below
         self.given: dict[int, Given] = {}
         self.arrays: dict[int, tuple[Any, Var]] = {}
         self.written: dict[int, Any] = {}  # the newest variable of a live array
@@ -95,6 +100,12 @@ class Capture:
         while isinstance(t, Tensor):
             if t.level is trace.EAGER:
                 return self.wrote(t)
+            if t.level.depth < self.floor and t.level.alive:
+                raise Within(
+                    "a compiled function", "it reads a value from outside that is being "
+                    "differentiated or batched",
+                    fix="pass the value as an argument",
+                )  # fmt: skip
             t = t.data
 
     def wrote(self, t: Tensor) -> None:

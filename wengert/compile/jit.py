@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 
 from .. import trace, tree
-from ..errors import ArgumentError, CompileWarning, WengertError, describe, warn
+from ..errors import ArgumentError, CompileWarning, UnsupportedError, WengertError, describe, warn
 from ..source import place
 from ..trace import HERE, Leaf, Tensor, ndarray, recording
 from ..types import dtype_of
 from . import backends
 from .apply import Compiled as CompiledLaw
 from .apply import recorded_call
-from .capture import Program, capture, direct
+from .capture import Program, Within, capture, direct
 from .dispatch import MISS, short
 from .guards import Watch
 from .report import explained
@@ -201,6 +201,9 @@ class Compiled:
         if key in self.refused:
             return self.f(*args, **kwargs)
         away = level and any(isinstance(x, Tensor) and at_transform(x) for x in leaves)
+        if trace.stack() and any(whole(x) and module_at_transform(x) for x in leaves):
+            self.say(Refusal(INSIDE))
+            return self.f(*args, **kwargs)
         variant = self.find(key, leaves)
         if variant is None:
             try:
@@ -274,9 +277,13 @@ class Compiled:
     def uncompiled(self, key: Any, refusal: Refusal, args: Any, kwargs: Any) -> Any:
         """A call that could not be recorded; a function that raises has nothing to be told."""
         y = self.f(*args, **kwargs)
-        if not refusal.passing or self.again.get(key, 0):
+        if isinstance(refusal.__cause__, Within):
+            self.say(refusal)
+            return y
+        kind = anonymous(key)
+        if not refusal.passing or self.again.get(kind, 0):
             self.refuse(key, refusal)
-        self.again[key] = self.again.get(key, 0) + 1
+        self.again[kind] = self.again.get(kind, 0) + 1
         return y
 
     def key(self, leaves: Leaves, structure: tree.Tree) -> tuple[Any, bool]:
@@ -326,7 +333,7 @@ class Compiled:
             found = self.find(key, leaves)
             if found is not None:  # recorded by another thread just now
                 return found, found.program.draw(leaves)
-            known = self.variants.setdefault(key, [])
+            known = self.variants.get(key, [])
             why = "the first call with such arguments"
             if known:
                 why = known[-1].watch.broken() or "a branch on a number goes another way"
@@ -346,8 +353,10 @@ class Compiled:
             except (Exception, Stop) as error:
                 with RECORDING:
                     world.restore()
-                if key not in self.exact and any(
-                    number(x) and not still for x, still in zip(leaves, fixed)
+                if (
+                    key not in self.exact
+                    and not isinstance(error, Within)
+                    and any(number(x) and not still for x, still in zip(leaves, fixed))
                 ):
                     self.exact.add(key)
                     key = key, *[(x.__class__, repr(x)) for x in leaves if number(x)]
@@ -370,7 +379,7 @@ class Compiled:
             except Exception as error:
                 program.rewind()
                 raise Refusal(error) from error
-            known.append(variant)
+            self.variants[key] = [*known, variant]
             self.counts[kind] = self.counts.get(kind, 0) + 1
             return variant, drawn
 
@@ -494,6 +503,17 @@ def at_transform(x: Tensor) -> bool:
             return True
         x = x.data
     return False
+
+
+INSIDE = UnsupportedError(
+    "a compiled function", "the parameters of a module that it is given are being differentiated",
+    fix="wg.compile(wg.grad(f)), or pass the parameters",
+)  # fmt: skip
+
+
+def module_at_transform(x: Any) -> bool:
+    """Whether parameters of a module stand at a transform in progress."""
+    return any(at_transform(p) for _, p in x.named_parameters())
 
 
 def whole(x: Any) -> bool:

@@ -369,7 +369,7 @@ class World:
                     else:
                         x.cell_contents = s.before
             elif isinstance(x, Tensor):
-                if not isinstance(x.data, RAW):
+                if x.data is not s.before[0] and not isinstance(x.data, RAW):
                     x.data, x.node = s.before[0], s.before[1]
             elif isinstance(x, np.ndarray):
                 if isinstance(s.before, np.ndarray) and not equal(x, s.before):
@@ -409,7 +409,7 @@ class World:
                 if not same(read(x, None), s.before):
                     return s.told
             elif isinstance(x, Tensor):
-                if not isinstance(x.data, RAW):
+                if x.data is not s.before[0] and not isinstance(x.data, RAW):
                     return s.told
             elif isinstance(x, np.ndarray):
                 if not (equal(x, s.before) if isinstance(s.before, np.ndarray)
