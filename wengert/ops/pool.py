@@ -28,6 +28,7 @@ __all__ = ["MaxPool", "MaxTap", "SumPool", "SumSpread", "TapPick", "TapPut", "fl
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
 CACHE = 1 << 19  # bytes of x at a time
+SHORT = 1 << 8  # bytes of the channels of a place up to which places are sorted first
 MANY = 64  # taps from which on numbers are moved one by one instead of tap by tap
 
 
@@ -197,7 +198,7 @@ class SumPool(Window):
         size = x.shape[1:-1]
         y = np.empty((len(x), *self.places(size), x.shape[-1]), x.dtype)
         for a, b in images(x, y):
-            b[...] = over_lines(np.add, 0, a, self)
+            over_lines(np.add, 0, a, b, self)
         return y
 
     def infer(self, x: Aval) -> Aval:
@@ -209,38 +210,52 @@ class SumPool(Window):
     batch = pooled_lanes
 
 
-def over_lines(f: Any, start: Any, x: Array, how: Pooling) -> Array:
-    """f over every window, one axis after the other: k + k taps instead of k k.
+def over_lines(f: Any, start: Any, x: Array, out: Array, how: Pooling) -> None:
+    """f over every window into out, one axis after the other: k + k taps instead of k k.
 
     The first axis goes first, since its slices are long runs of memory.
     """
-    counts = how.places(x.shape[1:-1])
-    for axis, taps in enumerate(how.lines(x.shape[1:-1]), 1):
-        count = counts[axis - 1]
-        if len(taps) == count == x.shape[axis] == 1:
-            continue
+    each = enumerate(zip(out.shape[1:-1], how.lines(x.shape[1:-1]), how.stride), 1)
+    lines = [
+        (axis, count, taps, stride)
+        for axis, (count, taps, stride) in each
+        if not len(taps) == count == x.shape[axis] == 1
+    ]
+    if not lines:
+        out[...] = x
+    for n, (axis, count, taps, stride) in enumerate(lines, 1):
         shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
-        whole = [(o, i) for _, o, i in taps if o.stop - o.start == count]
-        done: tuple[slice, ...] = ()
-        if whole:
-            y = x[along(axis, whole[0][1])]
-            if len(taps) == 1:
-                x = y
-                continue
-            o, i = next((o, i) for _, o, i in taps if i != whole[0][1])
-            if o.stop - o.start == count:
-                y = f(y, x[along(axis, i)])
-                done = (whole[0][1], i)
-            else:
-                y, done = y.copy(), (whole[0][1],)
-        else:
-            y = np.full(shape, start, x.dtype)
-        for _, o, i in taps:
-            if i not in done:
-                part = y[along(axis, o)]
-                f(part, x[along(axis, i)], out=part)
+        y = out if n == len(lines) else np.empty(shape, x.dtype)
+        over_line(f, start, x, y, axis, taps, stride)
         x = y
-    return x
+
+
+def over_line(f: Any, start: Any, x: Array, y: Array, axis: int, taps: Any, stride: int) -> None:
+    """The same along one axis, into y."""
+    c, count = x.shape[-1], y.shape[axis]
+    if stride > 1 and axis == x.ndim - 2 and 0 < c * x.itemsize <= SHORT:
+        parts = sorted_lines(x, stride)
+        y = y.reshape(*y.shape[:-2], -1)
+        terms = []
+        for _, o, i in taps:
+            first = i.start // stride
+            run = slice(first * c, (first + o.stop - o.start) * c)
+            into = y[..., o.start * c : o.stop * c]
+            terms.append((o.stop - o.start == count, into, parts[i.start % stride][..., run]))
+    else:
+        terms = [
+            (o.stop - o.start == count, y[along(axis, o)], x[along(axis, i)]) for _, o, i in taps
+        ]
+    terms.sort(key=lambda term: not term[0])  # those that reach all of y first
+    at = sum([term[0] for term in terms[:2]])
+    if at == 2:
+        f(terms[0][2], terms[1][2], out=y)
+    elif at == 1:
+        y[...] = terms[0][2]
+    else:
+        y.fill(start)
+    for _, into, term in terms[at:]:
+        f(into, term, out=into)
 
 
 @op
@@ -267,19 +282,26 @@ class SumSpread(Window):
         lines = list(enumerate(self.lines(self.size), 1))[::-1]
         for b, u in images(y, x):
             for axis, taps in lines:
-                wide = np.zeros(
-                    (*u.shape[:axis], self.size[axis - 1], *u.shape[axis + 1 :]), x.dtype
-                )
-                reach = self.dilation[axis - 1] * (self.kernel[axis - 1] - 1)
-                for _, o, i in taps:
-                    part = wide[along(axis, i)]
-                    if self.stride[axis - 1] > reach:  # no two windows meet
-                        part[...] = u[along(axis, o)]
-                    else:
-                        np.add(part, u[along(axis, o)], out=part)
+                shape = (*u.shape[:axis], self.size[axis - 1], *u.shape[axis + 1 :])
+                wide = b if shape == b.shape and axis == 1 else np.empty(shape, x.dtype)
+                self.spread(u, wide, axis, taps)
                 u = wide
-            b[...] = u
         return y
+
+    def spread(self, u: Array, wide: Array, axis: int, taps: Any) -> None:
+        """Along one axis, into `wide`."""
+        stride = self.stride[axis - 1]
+        reach = self.dilation[axis - 1] * (self.kernel[axis - 1] - 1)
+        if sum([o.stop - o.start for _, o, _ in taps]) < wide.shape[axis] or stride <= reach:
+            wide.fill(0)
+        if stride > reach:  # no two windows meet
+            u, wide = places(u), places(wide)
+        for _, o, i in taps:
+            part = wide[along(axis, i)]
+            if stride > reach:
+                part[...] = u[along(axis, o)]
+            else:
+                np.add(part, u[along(axis, o)], out=part)
 
     def infer(self, x: Aval) -> Aval:
         if tuple(x.shape[1:-1]) != self.places(self.size):
@@ -323,8 +345,9 @@ class MaxPool(Pooling, General):
     def impl(self, x: Array) -> Array:
         size = x.shape[1:-1]
         y = np.empty((len(x), *self.places(size), x.shape[-1]), x.dtype)
+        start = lowest(x.dtype)
         for a, b in images(x, y):
-            b[...] = over_lines(np.maximum, lowest(x.dtype), a, self)
+            over_lines(np.maximum, start, a, b, self)
         return y
 
     def infer(self, x: Aval) -> Aval:
@@ -358,10 +381,21 @@ def lowest(dtype: Any) -> Any:
     return np.iinfo(dtype).min if dtype.kind in "iu" else False
 
 
+def places(x: Array) -> Array:
+    """x `[.., C]` as an array of places, `[..]`: all channels move as one, if they lie together."""
+    size = x.shape[-1] * x.itemsize
+    if not size or x.strides[-1] != x.itemsize:
+        return x
+    return x.view(f"V{size}")[..., 0]
+
+
 def sorted_lines(x: Array, stride: int) -> list[Array]:
     """x `[N, *S, C]` by the remainder of its last spatial axis, joined with the channels."""
-    parts = [np.ascontiguousarray(x[..., r::stride, :]) for r in range(stride)]
-    return [p.reshape(*p.shape[:-2], -1) for p in parts]
+    axis, whole = x.ndim - 2, places(x)
+    parts = [
+        np.ascontiguousarray(whole[along(axis, slice(r, None, stride))]) for r in range(stride)
+    ]
+    return [p.view(x.dtype).reshape(*x.shape[:-2], -1) for p in parts]
 
 
 @op
@@ -384,7 +418,7 @@ class MaxTap(Pooling, Constant):
             exact = self.stride == self.kernel and max(self.dilation) == 1
             if exact and not any(map(any, self.padding)):
                 return self.apart(x, y)
-        elif y.dtype.kind == "f" and not np.isnan(y).any():
+        elif y.dtype.kind == "f" and y.size and not np.isnan(y.max()):
             return self.by_lines(x, y)
         taps = np.zeros(y.shape, self.dtype)
         unclear = y.dtype.kind == "f"
@@ -398,21 +432,27 @@ class MaxTap(Pooling, Constant):
 
     def by_lines(self, x: Array, y: Array) -> Array:
         """The same where nothing is nan: padding of nan equals nothing, so that it never wins."""
-        size, places = x.shape[1:-1], y.shape[1:-1]
-        found = np.full((*y.shape[:-2], y.shape[-2] * y.shape[-1]), 255, np.uint8)
-        wide = padded_size(size, places, self)
-        index = tap_lines(y.shape, self)
-        line = y.reshape(found.shape)
-        for a, b, t in images(x, line, found):
-            full = np.full((len(a), *wide, x.shape[-1]), np.nan, x.dtype)
-            full[inner_part(size, self)] = a
-            parts = sorted_lines(full, self.stride[-1])
-            won, number = np.empty(b.shape, bool), np.empty(b.shape, np.uint8)
-            for k, (r, at) in enumerate(index):
-                np.equal(parts[r][at], b, out=won)
-                np.subtract(won.view(np.uint8), 1, out=number)  # 0 where it won, else 255
-                np.bitwise_or(number, k, out=number)
-                np.minimum(t, number, out=t)
+        size, c = x.shape[1:-1], x.shape[-1]
+        found = np.empty((*y.shape[:-2], y.shape[-2] * c), np.uint8)
+        wide = padded_size(size, y.shape[1:-1], self)
+        index, inner = tap_lines(y.shape, self), inner_part(size, self)
+        full = None if wide == size else np.full((0, *wide, c), np.nan, x.dtype)
+        work = np.empty((0, *found.shape[1:]), bool), np.empty((0, *found.shape[1:]), bool)
+        for a, b, t in images(x, y.reshape(found.shape), found):
+            if len(work[0]) < len(a):  # the first block is the largest
+                work = np.empty(b.shape, bool), np.empty(b.shape, bool)
+                full = full if full is None else np.full((len(a), *wide, c), np.nan, x.dtype)
+            if full is not None:
+                full[: len(a)][inner] = a
+                a = full[: len(a)]
+            parts = sorted_lines(a, self.stride[-1])
+            lost, none = work[0][: len(a)], work[1][: len(a)]
+            t.fill(0)
+            none.fill(True)
+            for r, at in index[:-1]:  # counts the taps before the first that wins
+                np.not_equal(parts[r][at], b, out=lost)
+                np.logical_and(none, lost, out=none)
+                np.add(t, none.view(np.uint8), out=t)
         return found.reshape(y.shape)
 
     def apart(self, x: Array, y: Array) -> Array:
@@ -490,41 +530,52 @@ class TapPut(Pooling, General):
     ]
 
     def impl(self, u: Array, i: Array) -> Array:
+        whole = {2: np.int16, 4: np.int32, 8: np.int64}.get(u.itemsize)
+        if u.dtype.kind == "f" and whole is not None and i.dtype == np.uint8 and u.size:
+            return self.by_lines(u, i, np.dtype(whole))
         y = np.zeros((len(u), *self.size, u.shape[-1]), u.dtype)
         if math.prod(self.kernel) > MANY:
             flat, inside = flat_places(i, self.size, *self.settings)
             n, *_, c = np.nonzero(inside)
             np.add.at(y.reshape(len(y), -1, y.shape[-1]), (n, flat[inside], c), u[inside])
             return y
-        whole = {2: np.int16, 4: np.int32, 8: np.int64}.get(u.itemsize)
-        if u.dtype.kind != "f" or whole is None or i.dtype != np.uint8:
-            for number, o, at in self.taps(self.size):
-                y[at] += np.where(i[o] == number, u[o], 0)
-            return y
+        for number, o, at in self.taps(self.size):
+            y[at] += np.where(i[o] == number, u[o], 0)
+        return y
+
+    def by_lines(self, u: Array, i: Array, whole: Any) -> Array:
+        """The same by whole lines, with masks: all bits where a tap won, as inf * 0 is nan."""
         apart = all(s >= d * (k - 1) + 1 for k, s, _, d in zip(*self.settings))
-        wide = padded_size(self.size, u.shape[1:-1], self)
-        index = tap_lines(u.shape, self)
         s, c = self.stride[-1], u.shape[-1]
+        y = np.empty((len(u), *self.size, c), u.dtype)
+        wide = padded_size(self.size, u.shape[1:-1], self)
+        index, inner = tap_lines(u.shape, self), inner_part(self.size, self)
         shape = (*u.shape[:-2], u.shape[-2] * c)
         lines, taps = np.ascontiguousarray(u).reshape(shape), np.ascontiguousarray(i).reshape(shape)
+        few = 0
         for b, v, t in images(y, lines, taps):
-            lengths = [len(range(r, wide[-1], s)) * c for r in range(s)]
-            parts = [np.zeros((len(b), *wide[:-1], n), u.dtype) for n in lengths]
-            won, mask = np.empty(v.shape, bool), np.empty(v.shape, whole)
+            if few < len(b):  # the first block is the largest
+                few = len(b)
+                lengths = [len(range(r, wide[-1], s)) * c for r in range(s)]
+                made = [np.empty((few, *wide[:-1], n), u.dtype) for n in lengths]
+                bits = np.empty(v.shape, whole)
+                full = None if wide == self.size else np.empty((few, *wide, c), u.dtype)
+            parts, mask = [p[: len(b)] for p in made], bits[: len(b)]
+            for part in parts:
+                part.fill(0)
             for k, (r, at) in enumerate(index):
-                np.equal(t, k, out=won)
-                np.copyto(mask, won)
-                np.negative(mask, out=mask)  # all bits where it won: inf * 0 would be nan
+                np.negative(np.equal(t, k).view(np.int8), out=mask)
                 part = parts[r][at]
                 if apart:
                     np.bitwise_and(v.view(whole), mask, out=part.view(whole))
                 else:
                     np.bitwise_and(v.view(whole), mask, out=mask)
                     np.add(part, mask.view(u.dtype), out=part)
-            full = np.empty((len(b), *wide, c), u.dtype)
+            into = b if full is None else full[: len(b)]
             for r, part in enumerate(parts):
-                full[..., r::s, :] = part.reshape(*part.shape[:-1], -1, c)
-            b[...] = full[inner_part(self.size, self)]
+                places(into)[:, ..., r::s] = places(part.reshape(*part.shape[:-1], -1, c))
+            if full is not None:
+                b[...] = full[: len(b)][inner]
         return y
 
     def infer(self, u: Aval, i: Aval) -> Aval:
