@@ -22,13 +22,21 @@ from ..primitive import Constant, General, Linear, op
 from ..structural import broadcast
 from ..types import Array, Aval, Shape, shape_of
 from .conv import into_rows, out_of_rows, out_size
+from .pool_kernels import (
+    BITS,
+    along,
+    first_taps,
+    images,
+    over_lines,
+    places,
+    put_to_first,
+    put_to_taps,
+)
 
 __all__ = ["MaxPool", "MaxTap", "SumPool", "SumSpread", "TapPick", "TapPut", "flat_places"]
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
-CACHE = 1 << 19  # bytes of x at a time
-SHORT = 1 << 8  # bytes of the channels of a place up to which places are sorted first
 MANY = 64  # taps from which on numbers are moved one by one instead of tap by tap
 
 
@@ -95,17 +103,6 @@ class Pooling:
             )
 
 
-def images(x: Array, *others: Array) -> Any:
-    """The arrays a few samples at a time, so that those stay in cache."""
-    few = max(1, CACHE // max(1, x[:1].nbytes))
-    for i in range(0, len(x), few):
-        yield tuple(a[i : i + few] for a in (x, *others))
-
-
-def along(axis: int, cut: slice) -> tuple[slice, ...]:
-    return (slice(None),) * axis + (cut,)
-
-
 def flat_places(
     taps: Array, size: Shape, kernel: Ints, stride: Ints, padding: Pads, dilation: Ints
 ) -> tuple[Array, Array]:
@@ -119,37 +116,6 @@ def flat_places(
         inside &= (i >= 0) & (i < size[axis])
         flat = flat * size[axis] + i
     return flat, inside
-
-
-def tap_lines(shape: Shape, how: Pooling) -> list[tuple[int, Any]]:
-    """(part, index in it) of each tap, if x with its padding is sorted by the remainder of its last
-    spatial axis: a line of y, all its channels, is then one run of memory for every tap.
-    """
-    *_, last, c = shape
-    stride, dilation = how.stride, how.dilation
-    found = []
-    for tap in np.ndindex(*how.kernel):
-        rows = [
-            slice(d * k, d * k + t * (o - 1) + 1, t)
-            for d, k, t, o in zip(dilation[:-1], tap, stride, shape[1:-2])
-        ]
-        start = dilation[-1] * tap[-1]
-        line = slice(start // stride[-1] * c, (start // stride[-1] + last) * c)
-        found.append((start % stride[-1], (slice(None), *rows, line)))
-    return found
-
-
-def padded_size(size: Shape, places: Shape, how: Pooling) -> Shape:
-    """The size of x with its padding, and as much more as the taps need to be lines."""
-    kernel, stride, _, dilation = how.settings
-    return tuple(
-        max(n + p[0], t * (o - 1) + d * (k - 1) + t)
-        for n, p, t, o, d, k in zip(size, how.padding, stride, places, dilation, kernel)
-    )
-
-
-def inner_part(size: Shape, how: Pooling) -> tuple[slice, ...]:
-    return (slice(None), *[slice(lo, lo + n) for n, (lo, _) in zip(size, how.padding)])
 
 
 def pooled_lanes(self: Any, xs: Any, dims: Any) -> Array:
@@ -208,54 +174,6 @@ class SumPool(Window):
         return SumSpread(*self.settings, tuple(x_shape[1:-1]))(g)
 
     batch = pooled_lanes
-
-
-def over_lines(f: Any, start: Any, x: Array, out: Array, how: Pooling) -> None:
-    """f over every window into out, one axis after the other: k + k taps instead of k k.
-
-    The first axis goes first, since its slices are long runs of memory.
-    """
-    each = enumerate(zip(out.shape[1:-1], how.lines(x.shape[1:-1]), how.stride), 1)
-    lines = [
-        (axis, count, taps, stride)
-        for axis, (count, taps, stride) in each
-        if not len(taps) == count == x.shape[axis] == 1
-    ]
-    if not lines:
-        out[...] = x
-    for n, (axis, count, taps, stride) in enumerate(lines, 1):
-        shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
-        y = out if n == len(lines) else np.empty(shape, x.dtype)
-        over_line(f, start, x, y, axis, taps, stride)
-        x = y
-
-
-def over_line(f: Any, start: Any, x: Array, y: Array, axis: int, taps: Any, stride: int) -> None:
-    """The same along one axis, into y."""
-    c, count = x.shape[-1], y.shape[axis]
-    if stride > 1 and axis == x.ndim - 2 and 0 < c * x.itemsize <= SHORT:
-        parts = sorted_lines(x, stride)
-        y = y.reshape(*y.shape[:-2], -1)
-        terms = []
-        for _, o, i in taps:
-            first = i.start // stride
-            run = slice(first * c, (first + o.stop - o.start) * c)
-            into = y[..., o.start * c : o.stop * c]
-            terms.append((o.stop - o.start == count, into, parts[i.start % stride][..., run]))
-    else:
-        terms = [
-            (o.stop - o.start == count, y[along(axis, o)], x[along(axis, i)]) for _, o, i in taps
-        ]
-    terms.sort(key=lambda term: not term[0])  # those that reach all of y first
-    at = sum([term[0] for term in terms[:2]])
-    if at == 2:
-        f(terms[0][2], terms[1][2], out=y)
-    elif at == 1:
-        y[...] = terms[0][2]
-    else:
-        y.fill(start)
-    for _, into, term in terms[at:]:
-        f(into, term, out=into)
 
 
 @op
@@ -357,11 +275,18 @@ class MaxPool(Pooling, General):
         return TapPick(*self.settings)(dx, MaxTap(*self.settings)(x, y))
 
     def vjp(self, g: Array, x: Array, y: Array) -> Array:
+        if g.__class__ is x.__class__ is y.__class__ is np.ndarray and self.by_lines(g, y):
+            return put_to_first(self, g, x, y)
         taps = MaxTap(*self.settings)(x, y)
         return TapPut(*self.settings, tuple(shape_of(x)[1:-1]))(g, taps)
 
     def diagnose(self, xs: Any, error: Exception) -> Any:
         return wrong_rank(self, xs, error)
+
+    def by_lines(self, g: Array, y: Array) -> bool:
+        """Whether the taps are few enough, and g and y such, that the kernels can be used."""
+        few = math.prod(self.kernel) <= MANY
+        return few and g.dtype.kind == "f" and g.itemsize in BITS and clear(y)
 
     def ties(self, x: Array, y: Array) -> Array:
         """Where more than one tap attains the maximum."""
@@ -373,29 +298,17 @@ class MaxPool(Pooling, General):
     batch = pooled_lanes
 
 
+def clear(y: Array) -> bool:
+    """Whether there are numbers, and all can be compared: no nan."""
+    return y.dtype.kind == "f" and y.size > 0 and not np.isnan(y.max())
+
+
 def lowest(dtype: Any) -> Any:
     if dtype.kind == "f":
         return -np.inf
     if dtype.kind not in "iub":
         raise TypeError("a maximum is one of real numbers")
     return np.iinfo(dtype).min if dtype.kind in "iu" else False
-
-
-def places(x: Array) -> Array:
-    """x `[.., C]` as an array of places, `[..]`: all channels move as one, if they lie together."""
-    size = x.shape[-1] * x.itemsize
-    if not size or x.strides[-1] != x.itemsize:
-        return x
-    return x.view(f"V{size}")[..., 0]
-
-
-def sorted_lines(x: Array, stride: int) -> list[Array]:
-    """x `[N, *S, C]` by the remainder of its last spatial axis, joined with the channels."""
-    axis, whole = x.ndim - 2, places(x)
-    parts = [
-        np.ascontiguousarray(whole[along(axis, slice(r, None, stride))]) for r in range(stride)
-    ]
-    return [p.view(x.dtype).reshape(*x.shape[:-2], -1) for p in parts]
 
 
 @op
@@ -418,8 +331,8 @@ class MaxTap(Pooling, Constant):
             exact = self.stride == self.kernel and max(self.dilation) == 1
             if exact and not any(map(any, self.padding)):
                 return self.apart(x, y)
-        elif y.dtype.kind == "f" and y.size and not np.isnan(y.max()):
-            return self.by_lines(x, y)
+        elif clear(y):
+            return first_taps(self, x, y)
         taps = np.zeros(y.shape, self.dtype)
         unclear = y.dtype.kind == "f"
         for number, o, i in list(self.taps(size))[::-1]:  # the first tap is written last
@@ -429,31 +342,6 @@ class MaxTap(Pooling, Constant):
                 won |= part != part
             np.copyto(taps[o], number, where=won)
         return taps
-
-    def by_lines(self, x: Array, y: Array) -> Array:
-        """The same where nothing is nan: padding of nan equals nothing, so that it never wins."""
-        size, c = x.shape[1:-1], x.shape[-1]
-        found = np.empty((*y.shape[:-2], y.shape[-2] * c), np.uint8)
-        wide = padded_size(size, y.shape[1:-1], self)
-        index, inner = tap_lines(y.shape, self), inner_part(size, self)
-        full = None if wide == size else np.full((0, *wide, c), np.nan, x.dtype)
-        work = np.empty((0, *found.shape[1:]), bool), np.empty((0, *found.shape[1:]), bool)
-        for a, b, t in images(x, y.reshape(found.shape), found):
-            if len(work[0]) < len(a):  # the first block is the largest
-                work = np.empty(b.shape, bool), np.empty(b.shape, bool)
-                full = full if full is None else np.full((len(a), *wide, c), np.nan, x.dtype)
-            if full is not None:
-                full[: len(a)][inner] = a
-                a = full[: len(a)]
-            parts = sorted_lines(a, self.stride[-1])
-            lost, none = work[0][: len(a)], work[1][: len(a)]
-            t.fill(0)
-            none.fill(True)
-            for r, at in index[:-1]:  # counts the taps before the first that wins
-                np.not_equal(parts[r][at], b, out=lost)
-                np.logical_and(none, lost, out=none)
-                np.add(t, none.view(np.uint8), out=t)
-        return found.reshape(y.shape)
 
     def apart(self, x: Array, y: Array) -> Array:
         """The same for windows side by side."""
@@ -530,9 +418,8 @@ class TapPut(Pooling, General):
     ]
 
     def impl(self, u: Array, i: Array) -> Array:
-        whole = {2: np.int16, 4: np.int32, 8: np.int64}.get(u.itemsize)
-        if u.dtype.kind == "f" and whole is not None and i.dtype == np.uint8 and u.size:
-            return self.by_lines(u, i, np.dtype(whole))
+        if u.dtype.kind == "f" and u.itemsize in BITS and i.dtype == np.uint8 and u.size:
+            return put_to_taps(self, u, i, self.size)
         y = np.zeros((len(u), *self.size, u.shape[-1]), u.dtype)
         if math.prod(self.kernel) > MANY:
             flat, inside = flat_places(i, self.size, *self.settings)
@@ -541,41 +428,6 @@ class TapPut(Pooling, General):
             return y
         for number, o, at in self.taps(self.size):
             y[at] += np.where(i[o] == number, u[o], 0)
-        return y
-
-    def by_lines(self, u: Array, i: Array, whole: Any) -> Array:
-        """The same by whole lines, with masks: all bits where a tap won, as inf * 0 is nan."""
-        apart = all(s >= d * (k - 1) + 1 for k, s, _, d in zip(*self.settings))
-        s, c = self.stride[-1], u.shape[-1]
-        y = np.empty((len(u), *self.size, c), u.dtype)
-        wide = padded_size(self.size, u.shape[1:-1], self)
-        index, inner = tap_lines(u.shape, self), inner_part(self.size, self)
-        shape = (*u.shape[:-2], u.shape[-2] * c)
-        lines, taps = np.ascontiguousarray(u).reshape(shape), np.ascontiguousarray(i).reshape(shape)
-        few = 0
-        for b, v, t in images(y, lines, taps):
-            if few < len(b):  # the first block is the largest
-                few = len(b)
-                lengths = [len(range(r, wide[-1], s)) * c for r in range(s)]
-                made = [np.empty((few, *wide[:-1], n), u.dtype) for n in lengths]
-                bits = np.empty(v.shape, whole)
-                full = None if wide == self.size else np.empty((few, *wide, c), u.dtype)
-            parts, mask = [p[: len(b)] for p in made], bits[: len(b)]
-            for part in parts:
-                part.fill(0)
-            for k, (r, at) in enumerate(index):
-                np.negative(np.equal(t, k).view(np.int8), out=mask)
-                part = parts[r][at]
-                if apart:
-                    np.bitwise_and(v.view(whole), mask, out=part.view(whole))
-                else:
-                    np.bitwise_and(v.view(whole), mask, out=mask)
-                    np.add(part, mask.view(u.dtype), out=part)
-            into = b if full is None else full[: len(b)]
-            for r, part in enumerate(parts):
-                places(into)[:, ..., r::s] = places(part.reshape(*part.shape[:-1], -1, c))
-            if full is not None:
-                b[...] = full[: len(b)][inner]
         return y
 
     def infer(self, u: Aval, i: Aval) -> Aval:
