@@ -37,11 +37,14 @@ class Masked:
         return self.value.dtype
 
     def dense(self) -> Array:
-        if self.value.__class__ is ndarray is self.mask.__class__:
-            if not self.full:
-                self.value, self.full = filled(self.value, self.mask), True
-            return self.value
-        return OPS["where"](self.mask, self.value, 0.0)
+        """The value with zeros; it keeps them, so that they are filled in once."""
+        if not self.full:
+            if self.value.__class__ is ndarray is self.mask.__class__:
+                self.value = filled(self.value, self.mask)
+            else:
+                self.value = OPS["where"](self.mask, self.value, 0.0)
+            self.full = True
+        return self.value
 
     def even(self) -> Masked:
         """With a mask of the value's shape, to index both alike: a rule's mask may be broadcast."""
@@ -191,11 +194,7 @@ def fit(g: Any, shape: Shape, dtype: Any) -> Any:
             return g if dtype is None or g.dtype == dtype else Masked(cast(g.value, dtype), g.mask)
         full = np.broadcast_shapes(have, shape_of(g.mask))
         value = fit(broadcast(g.dense(), full), shape, dtype)
-        mask = broadcast(g.mask, full)
-        if mask.__class__ is ndarray and full[len(full) - len(shape) :] == shape:
-            return Masked(value, over_rows(np.logical_or, mask, shape))
-        count = unbroadcast(OPS["where"](mask, 1.0, 0.0), shape)
-        return Masked(value, OPS["gt"](count, 0.0))
+        return Masked(value, reached(broadcast(g.mask, full), shape))
     if isinstance(g, At):
         return fit(g.masked(), shape, dtype)
     if shape_of(g) != shape:
@@ -203,6 +202,15 @@ def fit(g: Any, shape: Shape, dtype: Any) -> Any:
     if dtype is not None and getattr(g, "dtype", None) != dtype:
         g = cast(g, dtype)
     return g
+
+
+def reached(mask: Any, shape: Shape) -> Any:
+    """Where any of the numbers that one was broadcast to has a gradient."""
+    if mask.__class__ is ndarray and mask.shape[mask.ndim - len(shape) :] == shape:
+        return over_rows(np.logical_or, mask, shape)
+    if hasattr(mask, "like"):  # hollow
+        return mask.like(mask.dtype, shape)
+    return OPS["gt"](unbroadcast(OPS["where"](mask, 1.0, 0.0), shape), 0.0)
 
 
 def cast(g: Any, dtype: Any) -> Any:
