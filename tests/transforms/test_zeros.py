@@ -177,10 +177,10 @@ def test_a_bias_after_a_mask_gets_its_sum_and_its_zeros(close):
 
 
 def test_one_masked_cotangent_for_two_parents_stays_right(close):
-    def f(x, i=np.array([0, 2])):
+    def f(x):
         y = x * 1.0
         z = wg.relu(y + y)
-        return np.sum(z) + np.sum(y[i] * 3.0) + np.sum(x[1:] * 5.0)
+        return np.sum(z) + np.sum(y[np.array([0, 2])] * 3.0) + np.sum(x[1:] * 5.0)
 
     close(grad(f)(np.array([1.0, -1.0, 2.0])), [5, 5, 10])
     w = wg.tensor(np.array([1.0, -1.0, 2.0]), requires_grad=True)
