@@ -40,7 +40,8 @@ class Masked:
         """The value with zeros; it keeps them, so that they are filled in once."""
         if not self.full:
             if self.value.__class__ is ndarray is self.mask.__class__:
-                self.value = filled(self.value, self.mask)
+                own = getrefcount(self.value) <= SOLE and self.value.base is None
+                self.value = filled(self.value, self.mask, own and self.value.flags.writeable)
             else:
                 self.value = OPS["where"](self.mask, self.value, 0.0)
             self.full = True
@@ -58,11 +59,18 @@ class Masked:
 BITS = {np.dtype(f"f{n}"): np.dtype(f"i{n}") for n in (2, 4, 8)}
 
 
-def filled(value: Any, mask: Any) -> Any:
-    """value where mask is true and 0 elsewhere, whatever value is there: its bits, and -1 or 0."""
+def filled(value: Any, mask: Any, own: bool = False) -> Any:
+    """value where mask is true and 0 elsewhere, whatever value is there: its bits, and -1 or 0.
+
+    In its own memory where that is allowed.
+    """
     bits = BITS.get(value.dtype)
     if bits is None or value.shape != mask.shape:
         return np.where(mask, value, 0.0)
+    if own:
+        whole = value.view(bits)
+        np.bitwise_and(whole, -mask.view(np.int8), out=whole)
+        return value
     return (value.view(bits) & -mask.view(np.int8)).view(value.dtype)
 
 

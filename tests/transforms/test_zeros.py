@@ -188,3 +188,21 @@ def test_one_masked_cotangent_for_two_parents_stays_right(close):
     wg.relu(w + v).sum().backward()
     w.grad += 1.0
     close(v.grad, [1, 1, 0])
+
+
+def test_zeros_are_filled_into_memory_that_nobody_else_has():
+    from wengert.structural import Masked
+
+    keep = np.array([True, False, True])
+    alone = Masked(np.ones(3), keep)
+    place = alone.value.ctypes.data
+    assert alone.dense().ctypes.data == place
+    for mine in (np.ones(3), np.broadcast_to(1.0, 3), np.ones((3, 3))):
+        shared = Masked(mine if mine.ndim == 1 else mine[:, 1], keep)
+        np.testing.assert_array_equal(shared.dense(), [1, 0, 1])
+        assert (mine == 1).all()
+    u = np.ones(3)
+    w = wg.tensor(np.array([1.0, -1.0, 2.0]), requires_grad=True)
+    wg.relu(w).backward(u)
+    np.testing.assert_array_equal(u, 1)
+    np.testing.assert_array_equal(w.grad, [1, 0, 1])
