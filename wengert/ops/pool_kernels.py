@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..types import Array, Shape
+from . import pool_native
 
 CACHE = 1 << 20  # bytes of x at a time
 SHORT = 1 << 8  # bytes of the channels of a place up to which places are sorted first
@@ -219,8 +220,10 @@ def put_to_taps(how: Any, u: Array, i: Array, size: Shape) -> Array:
 
 def put_to_first(how: Any, u: Array, x: Array, y: Array) -> Array:
     """u at the first tap at which x attains y: `put_to_taps` of `first_taps`, without those."""
-    gx = np.empty(x.shape, u.dtype)
     read = Sorted(how, x.shape[1:-1], y.shape, x.dtype)
+    gx = np.empty(x.shape, u.dtype) if read.covered else np.zeros(x.shape, u.dtype)
+    if read.apart and pool_native.put(y, x, u, gx, how):
+        return gx
     write = Sorted(how, x.shape[1:-1], y.shape, u.dtype)
     work: Any = None
     mask: Any = None
