@@ -12,7 +12,8 @@ FLOORS = [
     ["nest", "owned", "region", "nodes", "trace", "draws"],
     ["structural", "primitive", "graph", "hollow"],
     [
-        "ops.accurate", "ops.slopes", "ops.linear", "ops.index", "ops.elementwise", "ops.contract",
+        "ops.native", "ops.gauss_native", "ops.accurate", "ops.slopes", "ops.linear", "ops.index",
+        "ops.elementwise", "ops.contract",
         "ops.order", "ops.scan", "ops.matrix", "ops.linalg", "ops.spectral", "ops.singular",
         "ops.fft", "ops.special_values", "ops.special_integrals", "ops.special_lines",
         "ops.special", "ops.fused", "ops.conv_native", "ops.conv_kernels", "ops.conv",

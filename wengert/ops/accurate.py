@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from . import gauss_native
+
 Array = Any
 Pair = tuple[Array, Array]
 Core = Callable[[Array], Array]
@@ -539,6 +541,9 @@ def _cdf32(x: Array) -> Array:
 
 def gelu(x: Array) -> Array:
     """x normal_cdf(x)."""
+    y = gauss_native.run("gelu", x, MILLS32_P, MILLS32_Q, ONE_OVER_ROOT[2])
+    if y is not None:
+        return y
     return points(x, lambda x: inside(x, CDF_NEAR, _gelu_near, _gelu_far), _gelu32)
 
 

@@ -217,7 +217,7 @@ def dense(x: Array, w: Array, y: Array, stride: Ints, dilation: Ints) -> None:
         return
     if c <= FEW:
         flat = w.reshape(-1, m)
-        limit = best(COLUMNS, *flat.shape, x.itemsize)
+        limit = best(COLUMNS, len(flat), m, x.itemsize)
         for where, cols in plane_columns(x, tuple(kernel), stride, dilation, places, limit):
             np.matmul(cols.T, flat, out=y[where].reshape(-1, m))
         return
@@ -235,7 +235,7 @@ def dense(x: Array, w: Array, y: Array, stride: Ints, dilation: Ints) -> None:
                 np.add(out, more, out=out)
         return
     flat = w.reshape(-1, m)
-    limit = best(COLUMNS, *flat.shape, x.itemsize)
+    limit = best(COLUMNS, len(flat), m, x.itemsize)
     for where, rows in columns(patches(x, tuple(kernel), stride, dilation), len(kernel), limit):
         np.matmul(rows, flat, out=y[where].reshape(-1, m))
 
@@ -387,7 +387,7 @@ def dense_weight(x: Array, u: Array, w: Array, stride: Ints, dilation: Ints) -> 
         return
     if c <= FEW:
         flat = w.reshape(-1, m)
-        limit = best(SUMMED, *flat.shape, x.itemsize)
+        limit = best(SUMMED, len(flat), m, x.itemsize)
         for where, cols in plane_columns(x, tuple(kernel), stride, dilation, places, limit):
             flat += cols @ u[where].reshape(-1, m)
         return
@@ -402,7 +402,7 @@ def dense_weight(x: Array, u: Array, w: Array, stride: Ints, dilation: Ints) -> 
         return
     flat = w.reshape(-1, m)
     term = np.empty_like(flat)
-    limit = best(SUMMED, *flat.shape, x.itemsize)
+    limit = best(SUMMED, len(flat), m, x.itemsize)
     for where, rows in columns(patches(x, tuple(kernel), stride, dilation), len(kernel), limit):
         np.matmul(rows.T, u[where].reshape(-1, m), out=term)
         flat += term

@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MissingExtraError
-from ..extras import need
+from . import native
 
 __all__ = ["forward", "weight"]
 
@@ -36,23 +35,9 @@ def compiled(taps: int, code: str) -> Any:
 
 def built(source: Any, names: Any, arrays: int, taps: int, code: str) -> Any:
     """(the engine, its functions by (name, width)); None where there is no compiler."""
-    try:
-        llvm = need("llvmlite.binding", extra="compile")
-    except MissingExtraError:
-        return None
     kind, widths = TYPES[code]
-    text = "\n".join(source(taps, kind, v) for v in widths)
-    try:
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        module = llvm.parse_assembly(text)
-        module.verify()
-        machine = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
-        )
-        engine = llvm.create_mcjit_compiler(module, machine)
-        engine.finalize_object()
-    except (OSError, RuntimeError):  # no code for this machine: NumPy does it
+    engine = native.engine("\n".join(source(taps, kind, v) for v in widths))
+    if engine is None:
         return None
     call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (arrays + 1), *[ctypes.c_int64] * 12)
     found = {

@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from . import accurate as acc
+from . import gauss_native
 from .accurate import F64, FORTY, HALF, ONE, QUARTER, SIXTY, TWO, Array, Core, inside, points
 
 PI = np.array(math.pi)
@@ -95,6 +96,9 @@ def _dsilu32(x: Array) -> Array:
 
 def dgelu(x: Array) -> Array:
     """gelu'(x) = normal_cdf(x) + x normal_pdf(x)."""
+    y = gauss_native.run("dgelu", x, acc.MILLS32_P, acc.MILLS32_Q, acc.ONE_OVER_ROOT[2])
+    if y is not None:
+        return y
     return points(x, lambda x: inside(x, acc.CDF_NEAR, _dgelu_near, _dgelu_far), _dgelu32)
 
 
