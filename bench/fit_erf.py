@@ -8,6 +8,7 @@ of the fit, relative to the value that it serves, before rounding to float64.
     FAR    erfc x = e^(-x^2) / (sqrt(pi) x + 1/2 + P(x)/Q(x)),      0.74 <= x <= 28
     FAR32  erfc x = e^(-x^2) / (sqrt(pi) x + P(x)/Q(x)),            0 <= x <= 28, for float32
     ERF32  erf x = x P(z)/Q(z),  z = x^2,                           |x| <= 4
+    MILLS32  normal_cdf(-x) = e^(-x^2/2) P(x)/Q(x),                 0 <= x <= 15, for float32
 
 The second form is the continued fraction of erfc (DLMF 7.9.1) with its tail replaced by a rational
 function: sqrt(pi) x carries the growth and is exact to any precision, the tail falls from 1 to 0.
@@ -42,6 +43,10 @@ def slope(z: mpf) -> mpf:
     return erf(sqrt(z)) / sqrt(z) if z > mpf(10) ** -50 else 2 / sqrt(pi)
 
 
+def mills(x: mpf) -> mpf:
+    return erfc(x / sqrt(2)) / 2 * exp(x * x / 2)
+
+
 def fit(
     name: str,
     f: Callable[[mpf], mpf],
@@ -51,8 +56,12 @@ def fit(
     m: int,
     n: int,
     a: str,
+    monic: bool = False,
 ) -> None:
-    """Print P (degree m) and Q (degree n), lowest power first; `share` weighs the error."""
+    """Print P (degree m) and Q (degree n), lowest power first; `share` weighs the error.
+
+    Where Q is monic, its last coefficient is 1 and is not printed.
+    """
     mid, ends = mpf(a), [mpf(low), mpf(high)]
     left, right = ((x - mid) / (x + mid) for x in ends)
     count = m + n + 1
@@ -71,6 +80,9 @@ def fit(
     p, q = solved[: m + 1], [mpf(1), *solved[m + 1 :]]
     grid = [ends[0] + (ends[1] - ends[0]) * (mpf(k) / 400) ** 2 for k in range(401)]
     worst = max(abs(polyval(p[::-1], x) / polyval(q[::-1], x) - f(x)) * share(x) for x in grid)
+    if monic:
+        p, q = [c / q[-1] for c in p], [c / q[-1] for c in q]
+        q = q[:-1]
     print(f"{name}_P = ({', '.join(repr(float(c)) for c in p)})")
     if n:
         print(f"{name}_Q = ({', '.join(repr(float(c)) for c in q)})")
@@ -83,6 +95,7 @@ if __name__ == "__main__":
     fit("FAR", lambda x: tail(x) - half, part, "0.74", "28", 9, 9, "1.7")
     fit("FAR32", tail, part, "0", "28", 4, 5, "1.45")
     fit("ERF32", slope, lambda z: 1 / slope(z), "0", "16", 5, 6, "11")
+    fit("MILLS32", mills, lambda x: 1 / mills(x), "0", "15", 5, 6, "3.3", monic=True)
     root = sqrt(pi)
     for name, k in {
         "2/r": 2 / root,

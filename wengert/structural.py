@@ -9,6 +9,7 @@ zero except where one indexing read.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -21,10 +22,11 @@ from .types import RAW, Array, Shape, shape_of
 class Masked:
     """A tangent or cotangent that exists only where `mask` is true."""
 
-    __slots__ = ("mask", "value")
+    __slots__ = ("full", "mask", "value")
 
     def __init__(self, value: Array, mask: Array) -> None:
         self.value, self.mask = value, mask
+        self.full = False  # whether value is 0 outside of the mask
 
     @property
     def shape(self) -> Shape:
@@ -35,9 +37,15 @@ class Masked:
         return self.value.dtype
 
     def dense(self) -> Array:
-        if self.value.__class__ is ndarray is self.mask.__class__:
-            return filled(self.value, self.mask)
-        return OPS["where"](self.mask, self.value, 0.0)
+        """The value with zeros; it keeps them, so that they are filled in once."""
+        if not self.full:
+            if self.value.__class__ is ndarray is self.mask.__class__:
+                own = getrefcount(self.value) <= SOLE and self.value.base is None
+                self.value = filled(self.value, self.mask, own and self.value.flags.writeable)
+            else:
+                self.value = OPS["where"](self.mask, self.value, 0.0)
+            self.full = True
+        return self.value
 
     def even(self) -> Masked:
         """With a mask of the value's shape, to index both alike: a rule's mask may be broadcast."""
@@ -51,11 +59,18 @@ class Masked:
 BITS = {np.dtype(f"f{n}"): np.dtype(f"i{n}") for n in (2, 4, 8)}
 
 
-def filled(value: Any, mask: Any) -> Any:
-    """value where mask is true and 0 elsewhere, whatever value is there: its bits, and -1 or 0."""
+def filled(value: Any, mask: Any, own: bool = False) -> Any:
+    """value where mask is true and 0 elsewhere, whatever value is there: its bits, and -1 or 0.
+
+    In its own memory where that is allowed.
+    """
     bits = BITS.get(value.dtype)
     if bits is None or value.shape != mask.shape:
         return np.where(mask, value, 0.0)
+    if own:
+        whole = value.view(bits)
+        np.bitwise_and(whole, -mask.view(np.int8), out=whole)
+        return value
     return (value.view(bits) & -mask.view(np.int8)).view(value.dtype)
 
 
@@ -124,8 +139,10 @@ def apply_diagonal(pull: Callable[..., Any], g: Any, res: Any, single: bool = Tr
     if not isinstance(g, Masked):
         return pull(g, *res)
     out = pull(g.value, *res)
-    mask = g.mask
-    return masked(out, mask) if single else tuple([masked(x, mask) for x in out])
+    if single:
+        return masked(out, g.mask)
+    each = {id(x): masked(x, g.mask) for x in out}  # those that are alike are filled once
+    return tuple([each[id(x)] for x in out])
 
 
 def plus(a: Any, b: Any) -> Any:
@@ -175,7 +192,7 @@ def fit(g: Any, shape: Shape, dtype: Any) -> Any:
     """Sum a cotangent over the axes that were broadcast, and cast it to the source's dtype."""
     if g.__class__ is ndarray:
         if g.shape != shape:
-            g = np.add.reduce(g) if g.shape[1:] == shape else unbroadcast(g, shape)
+            g = unbroadcast(g, shape) if g.shape[1:] != shape or g.size > MANY else np.add.reduce(g)
         if dtype is None or g.dtype is dtype:
             return g
         return cast(g, dtype)
@@ -185,8 +202,7 @@ def fit(g: Any, shape: Shape, dtype: Any) -> Any:
             return g if dtype is None or g.dtype == dtype else Masked(cast(g.value, dtype), g.mask)
         full = np.broadcast_shapes(have, shape_of(g.mask))
         value = fit(broadcast(g.dense(), full), shape, dtype)
-        count = unbroadcast(broadcast(OPS["where"](g.mask, 1.0, 0.0), full), shape)
-        return Masked(value, OPS["gt"](count, 0.0))
+        return Masked(value, reached(broadcast(g.mask, full), shape))
     if isinstance(g, At):
         return fit(g.masked(), shape, dtype)
     if shape_of(g) != shape:
@@ -194,6 +210,15 @@ def fit(g: Any, shape: Shape, dtype: Any) -> Any:
     if dtype is not None and getattr(g, "dtype", None) != dtype:
         g = cast(g, dtype)
     return g
+
+
+def reached(mask: Any, shape: Shape) -> Any:
+    """Where any of the numbers that one was broadcast to has a gradient."""
+    if mask.__class__ is ndarray and mask.shape[mask.ndim - len(shape) :] == shape:
+        return over_rows(np.logical_or, mask, shape)
+    if hasattr(mask, "like"):  # hollow
+        return mask.like(mask.dtype, shape)
+    return OPS["gt"](unbroadcast(OPS["where"](mask, 1.0, 0.0), shape), 0.0)
 
 
 def cast(g: Any, dtype: Any) -> Any:
@@ -219,7 +244,29 @@ def unbroadcast(g: Any, shape: Shape) -> Any:
     if len(have) < len(shape) or any(n not in (1, m) for n, m in zip(shape[::-1], have[::-1])):
         return broadcast(g, shape)  # a rule that dropped axes, e.g. d of a broadcast constant
     extra = len(have) - len(shape)
+    if extra and have[extra:] == shape and g.__class__ is ndarray:
+        return over_rows(np.add, g, shape)
     if extra:
         g = OPS["Sum"](tuple(range(extra)), False)(g)
     ones = tuple(i for i, (m, n) in enumerate(zip(have[extra:], shape)) if n == 1 and m != 1)
     return OPS["Sum"](ones, True)(g) if ones else g
+
+
+MANY = 1 << 12  # numbers from which on the way they are added matters
+ROW = 2048  # numbers of a row from which on NumPy adds rows as fast as it can
+
+
+def over_rows(f: Any, x: Any, shape: Shape) -> Any:
+    """f, which is add or the like, over the axes in front of the last ones, `shape`, of an array.
+
+    Short rows are joined first: NumPy starts anew for each. That makes several sums of each, too,
+    whose rounding errors stay smaller than those of one.
+    """
+    n, total = math.prod(shape), x.size
+    if total <= MANY or not 1 < n <= ROW // 2 or not x.flags.c_contiguous:
+        return f.reduce(x, axis=tuple(range(x.ndim - len(shape))))
+    many = ROW // n
+    whole = total // (n * many) * n * many
+    x = x.reshape(-1)
+    y = f.reduce(f.reduce(x[:whole].reshape(-1, n * many)).reshape(many, *shape))
+    return y if whole == total else f(y, f.reduce(x[whole:].reshape(-1, *shape)))

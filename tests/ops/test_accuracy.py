@@ -34,7 +34,8 @@ from exact import (
 from mpmath import mp, mpf
 
 import wengert as wg
-from wengert.ops import accurate, elementwise, slopes
+from wengert.errors import MissingExtraError
+from wengert.ops import accurate, elementwise, gauss_native, native, slopes
 from wengert.primitive import Elementwise
 from wengert.trace import OPS
 
@@ -437,3 +438,38 @@ def test_float32_is_the_rounded_value(f):
 @pytest.mark.parametrize("f", [accurate.erf, accurate.gelu, accurate.silu])
 def test_the_sign_of_zero(f):
     assert np.array_equal(np.signbit(f(np.array([0.0, -0.0]))), [False, True])
+
+
+@pytest.mark.parametrize("f", [accurate.gelu, slopes.dgelu])
+def test_gelu_of_a_compiler_is_that_of_numpy_to_the_bit(f, monkeypatch):
+    pytest.importorskip("llvmlite", reason="the compiled kernels were left out")
+    rng = np.random.default_rng(0)
+    edges = np.array([0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38, 14.4, -14.4], np.float32)
+    for n in (8, 9, 8191, 20_003):
+        near = [rng.uniform(-s, s, n) for s in (1, 6, 20, 1e30)]
+        x = np.concatenate([*near, edges]).astype(np.float32)
+        monkeypatch.setattr(gauss_native, "WORTH", 1 << 60)
+        want = f(x)
+        monkeypatch.setattr(gauss_native, "WORTH", 1)
+        assert np.array_equal(f(x).view(np.int32), want.view(np.int32))
+        assert np.array_equal(f(x.reshape(2, -1)), want.reshape(2, -1))
+        assert np.array_equal(f(x[::2]), want[::2])
+    coefficients = accurate.MILLS32_P, accurate.MILLS32_Q, accurate.ONE_OVER_ROOT[2]
+    assert gauss_native.run(f.__name__, x, *coefficients) is not None
+    for other in (x.astype(float), x[::2], np.append(x, np.float32(np.inf)), x * np.float32("nan")):
+        assert gauss_native.run(f.__name__, other, *coefficients) is None
+    monkeypatch.setattr(gauss_native, "WORTH", x.size + 1)
+    assert gauss_native.run(f.__name__, x, *coefficients) is None  # too little to be worth it
+
+
+def test_gelu_without_a_compiler(monkeypatch):
+    def missing(module, extra):
+        raise MissingExtraError(f"import {module}", "it is not installed")
+
+    x = np.linspace(-5, 5, 100, dtype=np.float32)
+    want = accurate.gelu(x)
+    gauss_native.compiled.cache_clear()
+    monkeypatch.setattr(gauss_native, "WORTH", 1)
+    monkeypatch.setattr(native, "need", missing)
+    assert np.array_equal(accurate.gelu(x), want)
+    gauss_native.compiled.cache_clear()

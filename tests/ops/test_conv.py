@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import wengert as wg
 from wengert.errors import MissingExtraError, ShapeError
-from wengert.ops import conv_kernels, conv_native
+from wengert.ops import conv_kernels, conv_native, native
 from wengert.ops.conv import Conv, ConvInput, ConvWeight, out_size
 from wengert.testing import check_op
 
@@ -214,7 +214,7 @@ def test_depthwise_with_and_without_a_compiler(name, dtype, monkeypatch):
         conv_native.compiled.cache_clear()
         monkeypatch.setattr(conv_native, "WORTH", 1)
         if not compiler:
-            monkeypatch.setattr(conv_native, "need", missing)
+            monkeypatch.setattr(native, "need", missing)
         y = Conv(*how)(x, w)
         u = np.random.default_rng(1).standard_normal(y.shape).astype(dtype)
         found.append((y, ConvInput(*how, shape[1:-1])(u, w), ConvWeight(*how, kernel)(x, u)))

@@ -13,6 +13,7 @@ import wengert as wg
 from wengert import nn
 from wengert.errors import DTypeError, OptionError, ShapeError
 from wengert.nn import functional as F
+from wengert.ops import conv_native, pool_kernels, pool_native
 from wengert.ops.pool import MaxPool, MaxTap, SumPool, SumSpread, TapPick, TapPut
 from wengert.testing import check_grads
 
@@ -348,3 +349,54 @@ def test_a_picture_whose_channels_come_first_and_do_not_fit_is_told_so(call):
     with pytest.raises(ShapeError) as caught:
         call(np.ones((2, 1, 1, 28), np.float32))  # does not fit either way
     assert "fix:" not in str(caught.value)
+
+
+SETTINGS = [  # kernel, stride, padding, dilation, size
+    ((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1), (6, 8)),
+    ((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1), (7, 5)),  # a rest at the end
+    ((2, 3), (4, 5), ((0, 0), (0, 0)), (2, 2), (11, 16)),  # gaps
+    ((3,), (3,), ((0, 0),), (1,), (13,)),
+    ((2, 2), (2, 2), ((1, 0), (0, 1)), (1, 1), (5, 7)),
+    ((3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1), (7, 9)),  # windows that meet
+    ((2, 2, 2), (2, 2, 2), ((0, 0),) * 3, (1, 1, 1), (4, 4, 5)),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 3, 16, 37, 100])
+def test_the_gradient_of_a_maximum_is_the_same_on_every_road(channels, dtype, monkeypatch):
+    rng = np.random.default_rng(0)
+    for *how, size in SETTINGS:
+        x = rng.integers(-2, 2, (3, *size, channels)).astype(dtype)  # many ties
+        x[0, 0] = -np.inf
+        pool = MaxPool(*how)
+        y = pool(x)
+        u = rng.normal(size=y.shape).astype(dtype)
+        u[1, 0] = np.inf
+        want = TapPut(*how, size)(u, MaxTap(*how)(x, y))
+        slow = np.zeros_like(x)
+        for number, o, i in pool.taps(size):
+            slow[i] += np.where(MaxTap(*how)(x, y)[o] == number, u[o], 0)
+        np.testing.assert_array_equal(want, slow)
+        for worth, cache in ((1, 1 << 20), (1 << 60, 1 << 20), (1 << 60, 1)):
+            monkeypatch.setattr(conv_native, "WORTH", worth)
+            monkeypatch.setattr(pool_kernels, "CACHE", cache)
+            got = pool.vjp(u, x, y)
+            assert got.dtype == dtype
+            np.testing.assert_array_equal(got, want)
+            turned = [a[..., ::-1] for a in (u, x, y)]
+            np.testing.assert_array_equal(pool.vjp(*turned)[..., ::-1], want)
+            np.testing.assert_array_equal(pool(x), y)
+
+
+def test_a_compiler_is_used_for_maxima_where_there_is_one(monkeypatch):
+    pytest.importorskip("llvmlite", reason="the compiled kernels were left out")
+    how = MaxPool((2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))
+    x = np.arange(64.0).reshape(1, 4, 4, 4)
+    y, gx = how(x), np.zeros_like(x)
+    assert not pool_native.put(y, x, y, gx, how)  # too little to be worth it
+    monkeypatch.setattr(conv_native, "WORTH", 1)
+    assert pool_native.put(y, x, y, gx, how)
+    np.testing.assert_array_equal(gx[0, 1::2, 1::2], y[0])
+    assert np.count_nonzero(gx) == y.size
+    assert not pool_native.put(y, x.astype(np.float32), y, gx, how)

@@ -150,3 +150,59 @@ def test_ties_share(close):
     close(grad(np.min)(np.array([2.0, 1.0, 1.0])), [0, 0.5, 0.5])
     close(grad(lambda x: np.sum(np.abs(x)))(np.array([0.0, -2.0])), [0, -1])
     close(grad(lambda x: np.sum(wg.relu(x)))(np.array([0.0, -2.0, 3.0])), [0, 0, 1])
+
+
+def test_a_bias_after_a_mask_gets_its_sum_and_its_zeros(close):
+    rng = np.random.default_rng(0)
+    for shape in (
+        (7, 5, 3),
+        (300, 11, 3),
+        (1000, 24),
+        (3, 4000),
+    ):  # short rows, joined and left over
+        x, u = rng.normal(size=shape), rng.normal(size=shape)
+        want = u * (x + 0.5 > 0)
+
+        def f(x, b, u=u):
+            return np.sum(wg.relu(x + b) * u)
+
+        gx, gb = grad(f, argnums=(0, 1))(x, np.full(shape[-1], 0.5))
+        close(gx, want)
+        close(gb, want.reshape(-1, shape[-1]).sum(0))
+        h = jvp(lambda x, b, f=f: grad(f, argnums=(0, 1))(x, b), (x, gb * 0 + 0.5), (x, gb))[1]
+        close(h[0], 0 * x)
+    a = np.array([[-1.0, 2.0], [-3.0, 4.0]])
+    f = lambda b: np.sum(np.where(a > 0, a + np.sqrt(b), 0.0))  # nothing of b[0] is chosen
+    close(grad(f)(np.array([0.0, 4.0])), [0, 0.5])
+
+
+def test_one_masked_cotangent_for_two_parents_stays_right(close):
+    def f(x):
+        y = x * 1.0
+        z = wg.relu(y + y)
+        return np.sum(z) + np.sum(y[np.array([0, 2])] * 3.0) + np.sum(x[1:] * 5.0)
+
+    close(grad(f)(np.array([1.0, -1.0, 2.0])), [5, 5, 10])
+    w = wg.tensor(np.array([1.0, -1.0, 2.0]), requires_grad=True)
+    v = wg.tensor(np.array([1.0, 3.0, -4.0]), requires_grad=True)
+    wg.relu(w + v).sum().backward()
+    w.grad += 1.0
+    close(v.grad, [1, 1, 0])
+
+
+def test_zeros_are_filled_into_memory_that_nobody_else_has():
+    from wengert.structural import Masked
+
+    keep = np.array([True, False, True])
+    alone = Masked(np.ones(3), keep)
+    place = alone.value.ctypes.data
+    assert alone.dense().ctypes.data == place
+    for mine in (np.ones(3), np.broadcast_to(1.0, 3), np.ones((3, 3))):
+        shared = Masked(mine if mine.ndim == 1 else mine[:, 1], keep)
+        np.testing.assert_array_equal(shared.dense(), [1, 0, 1])
+        assert (mine == 1).all()
+    u = np.ones(3)
+    w = wg.tensor(np.array([1.0, -1.0, 2.0]), requires_grad=True)
+    wg.relu(w).backward(u)
+    np.testing.assert_array_equal(u, 1)
+    np.testing.assert_array_equal(w.grad, [1, 0, 1])

@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from . import gauss_native
+
 Array = Any
 Pair = tuple[Array, Array]
 Core = Callable[[Array], Array]
@@ -34,7 +36,9 @@ BLOCK = 8192  # temporaries of this many float64 stay in the second-level cache
 HEAD = np.int64(-(1 << 27))
 F64 = np.dtype(np.float64)
 ONE, TWO, FOUR, HALF, QUARTER = constants(1.0, 2.0, 4.0, 0.5, 0.25)
-MINUS_ONE, MINUS_TWO, MINUS_ZERO = constants(-1.0, -2.0, -0.0)
+MINUS_ONE, MINUS_TWO, MINUS_ZERO, MINUS_HALF = constants(-1.0, -2.0, -0.0, -0.5)
+SIGN, UNIT = np.array(np.iinfo(np.int64).min), np.array(1.0).view(np.int64)
+HUGE32 = 2.0**128  # more than any float32
 FORTY, SIXTY, LARGE = constants(40.0, 60.0, 400.0)
 
 
@@ -193,6 +197,15 @@ def polynomial(c: tuple[Array, ...], x: Array) -> Array:
     return y
 
 
+def monic(c: tuple[Array, ...], x: Array) -> Array:
+    """c[0] + c[1] x + c[2] x^2 + .. + x^n"""
+    y = x + c[-1]
+    for k in c[-2::-1]:
+        y *= x
+        y += k
+    return y
+
+
 def half_square(x: Array, half: Array) -> Pair:
     """half x^2 as a pair, for half 1 or 1/2."""
     h = head(x)
@@ -324,6 +337,15 @@ ERF32_Q = constants(
     1.0, 0.504551877271762, 0.1176519092587477, 0.016333788786070103, 0.0014266858830724381,
     7.290362757706728e-05, 2.6323132938752923e-07,
 )  # fmt: skip
+# normal_cdf(-x) = e^(-x^2/2) P(x)/Q(x), Q with x^6 at its end, for 0 <= x <= 15, in float32
+MILLS32_P = constants(
+    223.40249276235485, 227.0147991468656, 112.16061679388673, 31.94216984488104,
+    5.219077012162997, 0.3989418247510604,
+)  # fmt: skip
+MILLS32_Q = constants(
+    446.804985552144, 810.528395082251, 647.626880650063, 294.18426566446595,
+    81.06952800678093, 13.082207708905237,
+)  # fmt: skip
 
 ERF_NEAR, CDF_NEAR = 0.75, 1.06
 ROOT_HALF = np.array(math.sqrt(0.5))
@@ -414,6 +436,18 @@ def far32(a: Array, k: tuple[Array, ...], half: Array) -> Array:
     np.exp(a, out=a)
     a /= d
     return a
+
+
+def mills32(a: Array) -> Array:
+    """normal_cdf(-a) / e^(-a^2/2) for a >= 0, to 2^-32 where that is a number of float32."""
+    y = polynomial(MILLS32_P, a)
+    y /= monic(MILLS32_Q, a)
+    return y
+
+
+def finite(a: Array) -> bool:
+    """Whether all of a >= 0 are; NumPy's minimum and copysign, which the others need, are slow."""
+    return bool(a.max(initial=0.0) < HUGE32)
 
 
 def one_minus(c: Array, m: Array, low: Array) -> Array:
@@ -507,6 +541,9 @@ def _cdf32(x: Array) -> Array:
 
 def gelu(x: Array) -> Array:
     """x normal_cdf(x)."""
+    y = gauss_native.run("gelu", x, MILLS32_P, MILLS32_Q, ONE_OVER_ROOT[2])
+    if y is not None:
+        return y
     return points(x, lambda x: inside(x, CDF_NEAR, _gelu_near, _gelu_far), _gelu32)
 
 
@@ -530,6 +567,20 @@ def _gelu_far(x: Array) -> Array:
 
 
 def _gelu32(x: Array) -> Array:
-    y = _cdf32(x)
-    y *= np.maximum(x, -FORTY)
+    """max(x, 0) - a normal_cdf(-a), a = |x|."""
+    a = np.absolute(x)
+    if not finite(a):
+        y = _cdf32(x)
+        y *= np.maximum(x, -FORTY)
+        return y
+    y = x + a
+    y *= HALF
+    m = mills32(a)
+    m *= a
+    a *= a
+    a *= MINUS_HALF
+    m *= np.exp(a, out=a)
+    y -= m
+    bits = y.view(np.int64)
+    bits |= x.view(np.int64) & SIGN  # the sign of a zero
     return y

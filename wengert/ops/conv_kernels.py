@@ -27,6 +27,8 @@ __all__ = ["backward_input", "backward_weight", "forward"]
 COLUMNS = 1 << 19  # bytes of columns at a time: half of an L2 cache, the products need the rest
 SUMMED = 1 << 20  # the same where each block adds to a whole array of weights
 LINES = 1 << 17  # bytes of y at a time where lines are multiplied
+SMALL = 1_000_000  # multiplications up to which OpenBLAS has a faster product
+ENOUGH = 128  # rows of such a product from which on it pays
 IMAGES = 1 << 20  # bytes of x at a time to which padding is added
 FEW = 3  # channels up to which columns are made of planes, whose lines are longer
 PLACES = 512  # places of an image from which on the columns are those of one row of the kernel
@@ -85,6 +87,12 @@ def patches(x: Array, kernel: Ints, stride: Ints, dilation: Ints) -> Array:
         (first, *[t * st for t, st in zip(stride, steps)], *inner_steps),
         writeable=False,
     )
+
+
+def best(limit: int, k: int, m: int, itemsize: int) -> int:
+    """The bytes of columns at a time, each of k numbers, that are to be multiplied by k x m."""
+    rows = SMALL // max(1, k * m)
+    return min(limit, rows * k * itemsize) if rows >= ENOUGH else limit
 
 
 def blocks(lead: Ints, size: int, limit: int) -> Iterator[tuple[Any, ...]]:
@@ -209,7 +217,8 @@ def dense(x: Array, w: Array, y: Array, stride: Ints, dilation: Ints) -> None:
         return
     if c <= FEW:
         flat = w.reshape(-1, m)
-        for where, cols in plane_columns(x, tuple(kernel), stride, dilation, places, COLUMNS):
+        limit = best(COLUMNS, len(flat), m, x.itemsize)
+        for where, cols in plane_columns(x, tuple(kernel), stride, dilation, places, limit):
             np.matmul(cols.T, flat, out=y[where].reshape(-1, m))
         return
     if by_row(tuple(kernel), stride, places):
@@ -226,7 +235,8 @@ def dense(x: Array, w: Array, y: Array, stride: Ints, dilation: Ints) -> None:
                 np.add(out, more, out=out)
         return
     flat = w.reshape(-1, m)
-    for where, rows in columns(patches(x, tuple(kernel), stride, dilation), len(kernel), COLUMNS):
+    limit = best(COLUMNS, len(flat), m, x.itemsize)
+    for where, rows in columns(patches(x, tuple(kernel), stride, dilation), len(kernel), limit):
         np.matmul(rows, flat, out=y[where].reshape(-1, m))
 
 
@@ -377,7 +387,8 @@ def dense_weight(x: Array, u: Array, w: Array, stride: Ints, dilation: Ints) -> 
         return
     if c <= FEW:
         flat = w.reshape(-1, m)
-        for where, cols in plane_columns(x, tuple(kernel), stride, dilation, places, SUMMED):
+        limit = best(SUMMED, len(flat), m, x.itemsize)
+        for where, cols in plane_columns(x, tuple(kernel), stride, dilation, places, limit):
             flat += cols @ u[where].reshape(-1, m)
         return
     if by_row(tuple(kernel), stride, places):
@@ -391,7 +402,8 @@ def dense_weight(x: Array, u: Array, w: Array, stride: Ints, dilation: Ints) -> 
         return
     flat = w.reshape(-1, m)
     term = np.empty_like(flat)
-    for where, rows in columns(patches(x, tuple(kernel), stride, dilation), len(kernel), SUMMED):
+    limit = best(SUMMED, len(flat), m, x.itemsize)
+    for where, rows in columns(patches(x, tuple(kernel), stride, dilation), len(kernel), limit):
         np.matmul(rows.T, u[where].reshape(-1, m), out=term)
         flat += term
 

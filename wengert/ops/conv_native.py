@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MissingExtraError
-from ..extras import need
+from . import native
 
 __all__ = ["forward", "weight"]
 
@@ -31,29 +30,19 @@ WORTH = 1 << 17  # products from which on it pays to compile
 
 @lru_cache(64)
 def compiled(taps: int, code: str) -> Any:
+    return built(source, ("forward", "weight"), 3, taps, code)
+
+
+def built(source: Any, names: Any, arrays: int, taps: int, code: str) -> Any:
     """(the engine, its functions by (name, width)); None where there is no compiler."""
-    try:
-        llvm = need("llvmlite.binding", extra="compile")
-    except MissingExtraError:
-        return None
     kind, widths = TYPES[code]
-    text = "\n".join(source(taps, kind, v) for v in widths)
-    try:
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        module = llvm.parse_assembly(text)
-        module.verify()
-        machine = llvm.Target.from_default_triple().create_target_machine(
-            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
-        )
-        engine = llvm.create_mcjit_compiler(module, machine)
-        engine.finalize_object()
-    except (OSError, RuntimeError):  # no code for this machine: NumPy does it
+    engine = native.engine("\n".join(source(taps, kind, v) for v in widths))
+    if engine is None:
         return None
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4, *[ctypes.c_int64] * 12)
+    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (arrays + 1), *[ctypes.c_int64] * 12)
     found = {
         (name, v): call(engine.get_function_address(f"{name}_{v}"))
-        for name in ("forward", "weight")
+        for name in names
         for v in widths
     }
     return engine, found
@@ -62,16 +51,27 @@ def compiled(taps: int, code: str) -> Any:
 LOOPS = (("n", "0", "%N"), ("h", "0", "%H"), ("c", "%c0", "%c1"))  # outermost first
 
 
+PLACE = [
+    "  %xw.m = mul i64 %w, %xsw", "  %xw = add i64 %xc, %xw.m",
+    "  %yw.m = mul i64 %w, %ysw", "  %yw = add i64 %yc, %yw.m",
+]  # fmt: skip
+
+
+def loaded(name: str, pointer: str, place: str, vec: str, kind: str) -> list[str]:
+    """Lines that make %name of the numbers at a place."""
+    return [
+        f"  %{name}.p = getelementptr {kind}, ptr {pointer}, i64 {place}",
+        f"  %{name} = load {vec}, ptr %{name}.p, align {4 if kind == 'float' else 8}",
+    ]
+
+
 def source(taps: int, kind: str, v: int) -> str:
     """Both functions for vectors of v channels, as LLVM's assembly."""
     vec = f"<{v} x {kind}>"
     size = 4 if kind == "float" else 8
 
     def load(name: str, pointer: str, place: str) -> list[str]:
-        return [
-            f"  %{name}.p = getelementptr {kind}, ptr {pointer}, i64 {place}",
-            f"  %{name} = load {vec}, ptr %{name}.p, align {size}",
-        ]
+        return loaded(name, pointer, place, vec, kind)
 
     def weights(name: str) -> list[str]:
         out = []
@@ -86,18 +86,13 @@ def source(taps: int, kind: str, v: int) -> str:
             out.append(f"  %{name}{t} = fmul {vec} %x{t}, {with_.format(t=t)}")
         return out
 
-    place = [
-        "  %xw.m = mul i64 %w, %xsw", "  %xw = add i64 %xc, %xw.m",
-        "  %yw.m = mul i64 %w, %ysw", "  %yw = add i64 %yc, %yw.m",
-    ]  # fmt: skip
-
     def add(s: str, a: str, b: str) -> str:
         return f"  %{s} = fadd {vec} %{a}, %{b}"
 
     before = weights("k")
     for t in range(taps):
         before += load(f"w{t}", "%w_", f"%ki{t}")
-    body = place + terms("t", "%w{t}")
+    body = PLACE + terms("t", "%w{t}")
     total = "t0"
     for t in range(1, taps):
         body.append(add(f"s{t}", total, f"t{t}"))
@@ -111,7 +106,7 @@ def source(taps: int, kind: str, v: int) -> str:
     sums = [
         f"  %a{t} = phi {vec} [zeroinitializer, %c.body], [%b{t}, %w.body]" for t in range(taps)
     ]
-    body = place + load("u", "%y_", "%yw") + terms("t", "%u")
+    body = PLACE + load("u", "%y_", "%yw") + terms("t", "%u")
     body += [add(f"b{t}", f"a{t}", f"t{t}") for t in range(taps)]
     after = weights("k")
     for t in range(taps):
@@ -128,10 +123,12 @@ def function(
     before: list[str],
     body: list[str],
     after: list[str],
+    arrays: tuple[str, ...] = ("y_", "x", "w_"),
 ) -> str:
     """Loops over images, rows, channels and places, with code before, in and after the last."""
+    pointers = ", ".join(f"ptr noalias %{a}" for a in arrays)
     lines = [
-        f"define void @{name}(ptr noalias %y_, ptr noalias %x, ptr noalias %w_, ptr %off,",
+        f"define void @{name}({pointers}, ptr %off,",
         "  i64 %N, i64 %H, i64 %W, i64 %c0, i64 %c1, i64 %C,",
         "  i64 %xsn, i64 %xsh, i64 %xsw, i64 %ysn, i64 %ysh, i64 %ysw) {",
         "entry:",
@@ -189,6 +186,14 @@ def run(name: str, y: Array, x: Array, w: Array, kernel: Any, stride: Any, dilat
     made = compiled(taps, code)
     if made is None:
         return False
+    call(made, name, (y, x, w), kernel, stride, dilation)
+    return True
+
+
+def call(made: Any, name: str, arrays: Any, kernel: Any, stride: Any, dilation: Any) -> None:
+    """A function on y, x and what else it takes, by blocks of channels as wide as vectors."""
+    y, x = arrays[:2]
+    axes = len(kernel)
     steps = [s // x.itemsize for s in x.strides]
     size = [s // y.itemsize for s in y.strides]
     at = np.array(
@@ -203,14 +208,13 @@ def run(name: str, y: Array, x: Array, w: Array, kernel: Any, stride: Any, dilat
         places, stride = [1, *places], (1, *stride)
         steps, size = [steps[0], 0, *steps[1:]], [size[0], 0, *size[1:]]
     moves = steps[0], steps[1] * stride[0], steps[2] * stride[1], *size[:3]
-    pointers = y.ctypes.data, x.ctypes.data, w.ctypes.data, at.ctypes.data
+    pointers = [a.ctypes.data for a in (*arrays, at)]
     start = 0
-    for v in TYPES[code][1]:
+    for v in TYPES[x.dtype.char][1]:
         stop = start + (c - start) // v * v
         if stop > start:
             made[1][name, v](*pointers, n, *places, start, stop, c, *moves)
         start = stop
-    return True
 
 
 def forward(x: Array, w: Array, y: Array, kernel: Any, stride: Any, dilation: Any) -> bool:

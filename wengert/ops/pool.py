@@ -22,12 +22,21 @@ from ..primitive import Constant, General, Linear, op
 from ..structural import broadcast
 from ..types import Array, Aval, Shape, shape_of
 from .conv import into_rows, out_of_rows, out_size
+from .pool_kernels import (
+    BITS,
+    along,
+    first_taps,
+    images,
+    over_lines,
+    places,
+    put_to_first,
+    put_to_taps,
+)
 
 __all__ = ["MaxPool", "MaxTap", "SumPool", "SumSpread", "TapPick", "TapPut", "flat_places"]
 
 Ints = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
-CACHE = 1 << 19  # bytes of x at a time
 MANY = 64  # taps from which on numbers are moved one by one instead of tap by tap
 
 
@@ -94,17 +103,6 @@ class Pooling:
             )
 
 
-def images(x: Array, *others: Array) -> Any:
-    """The arrays a few samples at a time, so that those stay in cache."""
-    few = max(1, CACHE // max(1, x[:1].nbytes))
-    for i in range(0, len(x), few):
-        yield tuple(a[i : i + few] for a in (x, *others))
-
-
-def along(axis: int, cut: slice) -> tuple[slice, ...]:
-    return (slice(None),) * axis + (cut,)
-
-
 def flat_places(
     taps: Array, size: Shape, kernel: Ints, stride: Ints, padding: Pads, dilation: Ints
 ) -> tuple[Array, Array]:
@@ -118,37 +116,6 @@ def flat_places(
         inside &= (i >= 0) & (i < size[axis])
         flat = flat * size[axis] + i
     return flat, inside
-
-
-def tap_lines(shape: Shape, how: Pooling) -> list[tuple[int, Any]]:
-    """(part, index in it) of each tap, if x with its padding is sorted by the remainder of its last
-    spatial axis: a line of y, all its channels, is then one run of memory for every tap.
-    """
-    *_, last, c = shape
-    stride, dilation = how.stride, how.dilation
-    found = []
-    for tap in np.ndindex(*how.kernel):
-        rows = [
-            slice(d * k, d * k + t * (o - 1) + 1, t)
-            for d, k, t, o in zip(dilation[:-1], tap, stride, shape[1:-2])
-        ]
-        start = dilation[-1] * tap[-1]
-        line = slice(start // stride[-1] * c, (start // stride[-1] + last) * c)
-        found.append((start % stride[-1], (slice(None), *rows, line)))
-    return found
-
-
-def padded_size(size: Shape, places: Shape, how: Pooling) -> Shape:
-    """The size of x with its padding, and as much more as the taps need to be lines."""
-    kernel, stride, _, dilation = how.settings
-    return tuple(
-        max(n + p[0], t * (o - 1) + d * (k - 1) + t)
-        for n, p, t, o, d, k in zip(size, how.padding, stride, places, dilation, kernel)
-    )
-
-
-def inner_part(size: Shape, how: Pooling) -> tuple[slice, ...]:
-    return (slice(None), *[slice(lo, lo + n) for n, (lo, _) in zip(size, how.padding)])
 
 
 def pooled_lanes(self: Any, xs: Any, dims: Any) -> Array:
@@ -197,7 +164,7 @@ class SumPool(Window):
         size = x.shape[1:-1]
         y = np.empty((len(x), *self.places(size), x.shape[-1]), x.dtype)
         for a, b in images(x, y):
-            b[...] = over_lines(np.add, 0, a, self)
+            over_lines(np.add, 0, a, b, self)
         return y
 
     def infer(self, x: Aval) -> Aval:
@@ -207,40 +174,6 @@ class SumPool(Window):
         return SumSpread(*self.settings, tuple(x_shape[1:-1]))(g)
 
     batch = pooled_lanes
-
-
-def over_lines(f: Any, start: Any, x: Array, how: Pooling) -> Array:
-    """f over every window, one axis after the other: k + k taps instead of k k.
-
-    The first axis goes first, since its slices are long runs of memory.
-    """
-    counts = how.places(x.shape[1:-1])
-    for axis, taps in enumerate(how.lines(x.shape[1:-1]), 1):
-        count = counts[axis - 1]
-        if len(taps) == count == x.shape[axis] == 1:
-            continue
-        shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
-        whole = [(o, i) for _, o, i in taps if o.stop - o.start == count]
-        done: tuple[slice, ...] = ()
-        if whole:
-            y = x[along(axis, whole[0][1])]
-            if len(taps) == 1:
-                x = y
-                continue
-            o, i = next((o, i) for _, o, i in taps if i != whole[0][1])
-            if o.stop - o.start == count:
-                y = f(y, x[along(axis, i)])
-                done = (whole[0][1], i)
-            else:
-                y, done = y.copy(), (whole[0][1],)
-        else:
-            y = np.full(shape, start, x.dtype)
-        for _, o, i in taps:
-            if i not in done:
-                part = y[along(axis, o)]
-                f(part, x[along(axis, i)], out=part)
-        x = y
-    return x
 
 
 @op
@@ -267,19 +200,26 @@ class SumSpread(Window):
         lines = list(enumerate(self.lines(self.size), 1))[::-1]
         for b, u in images(y, x):
             for axis, taps in lines:
-                wide = np.zeros(
-                    (*u.shape[:axis], self.size[axis - 1], *u.shape[axis + 1 :]), x.dtype
-                )
-                reach = self.dilation[axis - 1] * (self.kernel[axis - 1] - 1)
-                for _, o, i in taps:
-                    part = wide[along(axis, i)]
-                    if self.stride[axis - 1] > reach:  # no two windows meet
-                        part[...] = u[along(axis, o)]
-                    else:
-                        np.add(part, u[along(axis, o)], out=part)
+                shape = (*u.shape[:axis], self.size[axis - 1], *u.shape[axis + 1 :])
+                wide = b if shape == b.shape and axis == 1 else np.empty(shape, x.dtype)
+                self.spread(u, wide, axis, taps)
                 u = wide
-            b[...] = u
         return y
+
+    def spread(self, u: Array, wide: Array, axis: int, taps: Any) -> None:
+        """Along one axis, into `wide`."""
+        stride = self.stride[axis - 1]
+        reach = self.dilation[axis - 1] * (self.kernel[axis - 1] - 1)
+        if sum([o.stop - o.start for _, o, _ in taps]) < wide.shape[axis] or stride <= reach:
+            wide.fill(0)
+        if stride > reach:  # no two windows meet
+            u, wide = places(u), places(wide)
+        for _, o, i in taps:
+            part = wide[along(axis, i)]
+            if stride > reach:
+                part[...] = u[along(axis, o)]
+            else:
+                np.add(part, u[along(axis, o)], out=part)
 
     def infer(self, x: Aval) -> Aval:
         if tuple(x.shape[1:-1]) != self.places(self.size):
@@ -323,8 +263,9 @@ class MaxPool(Pooling, General):
     def impl(self, x: Array) -> Array:
         size = x.shape[1:-1]
         y = np.empty((len(x), *self.places(size), x.shape[-1]), x.dtype)
+        start = lowest(x.dtype)
         for a, b in images(x, y):
-            b[...] = over_lines(np.maximum, lowest(x.dtype), a, self)
+            over_lines(np.maximum, start, a, b, self)
         return y
 
     def infer(self, x: Aval) -> Aval:
@@ -334,11 +275,18 @@ class MaxPool(Pooling, General):
         return TapPick(*self.settings)(dx, MaxTap(*self.settings)(x, y))
 
     def vjp(self, g: Array, x: Array, y: Array) -> Array:
+        if g.__class__ is x.__class__ is y.__class__ is np.ndarray and self.by_lines(g, y):
+            return put_to_first(self, g, x, y)
         taps = MaxTap(*self.settings)(x, y)
         return TapPut(*self.settings, tuple(shape_of(x)[1:-1]))(g, taps)
 
     def diagnose(self, xs: Any, error: Exception) -> Any:
         return wrong_rank(self, xs, error)
+
+    def by_lines(self, g: Array, y: Array) -> bool:
+        """Whether the taps are few enough, and g and y such, that the kernels can be used."""
+        few = math.prod(self.kernel) <= MANY
+        return few and g.dtype.kind == "f" and g.itemsize in BITS and clear(y)
 
     def ties(self, x: Array, y: Array) -> Array:
         """Where more than one tap attains the maximum."""
@@ -350,18 +298,17 @@ class MaxPool(Pooling, General):
     batch = pooled_lanes
 
 
+def clear(y: Array) -> bool:
+    """Whether there are numbers, and all can be compared: no nan."""
+    return y.dtype.kind == "f" and y.size > 0 and not np.isnan(y.max())
+
+
 def lowest(dtype: Any) -> Any:
     if dtype.kind == "f":
         return -np.inf
     if dtype.kind not in "iub":
         raise TypeError("a maximum is one of real numbers")
     return np.iinfo(dtype).min if dtype.kind in "iu" else False
-
-
-def sorted_lines(x: Array, stride: int) -> list[Array]:
-    """x `[N, *S, C]` by the remainder of its last spatial axis, joined with the channels."""
-    parts = [np.ascontiguousarray(x[..., r::stride, :]) for r in range(stride)]
-    return [p.reshape(*p.shape[:-2], -1) for p in parts]
 
 
 @op
@@ -384,8 +331,8 @@ class MaxTap(Pooling, Constant):
             exact = self.stride == self.kernel and max(self.dilation) == 1
             if exact and not any(map(any, self.padding)):
                 return self.apart(x, y)
-        elif y.dtype.kind == "f" and not np.isnan(y).any():
-            return self.by_lines(x, y)
+        elif clear(y):
+            return first_taps(self, x, y)
         taps = np.zeros(y.shape, self.dtype)
         unclear = y.dtype.kind == "f"
         for number, o, i in list(self.taps(size))[::-1]:  # the first tap is written last
@@ -395,25 +342,6 @@ class MaxTap(Pooling, Constant):
                 won |= part != part
             np.copyto(taps[o], number, where=won)
         return taps
-
-    def by_lines(self, x: Array, y: Array) -> Array:
-        """The same where nothing is nan: padding of nan equals nothing, so that it never wins."""
-        size, places = x.shape[1:-1], y.shape[1:-1]
-        found = np.full((*y.shape[:-2], y.shape[-2] * y.shape[-1]), 255, np.uint8)
-        wide = padded_size(size, places, self)
-        index = tap_lines(y.shape, self)
-        line = y.reshape(found.shape)
-        for a, b, t in images(x, line, found):
-            full = np.full((len(a), *wide, x.shape[-1]), np.nan, x.dtype)
-            full[inner_part(size, self)] = a
-            parts = sorted_lines(full, self.stride[-1])
-            won, number = np.empty(b.shape, bool), np.empty(b.shape, np.uint8)
-            for k, (r, at) in enumerate(index):
-                np.equal(parts[r][at], b, out=won)
-                np.subtract(won.view(np.uint8), 1, out=number)  # 0 where it won, else 255
-                np.bitwise_or(number, k, out=number)
-                np.minimum(t, number, out=t)
-        return found.reshape(y.shape)
 
     def apart(self, x: Array, y: Array) -> Array:
         """The same for windows side by side."""
@@ -490,41 +418,16 @@ class TapPut(Pooling, General):
     ]
 
     def impl(self, u: Array, i: Array) -> Array:
+        if u.dtype.kind == "f" and u.itemsize in BITS and i.dtype == np.uint8 and u.size:
+            return put_to_taps(self, u, i, self.size)
         y = np.zeros((len(u), *self.size, u.shape[-1]), u.dtype)
         if math.prod(self.kernel) > MANY:
             flat, inside = flat_places(i, self.size, *self.settings)
             n, *_, c = np.nonzero(inside)
             np.add.at(y.reshape(len(y), -1, y.shape[-1]), (n, flat[inside], c), u[inside])
             return y
-        whole = {2: np.int16, 4: np.int32, 8: np.int64}.get(u.itemsize)
-        if u.dtype.kind != "f" or whole is None or i.dtype != np.uint8:
-            for number, o, at in self.taps(self.size):
-                y[at] += np.where(i[o] == number, u[o], 0)
-            return y
-        apart = all(s >= d * (k - 1) + 1 for k, s, _, d in zip(*self.settings))
-        wide = padded_size(self.size, u.shape[1:-1], self)
-        index = tap_lines(u.shape, self)
-        s, c = self.stride[-1], u.shape[-1]
-        shape = (*u.shape[:-2], u.shape[-2] * c)
-        lines, taps = np.ascontiguousarray(u).reshape(shape), np.ascontiguousarray(i).reshape(shape)
-        for b, v, t in images(y, lines, taps):
-            lengths = [len(range(r, wide[-1], s)) * c for r in range(s)]
-            parts = [np.zeros((len(b), *wide[:-1], n), u.dtype) for n in lengths]
-            won, mask = np.empty(v.shape, bool), np.empty(v.shape, whole)
-            for k, (r, at) in enumerate(index):
-                np.equal(t, k, out=won)
-                np.copyto(mask, won)
-                np.negative(mask, out=mask)  # all bits where it won: inf * 0 would be nan
-                part = parts[r][at]
-                if apart:
-                    np.bitwise_and(v.view(whole), mask, out=part.view(whole))
-                else:
-                    np.bitwise_and(v.view(whole), mask, out=mask)
-                    np.add(part, mask.view(u.dtype), out=part)
-            full = np.empty((len(b), *wide, c), u.dtype)
-            for r, part in enumerate(parts):
-                full[..., r::s, :] = part.reshape(*part.shape[:-1], -1, c)
-            b[...] = full[inner_part(self.size, self)]
+        for number, o, at in self.taps(self.size):
+            y[at] += np.where(i[o] == number, u[o], 0)
         return y
 
     def infer(self, u: Aval, i: Aval) -> Aval:

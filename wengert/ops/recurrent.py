@@ -277,9 +277,17 @@ def capped(x: Array, factor: Any = 1) -> tuple[Array, Array]:
     The quotient of the two, e / (1 + e)^2, loses no digits: it is sigmoid' where factor is 1, and
     a quarter of tanh' where it is 2.
     """
-    e = np.multiply(x, factor)
-    np.minimum(e, e.dtype.type(CAP.get(e.itemsize, 700.0)), out=e)
-    np.exp(e, out=e)
+    e = np.multiply(x, factor) if factor != 1 else x
+    return quotients(e, np.empty_like(x) if e is x else e)
+
+
+def quotients(x: Array, e: Array) -> tuple[Array, Array]:
+    """(1 + e^x, e^x / (1 + e^x)), the second in `e`."""
+    cap = x.dtype.type(CAP.get(x.itemsize, 700.0))
+    if not x.size or x.max() <= cap:
+        np.exp(x, out=e)
+    else:
+        np.exp(np.minimum(x, cap, out=e), out=e)
     q = e + e.dtype.type(1)
     e /= q
     return q, e
@@ -426,11 +434,10 @@ class LSTM(Recurrent):
 
     def _back(self, old: Array, dh: Array, dc: Array, c: Array, z: Array, row: Array) -> Any:
         n = c.shape[-1]
-        factor = np.ones(4 * n, z.dtype)
-        factor[3 * n :] = 2
-        q, s = capped(z, factor)
-        slope = np.divide(s, q, out=q)
-        slope[..., 3 * n :] *= 4
+        s = z.copy()
+        s[..., 3 * n :] += z[..., 3 * n :]
+        q, s = quotients(s, s)
+        slope = np.divide(s, q, out=q)  # of g a quarter
         qc, sc = capped(c, c.dtype.type(2))
         sc /= qc
         sc *= 4
@@ -440,7 +447,7 @@ class LSTM(Recurrent):
         np.multiply(sc, np.tanh(z[..., 3 * n :]), out=row[..., :n])
         np.multiply(sc, old, out=row[..., n : 2 * n])
         np.multiply(dh, np.tanh(c, out=qc), out=row[..., 2 * n : 3 * n])
-        np.multiply(sc, s[..., :n], out=row[..., 3 * n :])
+        np.multiply(np.multiply(sc, 4, out=qc), s[..., :n], out=row[..., 3 * n :])
         row *= slope
         sc *= s[..., n : 2 * n]
         return [row], [0.0, sc]

@@ -8,6 +8,7 @@ import numpy as np
 
 from wengert.errors import ArgumentError, OptionError, ShapeError
 from wengert.ops.conv import Conv, ConvInput
+from wengert.ops.road import plus_bias
 from wengert.types import shape_of
 
 __all__ = [
@@ -116,7 +117,7 @@ def biased(what: str, y: Any, bias: Any, single: bool) -> Any:
                 f"bias is one number for each of the {channels} channels out",
                 operands=[("bias", bias)],
             )
-        y = y + bias
+        y = plus_bias(y, bias)
     return y[0] if single else y
 
 
