@@ -37,14 +37,17 @@ class Masked:
         return self.value.dtype
 
     def dense(self) -> Array:
-        """The value with zeros; it keeps them, so that they are filled in once."""
-        if not self.full:
-            if self.value.__class__ is ndarray is self.mask.__class__:
-                own = getrefcount(self.value) <= SOLE and self.value.base is None
-                self.value = filled(self.value, self.mask, own and self.value.flags.writeable)
-            else:
-                self.value = OPS["where"](self.mask, self.value, 0.0)
-            self.full = True
+        """The value with zeros; an array keeps them, so that they are filled in once."""
+        if self.full:
+            return self.value
+        if self.value.__class__ is ndarray is self.mask.__class__:
+            own = getrefcount(self.value) <= SOLE and self.value.base is None
+            self.value = filled(self.value, self.mask, own and self.value.flags.writeable)
+        elif hasattr(self.value, "like"):  # a hollow one
+            self.value = OPS["where"](self.mask, self.value, 0.0)
+        else:  # recorded, and by each program anew
+            return OPS["where"](self.mask, self.value, 0.0)
+        self.full = True
         return self.value
 
     def even(self) -> Masked:

@@ -212,8 +212,9 @@ class SumSpread(Window):
         reach = self.dilation[axis - 1] * (self.kernel[axis - 1] - 1)
         if sum([o.stop - o.start for _, o, _ in taps]) < wide.shape[axis] or stride <= reach:
             wide.fill(0)
-        if stride > reach:  # no two windows meet
-            u, wide = places(u), places(wide)
+        whole = places(u)
+        if stride > reach and whole is not u:  # no two windows meet
+            u, wide = whole, places(wide)
         for _, o, i in taps:
             part = wide[along(axis, i)]
             if stride > reach:
