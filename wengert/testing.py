@@ -168,6 +168,7 @@ def check_op(op: Primitive, *xs: Any, order: int = 2, rtol: float = 1e-6) -> Non
         _strided_law(op, xs, y)
         _lower_law(op, xs, y)
         _single_precision_law(op, xs)
+        _mixed_law(op, xs)
         for lanes in range(1, 1 << len(xs)):
             _vmap_law(op, xs, lanes)
         _complex_law(op, xs, order, rtol)
@@ -182,6 +183,27 @@ def check_op(op: Primitive, *xs: Any, order: int = 2, rtol: float = 1e-6) -> Non
         return bind(op, *full)
 
     check_grads(f, tuple(xs[i] for i in wrt), order, rtol=rtol, name=name)
+
+
+def _mixed_law(op: Primitive, xs: Any) -> None:
+    """Where operands of several precisions meet, each cotangent has the dtype of its operand."""
+    floats = [i for i, x in enumerate(xs) if x.dtype == np.float64]
+    if isinstance(op, Constant) or len(floats) < 2:
+        return
+    for i in floats:
+        low = [x.astype(np.float32) if i == k else x for k, x in enumerate(xs)]
+
+        def f(*active: Any) -> Any:
+            full: list[Any] = list(xs)
+            for k, a in zip(floats, active):
+                full[k] = a
+            return bind(op, *full)
+
+        y, pull = vjp(f, *[low[k] for k in floats])
+        ones = [np.ones(part.shape, part.dtype) for part in _parts(y)]
+        for k, g in zip(floats, pull(tuple(ones) if isinstance(y, tuple) else ones[0])):
+            if g.dtype != low[k].dtype:
+                raise LawBroken(f"{op!r}: the cotangent of a {low[k].dtype} operand is {g.dtype}")
 
 
 def _parts(y: Any) -> list[Any]:

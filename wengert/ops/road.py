@@ -190,6 +190,26 @@ def wide(op: Elementwise, mask: int) -> Rule | None:
     return rule
 
 
+def narrow(op: Any, rule: Rule, n: int) -> Rule:
+    """The rule for n operands of several dtypes: each cotangent in that of its operand."""
+    args = op.argnames(n)
+    dtypes = tuple(f"{args[i]}_dtype" for i in rule.live)
+    rules: dict[Any, Rule] = getattr(op, "rules", {})  # a function with its own rule has none
+    if dtypes in rules:
+        return rules[dtypes]
+    many = len(rule.names)
+
+    def pull(g: Any, *res: Any) -> Any:
+        gs = rule.pull(g, *res[:many])
+        if rule.single:
+            return fit(gs, shape_of(gs), res[many])
+        return tuple([x if x is None else fit(x, shape_of(x), d) for x, d in zip(gs, res[many:])])
+
+    made = rules[dtypes] = Rule(rule.op, rule.live, (*rule.names, *dtypes), pull)
+    made.single = rule.single
+    return made
+
+
 SPREAD = """
 def method(s, o, fr):
     {s} = s.data; {o} = o.data

@@ -22,7 +22,7 @@ from ..errors import (
 )
 from ..ops.elementwise import mul, mul_mask
 from ..ops.index import Write, ours
-from ..ops.road import wide
+from ..ops.road import narrow, wide
 from ..owned import own
 from ..primitive import Linear, Rule
 from ..structural import STRUCTURED, At, Parts, absorb, densify, plus
@@ -105,6 +105,8 @@ class Tape(Level):
             shape, dtype = shape_of(y), dtype_of(y)
             if any(shape_of(values[i]) != shape or dtype_of(values[i]) != dtype for i in rule.live):
                 rule = wide(op, mask)
+        elif rule is not None and len(values) > 1 and mixed(values):
+            rule = narrow(op, rule, len(values))
         if rule is None and kinks is None:
             self.broke(f"{op!r} has no derivative", *nodes)
             return None
@@ -188,6 +190,12 @@ class Tape(Level):
             res = tuple([op if n == "op" else v_shape for n in rule.names])
             x.node = Node(seq(), rule, parents, res, frame.f_code, frame.f_lasti)
             moved(node, x.node)
+
+
+def mixed(values: Any) -> bool:
+    """Whether numbers of several dtypes meet."""
+    dtypes = [dtype_of(v) for v in values]
+    return len({d for d in dtypes if d is not None and d.kind in "fc"}) > 1
 
 
 def withdrawn(v: Any) -> Any:
