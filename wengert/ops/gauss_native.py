@@ -172,11 +172,10 @@ def run(name: str, x: Array, p: Any, q: Any, k: Any) -> Array | None:
 
 def over(exponent: Any, f: Any, x: Array, e: Array, y: Array, size: int) -> None:
     """f over the first numbers of x, a block at a time."""
-    place = e.ctypes.data
+    start, place, end = (a.ctypes.data for a in (x, e, y))
     for i in range(0, size, BLOCK):
-        n = min(BLOCK, size - i)
-        at, to = (a.ctypes.data + i * F32.itemsize for a in (x, y))
-        exponent(at, place, to, n)
+        n, at = min(BLOCK, size - i), i * F32.itemsize
+        exponent(start + at, place, end + at, n)
         part = e[:n]
         np.exp(part, out=part)
-        f(at, place, to, n)
+        f(start + at, place, end + at, n)
