@@ -18,13 +18,24 @@ def own(a: Any) -> Any:
     Small arrays are copied. A large one is copied once and the copy shared by every node that
     keeps it, for as long as the two are equal bit for bit.
     """
-    if a.__class__ is not np.ndarray:
+    if a.__class__ is not np.ndarray or immutable(a):
         return a
     kept = _copy(a)
     note = getattr(HERE, "note", None)
     if note is not None:
         note(a, kept)
     return kept
+
+
+def immutable(a: Any) -> bool:
+    """Whether nobody can ever write an array: its numbers are those of a `bytes`.
+
+    >>> immutable(np.frombuffer(b"abc", np.uint8)), immutable(np.zeros(3))
+    (True, False)
+    """
+    while a.__class__ is np.ndarray:
+        a = a.base
+    return a.__class__ is bytes
 
 
 def _copy(a: Any) -> Any:

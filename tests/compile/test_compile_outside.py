@@ -5,6 +5,7 @@ import pytest
 
 import wengert as wg
 from wengert import nn, trace
+from wengert.nn import functional as F
 from wengert.optim import SGD
 from wengert.primitive import Elementwise
 
@@ -65,3 +66,17 @@ def test_an_operation_of_the_users_own_may_fill_its_caches():
         np.testing.assert_allclose(wg.grad(f)(x), 6 * x**2)
     finally:
         del trace.OPS["own_cube"]
+
+
+def test_the_mask_of_an_attention_is_a_constant_of_both_passes():
+    """So that they share its softmax; and it is no array to watch."""
+    xs = [np.random.default_rng(i).normal(size=(2, 64, 8)).astype(np.float32) for i in range(4)]
+
+    def both(g, *xs):
+        y, back = wg.vjp(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, causal=True), *xs)
+        return (y, *back(g))
+
+    f = wg.compile(both, wait=True)
+    for one, other in zip(f(*xs), both(*xs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-6)
+    assert "inputs: 4 arguments\n" in f.explain()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import wengert as wg
-from wengert import errors, nest, tree
+from wengert import errors, nest, owned, tree
 from wengert.graph import Graph, evaluate, verify
 from wengert.ops.elementwise import exp, tanh
 from wengert.ops.linear import Sum
@@ -198,3 +198,14 @@ def test_ragged_lists_make_no_tensor(data, places):
 def test_words_make_no_tensor():
     with pytest.raises(errors.ArgumentError, match="could not convert string to float"):
         wg.tensor(["one"], dtype=float)
+
+
+def test_what_nobody_can_write_is_kept_as_it_is():
+    fixed = np.frombuffer(np.arange(4.0).tobytes()).reshape(2, 2)
+    open_to_all, locked = np.ones(3), np.ones(3)
+    locked.flags.writeable = False  # until its owner changes that
+    assert [owned.immutable(x) for x in (fixed, fixed[0], open_to_all, locked)] == [
+        True, True, False, False,
+    ]  # fmt: skip
+    assert owned.own(fixed) is fixed
+    assert owned.own(locked) is not locked

@@ -20,6 +20,7 @@ from .. import trace, tree
 from ..errors import UnsupportedError
 from ..graph import Graph, Var
 from ..owned import HERE as NOTES
+from ..owned import immutable
 from ..trace import (
     HERE,
     Leaf,
@@ -211,6 +212,8 @@ class Capture:
             a = self.kept[id(a)][1]
         if id(a) in self.arrays:
             return self.state(a)
+        if immutable(a):
+            return a
         if id(a) not in self.constants:
             self.constants[id(a)] = a, a.copy(), self.graph.input(Aval.of(a))
         _, copy, v = self.constants[id(a)]

@@ -182,12 +182,13 @@ class Content:
         self.array, self.copy, self.live, self.shape = array, copy, live, array.shape
         flat = array.flags.c_contiguous and copy.flags.c_contiguous and array.dtype.kind in "fiubc"
         self.now = memoryview(array.reshape(-1).view(np.uint8)) if flat else None
-        self.bits = memoryview(copy.reshape(-1).view(np.uint8)) if flat else None
+        # a bytearray compares with memory as a whole, a memoryview item by item
+        self.bits = bytearray(copy.reshape(-1).view(np.uint8)) if flat else None
 
     def __call__(self) -> bool:
         if self.now is None:
             return equal(self.array, self.copy)
-        return self.now == self.bits and self.array.shape == self.shape
+        return self.bits == self.now and self.array.shape == self.shape
 
 
 def equal(a: Any, b: Any) -> bool:
