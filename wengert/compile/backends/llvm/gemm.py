@@ -13,7 +13,7 @@ NN, NT and TN run at one speed. The blocks are chosen for the caches:
 What lies in memory as its panels would, and is not used often enough to pay for a copy, is read
 from where it is. Nothing beyond the edges of a matrix is read or written.
 
-All tiles of a type take half a second to compile. A caller that knows its shapes asks for the tiles
+All tiles of a type take a quarter of a second to compile. A caller that knows its shapes asks for the tiles
 that they need (`shapes` of `emit`), and has them in its own module; `prepare` loads the function
 for any shape, which is kept on disk.
 """
@@ -236,33 +236,24 @@ def tile(module: Module, name: str, kind: str, rows: int, vectors: int, by: Bloc
     sums = [[f.slot(f.const(0.0, vec)) for _ in range(vectors)] for _ in range(rows)]
     a, b = f.slot(f["a"]), f.slot(f["b"])
 
-    def steps(n: int) -> None:
+    with f.loop(0, f["k"], 1, unroll=False):
         pa, pb = f.get(a, "ptr"), f.get(b, "ptr")
-        now = [[f.get(s, vec) for s in line] for line in sums]
-        for _ in range(n):
-            right = [f.load(pb, vec, v * width) for v in range(vectors)]
-            for i in range(rows):
-                left = f.splat(f.load(pa, kind, i), width)
-                now[i] = [f.fma(left, x, y) for x, y in zip(right, now[i])]
-            pa, pb = f.at(pa, f["sa"], kind), f.at(pb, f["sb"], kind)
-        for line, values in zip(sums, now):
-            for s, y in zip(line, values):
-                f.set(s, y)
-        f.set(a, pa)
-        f.set(b, pb)
+        right = [f.load(pb, vec, v * width) for v in range(vectors)]
+        for i, line in enumerate(sums):
+            left = f.splat(f.load(pa, kind, i), width)
+            for s, x in zip(line, right):
+                f.set(s, f.fma(left, x, f.get(s, vec)))
+        f.set(a, f.at(pa, f["sa"], kind))
+        f.set(b, f.at(pb, f["sb"], kind))
 
-    most = f["k"] & -4
-    with f.loop(0, most, 4, unroll=False):
-        steps(4)
-    with f.loop(most, f["k"], 1, unroll=False):
-        steps(1)
+    alpha, beta = f.splat(f["alpha"], width), f.splat(f["beta"], width)
 
     def finish(whole: bool, old: bool) -> None:
         last = None if whole else f.first_lanes(f["columns"] - (vectors - 1) * width, width)
         for i in range(rows):
             line = f.at(f["c"], f["ldc"] * i, kind)
             for v in range(vectors):
-                y = f.get(sums[i][v], vec) * f.splat(f["alpha"], width)
+                y = f.get(sums[i][v], vec) * alpha
                 mask = last if v == vectors - 1 else None
                 at = v * width
                 if old:
@@ -270,7 +261,7 @@ def tile(module: Module, name: str, kind: str, rows: int, vectors: int, by: Bloc
                         f.load(line, vec, at) if mask is None
                         else f.masked_load(line, vec, mask, at)
                     )  # fmt: skip
-                    y = f.fma(was, f["beta"], y)
+                    y = f.fma(was, beta, y)
                 if mask is None:
                     f.store(y, line, at)
                 else:
