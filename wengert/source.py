@@ -20,6 +20,7 @@ __all__ = [
     "short",
     "source_of",
     "user_frame",
+    "variable",
     "written",
 ]
 
@@ -169,6 +170,12 @@ def written(frame: FrameType, operands: list[Any], places: list[int] | None) -> 
                 and (v is x or getattr(v, "data", None) is x)]  # fmt: skip
         found.append(held[0] if held else "")
     return found
+
+
+def variable(frame: FrameType, x: Any) -> str:
+    """The name under which a frame has an object; empty if it has none of its own."""
+    scopes = (frame.f_locals, frame.f_globals)
+    return next((k for scope in scopes for k, v in scope.items() if v is x), "")
 
 
 def bracketed(text: str) -> str:

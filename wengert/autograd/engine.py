@@ -8,13 +8,23 @@ from typing import Any
 import numpy as np
 
 from .. import trace
-from ..errors import ArgumentError, DisconnectedError, ShapeError, place, verbatim
+from ..errors import (
+    ArgumentError,
+    DisconnectedError,
+    ShapeError,
+    describe,
+    user_frame,
+    verbatim,
+)
 from ..primitive import Linear, Rule
+from ..source import variable
 from ..structural import densify
 from ..trace import Node, Tensor, looked, make, push, seq
 from ..transforms.hooks import drop_retained
 from ..transforms.jvp import inward
 from ..transforms.methods import into, places, pulled, seed, told
+from ..transforms.severed import breaks_of, remedy
+from ..transforms.severed import told as broke
 from ..transforms.tape import SWEPT, paired, sweep
 from ..transforms.vmap import Batched, VMap, unbatch
 from ..types import shape_of
@@ -117,7 +127,8 @@ def grad(
             got = [g if g is None else trace.cut(densify(g)) for g in got]
     else:
         gs = [looked(g) if isinstance(g, Tensor) else np.asarray(g) for g in several(grad_outputs)]
-        if len(gs) != len(results) or len({shape_of(g)[:1] for g in gs}) != 1:
+        leads = {shape_of(g)[:1] for g in gs}
+        if len(gs) != len(results) or len(leads) != 1 or () in leads:
             raise ShapeError(
                 what, "batched cotangents have one axis of lanes in front, of one length",
                 operands=[(f"grad_outputs[{i}]", g) for i, g in enumerate(gs)],
@@ -130,19 +141,24 @@ def grad(
             got = [unbatch(densify(found[n]), lanes) if n in found else None for n in nodes]
     for i, (t, g) in enumerate(zip(tensors, got)):
         if g is None and not allow_unused:
-            raise DisconnectedError(
-                what, "the outputs do not depend on one of the inputs",
-                operands=[(f"inputs[{i}]", t), *left(level)],
-                fix="allow_unused=True gives None for it, materialize_grads=True zeros",
-            )  # fmt: skip
+            raise unused(what, i, t)
     lead = shape_of(gs[0])[:1] if is_grads_batched else ()
     return tuple([handed(t, g, lead if materialize_grads else None) for t, g in zip(tensors, got)])
 
 
-def left(level: Any) -> list[Any]:
-    """Where values left the tape, as far as is known."""
-    notes = list((level.breaks or {}).items())[-3:]
-    return [("broke at", verbatim(f"{place(*at)}: {why}")) for at, why in notes]
+def unused(what: str, i: int, t: Tensor) -> DisconnectedError:
+    """Name the input that no output depends on, and where its path broke, as far as is known."""
+    name = variable(user_frame(), t) or getattr(t.node, "name", None) or ""
+    breaks = breaks_of(t.level, t.node)
+    fix = "allow_unused=True gives None for it, materialize_grads=True zeros"
+    if breaks and (why := remedy(breaks[-1][1].why)):
+        fix = f"{why}; or {fix}"
+    return DisconnectedError(
+        what, f"the outputs do not depend on `{name or f'inputs[{i}]'}`",
+        operands=[(f"inputs[{i}]", verbatim(f"{name} {describe(t)}".strip()))]
+        + [("broke at", broke(*where, note.why)) for where, note in breaks],
+        fix=fix,
+    )  # fmt: skip
 
 
 def several(x: Any) -> list[Any]:
@@ -152,6 +168,8 @@ def several(x: Any) -> list[Any]:
 def starts(what: str, tensors: Any, gradients: Any) -> tuple[list[tuple[Any, Any]], Any]:
     """(node, cotangent) of every result, and their tape."""
     ts = several(tensors)
+    if not ts:
+        raise ArgumentError(what, "there is no result to differentiate")
     gs = [None] * len(ts) if gradients is None else several(gradients)
     if gradients is not None and len(ts) == 1 and len(gs) != 1:
         gs = [gradients]

@@ -136,7 +136,8 @@ def places(what: str, inputs: Any, level: Level) -> tuple[list[Tensor], list[Any
     """The tensors that gradients are wanted for, and their nodes."""
     tensors = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if not tensors:
-        raise ArgumentError(what, "inputs is empty", fix="leave it out for every leaf")
+        fix = "leave it out for every leaf" if "backward" in what else None
+        raise ArgumentError(what, "inputs is empty", fix=fix)
     for i, t in enumerate(tensors):
         if not isinstance(t, Tensor):
             raise ArgumentError(

@@ -141,6 +141,12 @@ def cuts(level: Level, leaves: Sequence[Any]) -> list[tuple[int, Any, Any]]:
     return found
 
 
+def breaks_of(level: Level, node: Any) -> list[tuple[tuple[Any, int], Break]]:
+    """The last breaks, but those that are known to be of other inputs than this one."""
+    notes = (level.breaks or {}).items()
+    return [(at, n) for at, n in notes if not n.nodes or node in ends_in(n)][-3:]
+
+
 def warn_cut(what: str, run: Any, names: Sequence[str]) -> None:
     """Warn of arguments whose gradient is zero because of a break that nobody asked for."""
     for i, (code, lasti), note in cuts(run.level, run.leaves):
@@ -155,4 +161,4 @@ def warn_cut(what: str, run: Any, names: Sequence[str]) -> None:
         )
 
 
-__all__ = ["cuts", "disconnected", "ends_in", "freed", "told", "warn_cut"]
+__all__ = ["breaks_of", "cuts", "disconnected", "ends_in", "freed", "remedy", "told", "warn_cut"]
