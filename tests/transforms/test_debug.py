@@ -47,6 +47,27 @@ def test_backward_names_the_parameter_and_leaves_no_gradient_behind():
     assert w.grad is None
 
 
+def test_a_parameter_without_a_name_is_called_as_it_is_written():
+    p = {"w": wg.tensor([4.0, 0.0], requires_grad=True)}
+    e = caught(lambda: np.sum(np.sqrt(p["w"] * 1.0)).backward())
+    assert "the gradient of `p['w']`" in str(e)
+    assert (e.parameter, e.path[-1]) == ("p['w']", "p['w']")
+    q = wg.tensor([4.0, 0.0], requires_grad=True)
+    assert caught(lambda: wg.autograd.grad(np.sum(np.sqrt(q)), q)).parameter == "q"
+
+
+def test_a_nan_that_came_in_is_not_laid_to_the_operation():
+    data = np.array([[1.0, 2.0], [np.nan, 1.0]])
+    e = caught(lambda: wg.grad(lambda w: np.sum(data @ w))(np.ones(2)))
+    text = str(e)
+    assert "forward: nan at [1], which data had already" in text
+    assert "from 1 to 2, and 1 nan" in text
+    assert "mathematics" not in text
+    assert (e.replay, e.fix) == ("unknown", "find out where the nan in data comes from")
+    e = caught(lambda: wg.grad(lambda w: np.sum(np.exp(w)))(np.array([1.0, np.nan])))
+    assert "which w[1] had already" in str(e)
+
+
 def test_the_path_of_a_module_parameter():
     model = nn.Sequential(nn.Linear(3, 2, rng=0), nn.Linear(2, 1, rng=0))
 

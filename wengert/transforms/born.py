@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import count
 from typing import Any
 
@@ -19,6 +20,7 @@ from .vjp import vjp
 __all__ = ["Entry", "bad", "bottom", "is_nan", "report"]
 
 _number = count().__next__
+PLACE = re.compile(r"[A-Za-z_][\w.]*(\[[^\[\]]*\])*")  # w, self.w, params["w"][0]
 WIDER: dict[Any, Any] = {
     np.dtype(a): np.dtype(b)
     for a, b in (("f2", "f8"), ("f4", "f8"), ("f8", "g"), ("c8", "c16"), ("c16", "G"))
@@ -454,10 +456,27 @@ class Report:
         unique = list(dict.fromkeys(steps))
         words = [f"{e.name} ({e.at().split(', in ')[0]})" for e in unique]
         if self.leaf is not None:
-            words.append(self.leaf.name or "an input")
+            words.append(self.who() or "an input")
         elif self.kind == "tangent":
             words.append("the result")
         return words
+
+    def who(self) -> str | None:
+        """The parameter's name, or what the first operation on it has written in its place."""
+        if self.leaf is None or self.leaf.name:
+            return None if self.leaf is None else self.leaf.name
+        texts = self.trail[-1].written()
+        for name, x in zip(self.trail[-1].names(), self.trail[-1].xs or ()):
+            text = texts.get(name, "")
+            if isinstance(x, Tensor) and x.node is self.leaf and PLACE.fullmatch(text):
+                return text
+        return None
+
+    def brought(self) -> str:
+        """The operand that was nan before the first operation on it; empty if there is none."""
+        if self.phase != "forward":
+            return ""
+        return next((name for name, value in self.values_at()[0] if is_nan(value)), "")
 
     def others(self) -> list[str]:
         """The other leaves that the origin depends on."""
@@ -476,9 +495,12 @@ class Report:
 
     def error(self) -> NonFiniteGradientError:
         e = self.origin
-        who = (self.leaf and self.leaf.name) or "an input"
-        what = {"gradient": f"the gradient of `{who}`", "tangent": "the tangent of the result",
-                "value": "the value"}[self.kind]  # fmt: skip
+        who = self.who()
+        what = {
+            "gradient": f"the gradient of `{who or 'an input'}`",
+            "tangent": "the tangent of the result",
+            "value": "the value",
+        }[self.kind]
         reached = self._reached()
         word = "nan" if reached is None or np.isnan(reached) else "infinite"
         rows: list[tuple[str, Any]] = []
@@ -488,6 +510,8 @@ class Report:
         phase = {"seed": "in the cotangent that was passed in", "tangent": "in its tangent"}.get(
             self.phase, self.phase
         )
+        brought = self.brought()
+        lane += f", which {brought} had already" if brought else ""
         text = e.text()
         said = f"`{text}`" if 0 < len(text) <= 60 else e.name
         rows.append(("born", verbatim(f"{said} at {e.at()}, {phase}: {number}{where}{lane}")))
@@ -499,7 +523,7 @@ class Report:
             more = f" and {len(others) - 5} more" if len(others) > 5 else ""
             word_ = "leads to"
             rows.append((word_, verbatim(f"{', '.join(others[:5])}{more}")))
-        replay, sentence = self.verdict()
+        replay, sentence = ("unknown", "") if brought else self.verdict()
         if sentence:
             rows.append(("replay", verbatim(sentence)))
         chain = [{e.name}, {u.name for u in e.ups if u}]
@@ -507,8 +531,10 @@ class Report:
         chain.append({w.name for u in e.ups if u for v in u.ups if v for w in v.ups if w})
         texts = {k: bracketed(v) if len(e.names()) > 1 else v for k, v in e.written().items()}
         fix = None if self.phase == "seed" else fix_for(chain, at, texts)
+        if brought:
+            fix = f"find out where the nan in {brought} comes from"
         made = NonFiniteGradientError(f"{what} is {word}", operands=rows, fix=fix, at=e.at())
-        made.parameter = self.leaf.name if self.leaf is not None else None
+        made.parameter = who
         made.op, made.phase, made.index = e.name, self.phase, self.index
         made.lane, made.path, made.replay = self.lead, tuple(self.path()), replay
         return made
@@ -556,7 +582,8 @@ def ranged(a: Any) -> Any:
     known = a[~np.isnan(a)]
     low, high = (known.min(), known.max()) if known.size else (np.nan, np.nan)
     shape = ", ".join(map(str, a.shape))
-    return verbatim(f"{a.dtype}[{shape}]   from {low:.4g} to {high:.4g}")
+    lost = f", and {a.size - known.size} nan" if known.size < a.size else ""
+    return verbatim(f"{a.dtype}[{shape}]   from {low:.4g} to {high:.4g}{lost}")
 
 
 def shortened(words: list[str]) -> str:
