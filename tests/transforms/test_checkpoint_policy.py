@@ -1,9 +1,14 @@
 """What a policy keeps is not computed a second time."""
 
+import copy
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 import wengert as wg
+from wengert import nn
 from wengert.ops.contract import MatMul
 
 
@@ -67,3 +72,48 @@ def test_kept_values_survive_a_write_by_the_user(products):
     outside[0][0, 0] = 100.0
     loss.backward()
     np.testing.assert_allclose(w.grad.numpy(), plain, rtol=1e-12)
+
+
+def test_a_policy_a_step_leaves_nothing_behind():
+    model, x = nn.Sequential(nn.Linear(3, 3, rng=0), nn.Tanh()), np.ones((2, 3), np.float32)
+    kinds, kept = set(), []
+    for step in range(3):
+        policy = wg.checkpoint.policies.names(str(step))
+        part = wg.checkpoint(model, policy=policy)
+        np.sum(part(x)).backward()
+        kinds.add(type(part))
+        kept.append(weakref.ref(policy))
+    del policy, part
+    gc.collect()
+    assert len(kinds) == 1
+    assert [k() for k in kept] == [None] * 3
+
+
+def test_policies_of_a_module_are_asked_from_without_to_within_and_in_its_gradients():
+    model, x = nn.Sequential(nn.Linear(3, 3, rng=0), nn.Tanh()), np.ones((2, 3))
+    asked = []
+
+    def policy(who):
+        return lambda op, name, aval: asked.append(who) or False
+
+    part = wg.checkpoint(wg.checkpoint(model, policy=policy("in")), policy=policy("out"))
+    assert isinstance(part, nn.Sequential)
+    wanted = wg.grad(lambda m: np.sum(m(x) ** 2))(model)
+    got = wg.grad(lambda m: np.sum(m(x) ** 2))(part)
+    for a, b in zip(wg.tree.leaves(got), wg.tree.leaves(wanted), strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    assert {"in", "out"} == set(asked)
+    asked.clear()
+    wg.grad(lambda m: np.sum(m(x) ** 2))(copy.deepcopy(part))
+    assert {"in", "out"} == set(asked)
+
+
+@pytest.mark.parametrize(("policy", "fix"), [
+    ("dots", "wg.checkpoint.policies.dots"), (3, "one of wg.checkpoint.policies: disk, dots"),
+])  # fmt: skip
+def test_a_policy_is_a_function(policy, fix):
+    for call in (lambda: wg.checkpoint(np.sin, policy=policy),
+                 lambda: wg.checkpoint_sequential([np.sin] * 4, policy=policy)):  # fmt: skip
+        with pytest.raises(wg.errors.ArgumentError, match="a policy is a function") as e:
+            call()
+        assert e.value.fix.startswith(fix)

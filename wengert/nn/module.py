@@ -408,13 +408,14 @@ def _modules(name: str, value: Any) -> Iterator[tuple[str, Module]]:
 class _Rest:
     """What a module is apart from its parameters: its class and its other attributes."""
 
-    __slots__ = ("cls", "names", "others", "trained")
+    __slots__ = ("cls", "names", "others", "policies", "trained")
 
     def __init__(self, module: Module, names: tuple[str, ...]) -> None:
         self.cls = type(module)
         self.names = names
         self.trained = tuple(module._trained)
         self.others = {k: v for k, v in module.__dict__.items() if k not in names}
+        self.policies = getattr(module, "_policies", None)  # of `wg.checkpoint`
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Rest):
@@ -440,6 +441,8 @@ def _unflatten(rest: Any, children: Sequence[Any]) -> Module:
     made.__dict__.update(rest.others)
     made.__dict__["_parameters"] = dict.fromkeys(rest.trained)
     made.__dict__.update(zip(rest.names, children))
+    if rest.policies is not None:
+        object.__setattr__(made, "_policies", rest.policies)
     return made
 
 

@@ -71,6 +71,7 @@ def checkpoint(f: Any = None, *, policy: Policy | None = None) -> Any:
         return partial(checkpoint, policy=policy)
     if not callable(f):
         raise ArgumentError("checkpoint(f)", "f is a function or a module", operands=[("f", f)])
+    _check_policy("checkpoint(f, policy)", policy)
     called = f if inspect.isroutine(f) else getattr(f, "forward", f)
     for kind in (inspect.isgeneratorfunction, inspect.iscoroutinefunction,
                  inspect.isasyncgenfunction):  # fmt: skip
@@ -93,23 +94,31 @@ def checkpoint(f: Any = None, *, policy: Policy | None = None) -> Any:
     return checkpointed
 
 
-_classes: dict[tuple[type, Any], type] = {}
+_classes: dict[type, type] = {}  # one a class of modules: a class is never forgotten
 
 
 def module_of(module: Any, policy: Any) -> Any:
     """The same module, with the same attributes, whose calls are checkpointed."""
     kind = type(module)
-    made = _classes.get((kind, policy))
+    made = kind if "_policies" in kind.__dict__ else _classes.get(kind)
     if made is None:
 
         def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return run(partial(kind.__call__, self), args, kwargs, policy)
+            f = partial(kind.__call__, self)
+            for inner in self._policies[:-1]:
+                f = partial(again, f, inner)
+            return run(f, args, kwargs, self._policies[-1])
 
-        made = type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})
-        _classes[kind, policy] = made
+        body = {"__slots__": ("_policies",), "__call__": call, "__module__": kind.__module__}
+        made = _classes[kind] = type(kind.__name__, (kind,), body)
     twin: Any = object.__new__(made)
     object.__setattr__(twin, "__dict__", module.__dict__)
+    object.__setattr__(twin, "_policies", (*getattr(module, "_policies", ()), policy))
     return twin
+
+
+def again(f: Any, policy: Any, *args: Any, **kwargs: Any) -> Any:
+    return run(f, args, kwargs, policy)
 
 
 # ------------------------------------------------------------------ a chain of layers
@@ -150,6 +159,7 @@ def checkpoint_sequential(
     """
     chain = [layers[i] for i in range(len(layers))]
     _check_segments(segments, len(chain))
+    _check_policy("checkpoint_sequential(layers, policy)", policy)
 
     def sequential(x: Any) -> Any:
         if not chain or staging():
@@ -185,6 +195,18 @@ def _check_segments(segments: Any, n: int) -> None:
             f'segments is "sqrt", a number from 1 to {n}, or lengths that sum to {n}',
             fix='segments="sqrt"',
         )
+
+
+def _check_policy(what: str, policy: Any) -> None:
+    if policy is not None and not callable(policy):
+        known = ", ".join(sorted(policies.__dict__))
+        fix = f"one of wg.checkpoint.policies: {known}"
+        if isinstance(policy, str) and policy in policies.__dict__:
+            fix = f"wg.checkpoint.policies.{policy}"
+        raise ArgumentError(
+            what, "a policy is a function: (operation, name, aval) -> True to keep the value",
+            operands=[("policy", policy)], fix=fix,
+        )  # fmt: skip
 
 
 def part(layers: Sequence[Any], x: Any) -> Any:
