@@ -58,6 +58,10 @@ def test_a_variable_keeps_its_shape_and_dtype(w):
         Variable("text")
     v = Variable(1.0, dtype=np.float32)
     assert v.assign(2).dtype == np.float32
+    n = Variable([1, 2])
+    with pytest.raises(DTypeError, match="dtype of a variable stays"):
+        n.assign([1.5, 2.0])
+    assert n.assign_add([1, 1]).value().tolist() == [2, 3]
 
 
 def test_an_assignment_does_not_reach_what_was_recorded(w):
@@ -362,6 +366,17 @@ def test_an_old_break_is_not_blamed(w):
         y = w * 2
     assert tape.gradient(y, v) is None
     assert "numpy" not in tape.why_none()
+
+
+def test_a_break_of_another_source_is_not_blamed(w):
+    u, v = Variable(3.0), Variable(1.0)
+    with GradientTape() as tape:
+        y = np.sum(w * u) * 0.0 + np.round(v)
+        y = np.sum(w) * np.round(v)
+    assert tape.gradient(y, [w, u, v])[1:] == [None, None]
+    unused, rounded = tape.why_none().split("sources[2]")
+    assert "rint" not in unused
+    assert "rint" in rounded
 
 
 def test_refusals(w):

@@ -542,7 +542,8 @@ class _Run:
         tape = self.tape
         own = tape._breaks if self.level is EAGER and not tape._entered else self.level.breaks
         notes = list((own or {}).items())
-        mine = [n for n in notes if node in ends_in(n[1])] or notes
+        mine = [n for n in notes if node in ends_in(n[1])]
+        mine = mine or [n for n in notes if not n[1].nodes]  # it is not known whose they are
         text = "".join(f"; {told(code, lasti, note.why)}" for (code, lasti), note in mine[-3:])
         return text, remedy(mine[-1][1].why) if mine else None
 

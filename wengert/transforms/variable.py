@@ -130,6 +130,11 @@ class Variable(Tensor):
                 what, "the dtype of a variable stays", operands=[("v", self), ("value", new)],
                 fix="value.real",
             )  # fmt: skip
+        if old.dtype.kind in "iub" and new.dtype.kind == "f":
+            raise DTypeError(
+                what, "the dtype of a variable stays", operands=[("v", self), ("value", new)],
+                fix=f"np.round(value).astype(np.{old.dtype.name}); or wg.Variable of floats",
+            )  # fmt: skip
         made = np.empty(old.shape, old.dtype)  # a tape may keep the old array
         made[...] = f(old, new)
         bottom.data = made
