@@ -92,6 +92,30 @@ def test_jacobians_with_auxiliary_values(jac, x, close):
     close(outer, np.full(3, 2.0))
 
 
+def test_hessians_of_several_numbers(x, close):
+    def f(x, k):
+        return {"cube": k * x**3, "norm": np.sum(x * x)}
+
+    H = wg.hessian(f)(x, k=2.0)
+    at = np.arange(x.size)
+    cube = np.zeros((x.size,) * 3)
+    cube[at, at, at] = 12 * x
+    close(H["cube"], cube)
+    close(H["norm"], 2 * np.eye(x.size))
+    (aa, ab), (_, bb) = wg.hessian(lambda a, b: a * b, (0, 1))(x, x)
+    close(aa, 0 * cube)
+    close(bb, 0 * cube)
+    cross = np.zeros_like(cube)
+    cross[at, at, at] = 1.0
+    close(ab, cross)
+    close(wg.vmap(wg.hessian(lambda x: x**3))(np.stack([x, x]))[1], cube / 2)
+    H, aux = wg.hessian(lambda x: (x**2, "aux"), has_aux=True)(x)
+    close(H, 2 * cross)
+    assert aux == "aux"
+    with pytest.raises(wg.errors.NonScalarError, match="returned NoneType"):
+        wg.hessian(lambda x: None)(x)
+
+
 def test_hessians_with_auxiliary_values(x, close):
     got, aux = wg.hessian(lambda x: (np.sum(x**3), x), has_aux=True)(x)
     close(got, np.diag(6 * x))

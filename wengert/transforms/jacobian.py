@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..errors import DTypeError
+from ..errors import DTypeError, NonScalarError
 from ..given import call, numeric
 from ..ops.index import GetItem
 from ..ops.linear import Reshape, moveaxis
@@ -218,12 +218,26 @@ def hessian(
 ) -> Callable[..., Any]:
     """The matrix of second derivatives  H[i, j] = d^2 f / dx_i dx_j, forward over reverse.
 
+    One for each number of f(x), with the axes of f(x) in front, where that is not a single one.
+
     >>> import numpy as np
     >>> hessian(lambda x: np.sum(x ** 3))(np.array([1.0, 2.0]))
     array([[ 6.,  0.],
            [ 0., 12.]])
     """
-    slope = grad(f, argnums, has_aux, allow_unused=True, holomorphic=holomorphic)
+    gradient = grad(f, argnums, has_aux, allow_unused=True, holomorphic=holomorphic)
+    rows = jacrev(f, argnums, has_aux, holomorphic)
+
+    @wraps(f)
+    def slope(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return gradient(*args, **kwargs)
+        except NonScalarError:
+            out = rows(*args, **kwargs)
+            if not tree.leaves(out[0] if has_aux else out):
+                raise  # f returned nothing
+            return out
+
     return jacfwd(slope, argnums, has_aux, holomorphic)
 
 
