@@ -62,3 +62,11 @@ def test_picture():
     svg = wg.viz.swell({"nested": table, "again": table})
     assert ET.fromstring(svg).tag.endswith("svg")
     assert svg == wg.viz.swell({"nested": table, "again": table})
+
+
+def test_what_is_no_family():
+    with pytest.raises(wg.errors.ArgumentError, match="no such family") as e:
+        symbolic.swell("logistic", (1, 2))
+    assert "'logistic map'" in e.value.fix
+    with pytest.raises(wg.errors.ArgumentError, match=r"family\(depth\) is a function"):
+        symbolic.swell(lambda x: np.sin(x) * x, (1, 2))

@@ -44,6 +44,13 @@ def put(i, v):
     return full
 
 
+def test_ridge_without_a_unique_minimum():
+    for f in (wg.ridge, wg.grad(lambda *args: np.sum(wg.ridge(*args)))):
+        with pytest.raises(wg.errors.MatrixError, match="full rank") as e:
+            f(np.ones((4, 2)), np.ones(4), 0.0)
+        assert e.value.fix == "a positive lam"
+
+
 def test_wide_ridge(close):
     a, b = A.T, B[:2]
     want = np.linalg.solve(a.T @ a + 0.7 * np.eye(3), a.T @ b)

@@ -264,3 +264,12 @@ def test_fortran():
     check_grads(f, (a, b))
     for other in (wg.external(solve, jvp=jvp), wg.external(solve, vjp=vjp)):
         check_grads(other, (a, b), order=1)
+
+
+def test_a_function_without_a_value():
+    seen = []
+    f = wg.external(lambda x: seen.append(x), differences="central")
+    assert f(2.0) is None
+    for transform in (wg.grad, lambda f: wg.vmap(f, axis_size=1)):
+        with pytest.raises(wg.errors.ArgumentError, match="returned no numbers"):
+            transform(f)(np.ones(1) if transform is not wg.grad else 1.0)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..given import function, one_of
 from ..transforms.staging import stage
 from ..transforms.vjp import value_and_grad
 from .calculus import argument, slopes
@@ -147,10 +148,11 @@ def swell(
                  4           5          15           8          15          10
     """
     if isinstance(family, str):
+        one_of("swell(family, depths)", "family", family, FAMILIES)
         family, x = FAMILIES[family]
     rows = []
     for depth in depths:
-        f = family(depth)
+        f = function("swell(family, depths)", "family(depth)", family(depth))
         at = x(depth) if callable(x) else 1.0 if x is None else x
         reading = read(f, at)
         (y,) = reading.leaves[0].flat

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..errors import ArgumentError, ConvergenceError, KinkError, ShapeError, verbatim
+from ..errors import ArgumentError, ConvergenceError, KinkError, MatrixError, ShapeError, verbatim
 from ..given import call, function, numeric
 from ..trace import Tensor, looked
 from ..types import Array, dtype_of, is_inexact, shape_of
@@ -154,9 +154,15 @@ def ridge(a: Array, b: Array, lam: Array) -> Array:
         )  # fmt: skip
     m, n = shape_of(a)
     at = np.swapaxes(a, 0, 1)
-    if n <= m:
-        return np.linalg.solve(at @ a + lam * np.eye(n), at @ b)
-    return at @ np.linalg.solve(a @ at + lam * np.eye(m), b)
+    try:
+        if n <= m:
+            return np.linalg.solve(at @ a + lam * np.eye(n), at @ b)
+        return at @ np.linalg.solve(a @ at + lam * np.eye(m), b)
+    except np.linalg.LinAlgError as error:
+        raise MatrixError(
+            "ridge(a, b, lam)", "a does not have full rank: there are many minima where lam is 0",
+            operands=[("a", a)], fix="a positive lam",
+        ) from error  # fmt: skip
 
 
 # ------------------------------------------------------------------ quadratic programs

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import tree
-from ..errors import ShapeError, UnsupportedError, verbatim
+from ..errors import ArgumentError, ShapeError, UnsupportedError, verbatim
 from ..given import call, function, numeric, one_of
 from ..trace import Tensor, looked
 from ..types import Array, Aval, is_inexact
@@ -157,11 +157,14 @@ class User(Foreign):
     def __init__(self, given: External, at: Arguments) -> None:
         super().__init__(given.name, self.run, given.differences)
         self.given, self.at = given, at
+        self.traced = any(isinstance(x, Tensor) for x in at.xs)
 
     def run(self, xs: list[Array]) -> list[Array]:
         given = self.at.rebuild([plain(x) for x in xs])
         ys, self.out = tree.flatten(call(f"{self.name}(...)", "the function", self.given.f, *given))
         numeric(f"{self.name}(...)", lambda: tree.paths(self.out, "value"), ys)
+        if self.traced and not ys:
+            raise ArgumentError(f"{self.name}(...)", "it returned no numbers to differentiate")
         promised = self.given.promise(self.at, xs)
         for y, a in zip(ys, promised[0] if promised else []):
             if np.shape(y) != a.shape:

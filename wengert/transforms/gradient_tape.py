@@ -84,7 +84,7 @@ class GradientTape:
     # ---- when it records
     def __enter__(self) -> GradientTape:
         if self._entered:
-            raise LevelError("with tape:", "the tape is recording already")
+            raise LevelError("with tape", "the tape is recording already")
         if self._used and not self.persistent:
             self.reset()
         self._entered = True
