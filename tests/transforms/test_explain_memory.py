@@ -177,3 +177,7 @@ def test_refusals():
         wg.explain_memory(wg.ones(3))
     with pytest.raises(wg.errors.ArgumentError, match="recorded tensors"):
         wg.explain_memory(3.0)
+    x = wg.tensor(np.ones(3), requires_grad=True)
+    with pytest.raises(wg.errors.ArgumentError, match="no such column") as e:
+        wg.explain_memory(np.sum(np.sin(x))).by("name")
+    assert "'module'" in e.value.fix

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import tree
 from ..errors import ArgumentError, describe, place
+from ..given import one_of
 from ..hollow import Hollow
 from ..trace import Leaf, Tensor, looked
 from .severed import disconnected
@@ -62,6 +63,7 @@ class Memory:
 
     def by(self, what: str) -> dict[str, int]:
         """Bytes by "op", "line", "module" or "kind", the largest first; parameters left out."""
+        one_of("report.by(what)", "column", what, ("op", "line", "module", "kind"))
         out: dict[str, int] = {}
         for r in self.rows:
             if r.kind != "parameter" or what == "kind":
