@@ -113,7 +113,7 @@ class GradScaler:
         finite = True
         factor = 1.0 / self.scale_now
         for p in optimizer.parameters:
-            if p.node.grad is None:
+            if getattr(p.node, "grad", None) is None:
                 continue
             g = p.grad.value()
             with np.errstate(over="ignore", invalid="ignore"):

@@ -329,7 +329,8 @@ class Optimizer:
             for p in self.parameters:
                 tracer.forget(p)
         for p in self.parameters:
-            p.node.grad = None
+            if p.node is not None:  # else it was frozen since
+                p.node.grad = None
 
     def step(self, closure: Closure | None = None) -> Any:
         """One update of every parameter that has a gradient; the others stay as they are.
@@ -343,7 +344,7 @@ class Optimizer:
         loss = None if closure is None else evaluated(closure)
         if LISTENERS:
             tell("step", self)
-        if all(p.node.grad is None for p in self.parameters):
+        if all(getattr(p.node, "grad", None) is None for p in self.parameters):
             self._idle()
         tracer = live.recording() if trace.MODES else None
         with no_grad():
@@ -365,7 +366,7 @@ class Optimizer:
         )
 
     def _step(self, block: Block) -> None:
-        gradients = [p.node.grad for p in block.parameters]
+        gradients = [getattr(p.node, "grad", None) for p in block.parameters]
         present = [i for i, g in enumerate(gradients) if g is not None]
         gradients = [g.value() if isinstance(g, Tensor) else g for g in gradients if g is not None]
         reads = self.reads_values(block.group)

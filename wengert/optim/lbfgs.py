@@ -135,7 +135,7 @@ class LBFGS(Optimizer):
     def _slope(self) -> Vector:
         parts = []
         for p in self.parameters:
-            g = p.node.grad
+            g = getattr(p.node, "grad", None)
             g = g.value() if isinstance(g, Tensor) else g
             parts.append(real(np.zeros(p.shape, p.dtype) if g is None else g))
         return np.concatenate(parts)
