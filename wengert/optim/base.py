@@ -366,7 +366,7 @@ class Optimizer:
         )
 
     def _step(self, block: Block) -> None:
-        gradients = [getattr(p.node, "grad", None) for p in block.parameters]
+        gradients: list[Any] = [getattr(p.node, "grad", None) for p in block.parameters]
         present = [i for i, g in enumerate(gradients) if g is not None]
         gradients = [g.value() if isinstance(g, Tensor) else g for g in gradients if g is not None]
         reads = self.reads_values(block.group)
