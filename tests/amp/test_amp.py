@@ -249,6 +249,8 @@ def test_wrong_options():
         autocast("float8")
     with pytest.raises(OptionError, match="backoff"):
         GradScaler(backoff=1.5)
+    with pytest.raises(OptionError, match="not the state of a scaler"):
+        GradScaler().load_state_dict({"optimizer": "SGD"})
     assert autocast(np.float16).form == "float16"
 
 

@@ -4,6 +4,7 @@ import io
 
 import pytest
 
+from wengert.cli.pictures import Pictures
 from wengert.cli.progress import Bar, Lines
 from wengert.train import Options, fit
 
@@ -47,3 +48,10 @@ def test_bar_starts_anew_with_new_weights(tmp_path):
     assert "drawing new weights" in shown
     assert "epoch 20/20" in shown
     assert "epoch 40/20" not in shown
+
+
+def test_a_picture_does_not_count_as_a_step(tmp_path):
+    for name, watchers in (("drawn", [Pictures()]), ("not", [])):
+        fit(Options.of("langevin", epochs=50), tmp_path / name, watchers)
+    drawn, plain = [(tmp_path / n / "model.safetensors").read_bytes() for n in ("drawn", "not")]
+    assert drawn == plain

@@ -129,6 +129,7 @@ def test_unknown_words_and_targets(tmp_path):
         ("a,a\n1,2\n", {}, "two columns are called 'a'"),
         ('a,b\n1,"2\n', {}, "line 2: unexpected end of data"),
         ("a\n1\n", {}, "no column besides the target"),
+        ("a,b\n1,2\n", {"delimiter": ",,"}, "it is one character, or None"),
     ],
 )
 def test_tables_that_are_not_right(tmp_path, text, how, message):
@@ -186,6 +187,9 @@ def test_mnist_from_its_four_files(tmp_path):
     assert found.labels.tolist() == labels.tolist()
     with pytest.raises(DataError, match="there is no t10k-images-idx3-ubyte"):
         mnist(tmp_path, "test")
+    (tmp_path / "train-labels.idx1-ubyte").write_bytes(idx_bytes(images))
+    with pytest.raises(DataError, match="has 3 axes, not 1"):
+        mnist(tmp_path)
 
 
 @pytest.mark.parametrize("classes", [10, 100])

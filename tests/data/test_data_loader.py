@@ -17,3 +17,9 @@ def test_options_of_another_kind_are_refused(name, values):
     for value in values:
         with pytest.raises(OptionError):
             Loader(source, **{name: value})
+
+
+@pytest.mark.parametrize("source", [np.ones((5, 2)), [1, 2, 3], None])
+def test_what_is_no_source_is_refused(source):
+    with pytest.raises(OptionError, match="a source has a length and gives batch"):
+        Loader(source)

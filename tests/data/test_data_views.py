@@ -46,6 +46,12 @@ def test_subset_and_concat_are_indexing_and_concatenation():
     assert Subset(both, whole[:, 0] > 0).batch(slice(None))[0][:, 0].min() > 0
 
 
+@pytest.mark.parametrize("rows", [[7], [-8], [0.5], [True, False]])
+def test_rows_that_are_not_there(rows):
+    with pytest.raises(OptionError, match="numbers of examples, from 0 to 6"):
+        Subset(Arrays(np.arange(7.0)), rows)
+
+
 def test_any_source_can_be_split():
     parts = split(Concat([spirals(300), spirals(300, seed=1)]), labels=np.arange(600) % 3)
     rows = [set(part.rows.tolist()) for part in parts]

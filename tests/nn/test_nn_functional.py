@@ -90,3 +90,18 @@ def test_cross_entropy_gradient_is_prediction_minus_label():
 def test_cross_entropy_refuses_labels_of_another_length():
     with pytest.raises(ShapeError, match="cross_entropy"):
         F.cross_entropy(wg.tensor(np.zeros((4, 3)), requires_grad=True), np.zeros(5, int))
+
+
+@pytest.mark.parametrize("norm", [
+    lambda x: F.layer_norm(x, 64), lambda x: F.rms_norm(x, 64), lambda x: F.group_norm(x, 4),
+    lambda x: F.instance_norm(x), lambda x: F.batch_norm(x, None, None, training=True),
+])  # fmt: skip
+def test_norms_of_half_numbers_have_squares_beyond_float16(norm):
+    x = (200 * np.random.default_rng(0).normal(size=(8, 20, 64))).astype(np.float16)
+    half, exact = [wg.tensor(v, requires_grad=True) for v in (x, x.astype(float))]
+    y, want = norm(half), norm(exact)
+    assert y.dtype == np.float16
+    np.testing.assert_allclose(y.numpy(), want.numpy(), atol=3e-3)
+    (y * np.sign(x)).sum().backward()
+    (want * np.sign(x)).sum().backward()
+    assert np.abs(half.grad.numpy() - exact.grad.numpy()).max() < 1e-5

@@ -94,7 +94,7 @@ def test_layers_take_any_rule_by_name_and_the_default_stream():
 
 
 def test_refusals():
-    with pytest.raises(UnknownNameError, match="known : linear, sigmoid"):
+    with pytest.raises(UnknownNameError, match="known : linear, conv1d"):
         init.calculate_gain("softsign")
     with pytest.raises(OptionError, match="fan_in"):
         init.he_normal((2, 2), mode="fan")
@@ -107,6 +107,7 @@ def test_refusals():
 
 def test_gains_against_torch(torch):
     for name, a in [("linear", None), ("tanh", None), ("relu", None), ("selu", None),
-                    ("leaky_relu", 0.2), ("leaky_relu", None), ("sigmoid", None)]:  # fmt: skip
+                    ("leaky_relu", 0.2), ("leaky_relu", None), ("sigmoid", None),
+                    ("conv2d", None), ("conv_transpose3d", None)]:  # fmt: skip
         want = torch.nn.init.calculate_gain(name, a)
         assert init.calculate_gain(name, a) == pytest.approx(want, rel=1e-15)

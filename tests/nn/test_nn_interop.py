@@ -111,6 +111,17 @@ def test_short_files_and_pickles_are_refused(tmp_path):
         safetensors.load(tmp_path / "none.safetensors")
 
 
+@pytest.mark.parametrize("length", [0x0280, 0x0480, 0x0580, 0x4B50])
+def test_a_header_whose_length_begins_like_a_pickle_is_read(tmp_path, length):
+    place = tmp_path / "x.safetensors"
+    safetensors.write(place, {"w": np.ones(2)}, {"note": ""})
+    content = place.read_bytes()
+    header = int.from_bytes(content[:8], "little")
+    more = b" " * (length - header)
+    place.write_bytes(length.to_bytes(8, "little") + content[8 : 8 + header] + more + content[-16:])
+    assert safetensors.load(place)[0]["w"].tolist() == [1.0, 1.0]
+
+
 def test_complex128_and_bad_places_are_refused(tmp_path):
     with pytest.raises(DTypeError, match="no complex128"):
         safetensors.write(tmp_path / "x", {"w": np.ones(1, complex)})

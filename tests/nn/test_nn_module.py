@@ -158,6 +158,19 @@ def test_missing_and_unexpected_names_are_listed():
     np.testing.assert_array_equal(layer.weight.numpy(), before)
 
 
+def test_names_may_differ_where_that_is_asked_for():
+    layer = nn.Linear(2, 3, rng=0)
+    bias = layer.bias.numpy().copy()
+    state = {"weight": np.ones((2, 3)), "extra": np.zeros(5)}
+    missing, unexpected = layer.load_state_dict(state, strict=False)
+    assert (missing, unexpected) == (["bias"], ["extra"])
+    np.testing.assert_array_equal(layer.weight.numpy(), 1.0)
+    np.testing.assert_array_equal(layer.bias.numpy(), bias)
+    assert layer.load_state_dict(layer.state_dict()) == ([], [])
+    with pytest.raises(ShapeError, match="the shapes differ"):
+        layer.load_state_dict({"weight": np.ones((3, 2))}, strict=False)
+
+
 def test_a_common_prefix_is_noticed():
     layer = nn.Linear(2, 3, rng=0)
     wrapped = {f"module.{k}": v for k, v in layer.state_dict().items()}

@@ -192,6 +192,8 @@ def test_refusals():
     model = nn.LSTM(3, 4, rng=0)
     with pytest.raises(ShapeError, match="example, place and 3 numbers"):
         model(np.ones((2, 5, 4), np.float32))
+    with pytest.raises(ShapeError, match="a sequence has one place at least"):
+        model(np.ones((2, 0, 3), np.float32))
     with pytest.raises(ShapeError, match=r"a pair of states, each of shape \[1, 2, 4\]"):
         model(np.ones((2, 5, 3), np.float32), np.zeros((1, 2, 4)))
     with pytest.raises(ArgumentError, match="from 0 to 5"):

@@ -132,3 +132,17 @@ def test_code_written_for_the_standard_is_differentiable():
         d[i] = 1e-6
         slope = (softmax_entropy(x + d) - softmax_entropy(x - d)) / 2e-6
         assert g[i] == pytest.approx(slope, abs=1e-8)
+
+
+@pytest.mark.parametrize("f", [np.mean, np.var, np.std])
+def test_half_numbers_are_added_up_in_float32(f):
+    x = np.full((300, 600), 5.0, np.float16)
+    x[::2] = 50.0
+    t = wg.tensor(x, requires_grad=True)
+    y = f(t)
+    assert y.dtype == np.float16
+    np.testing.assert_allclose(y.numpy(), f(x.astype(float)), rtol=1e-3)
+    y.backward()
+    assert t.grad.dtype == np.float16
+    assert np.isfinite(t.grad.numpy()).all()
+    assert f(t, axis=1, keepdims=True).shape == (300, 1)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 import wengert as wg
+from wengert import nn
 from wengert.errors import OptionError, ShapeError
-from wengert.optim import SGD, Adam, AdamW
+from wengert.optim import SAM, SGD, Adam, AdamW, Muon, clip_grad_norm_
+from wengert.train import Step
 
 MAKERS = [
     lambda p: SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01, nesterov=True),
@@ -86,3 +88,50 @@ def test_a_state_that_does_not_fit_changes_nothing(maker):
     assert before["steps"] == after["steps"] == [2, 2, 2]
     for name, array in before["arrays"].items():
         assert np.array_equal(array, after["arrays"][name])
+
+
+@pytest.mark.parametrize("maker", [SGD, Adam, Muon])
+def test_parameters_that_are_frozen_later_stand_still(maker):
+    a, b = (wg.tensor(np.ones((2, 2)), requires_grad=True) for _ in range(2))
+    optimizer = maker([a, b], lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (a * b * b).sum()
+        loss.backward()
+        clip_grad_norm_([a, b], 1.0)
+        return loss
+
+    optimizer.step(closure)
+    a.requires_grad_(False)
+    here, there = a.numpy().copy(), b.numpy().copy()
+    optimizer.step(closure)
+    np.testing.assert_array_equal(a.numpy(), here)
+    assert not np.array_equal(b.numpy(), there)
+    a.requires_grad_(True)
+    optimizer.step(closure)
+    assert not np.array_equal(a.numpy(), here)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_step_leaves_alone_what_is_frozen_later(compiled):
+    a, b = (nn.Linear(2, 2, rng=i) for i in range(2))
+    model = nn.Sequential(a, b)
+    optimizer = SAM(SGD(model.parameters(), lr=0.1))
+    step = Step(model, lambda m, x: (m(x) ** 2).mean(), optimizer.optimizer, compile=compiled)
+    x = np.ones((3, 2), np.float32)
+    step(x)
+    a.requires_grad_(False)
+    here, there = a.weight.numpy().copy(), b.weight.numpy().copy()
+    assert step(x).grad_norm > 0
+    np.testing.assert_array_equal(a.weight.numpy(), here)
+    assert not np.array_equal(b.weight.numpy(), there)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (model(x) ** 2).mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    np.testing.assert_array_equal(a.weight.numpy(), here)

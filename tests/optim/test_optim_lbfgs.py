@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize, rosen, rosen_der
 
 import wengert as wg
-from wengert.errors import OptionError
+from wengert.errors import ArgumentError, OptionError
 from wengert.optim import LBFGS, SGD
 from wengert.optim.lbfgs import cubic, strong_wolfe
 
@@ -198,3 +198,18 @@ def test_complex_parameters_are_pairs():
 def test_refusals(make, rule):
     with pytest.raises(OptionError, match=rule):
         make([wg.tensor([1.0], requires_grad=True)])
+
+
+def test_a_closure_returns_the_loss():
+    p = wg.tensor([1.0], requires_grad=True)
+
+    def closure(given):
+        p.grad = None
+        loss = (p * p).sum()
+        loss.backward()
+        return given(loss)
+
+    with pytest.raises(ArgumentError, match="closure returns the loss"):
+        LBFGS([p]).step(lambda: closure(lambda loss: None))
+    assert LBFGS([p]).step(lambda: closure(lambda loss: loss.item())) == 1.0
+    np.testing.assert_allclose(p.numpy(), 0.0, atol=1e-12)

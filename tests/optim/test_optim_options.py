@@ -75,6 +75,13 @@ def test_only_leaves_can_be_trained(make, rule):
         SGD(make())
 
 
+def test_frozen_parameters_are_told_how_to_be_left_out():
+    p, frozen = leaf(2), leaf(2).requires_grad_(False)
+    with pytest.raises(OptionError) as caught:
+        SGD([p, frozen])
+    assert "[p for p in model.parameters() if p.requires_grad]" in str(caught.value)
+
+
 def test_a_step_writes_into_the_parameter_itself():
     p = leaf(3)
     address = p.data.ctypes.data

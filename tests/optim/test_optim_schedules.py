@@ -146,6 +146,8 @@ def test_wrong_options():
         lambda: schedules.one_cycle(10, rise=1.5),
         lambda: schedules.chain([schedules.constant()], [1]),
         lambda: schedules.Plateau(optimizer(0.1), factor=1.5),
+        lambda: schedules.Plateau(optimizer(0.1)).step(None),
+        lambda: schedules.Plateau(optimizer(0.1)).step("loss"),
     ):
         with pytest.raises(OptionError):
             bad()

@@ -106,12 +106,27 @@ def test_a_name_like_nothing_gets_no_hint():
         ("[run", "not a TOML file"),
         ("[run]\nseed = 1", "does not name a recipe"),
         ('[run]\nrecipe = "xor"\nepoch = 3', "has no key 'epoch'"),
+        ("run = 3", "run is a table"),
+        ('optimizer = "adam"\n[run]\nrecipe = "xor"', "optimizer is a table: a line .optimizer."),
+        ('task = ["arms"]\n[run]\nrecipe = "spiral"', "task is a table"),
     ],
 )
 def test_broken_configs(tmp_path, content, rule):
     (tmp_path / "c.toml").write_text(content)
     with pytest.raises(OptionError, match=rule):
         read_config(tmp_path / "c.toml")
+
+
+def test_a_table_that_does_not_exist_is_not_passed_over(tmp_path):
+    (tmp_path / "c.toml").write_text('[run]\nrecipe = "xor"\n[optimiser]\nname = "adam"')
+    with pytest.raises(UnknownNameError, match="did you mean optimizer"):
+        read_config(tmp_path / "c.toml")
+
+
+def test_a_setting_of_two_numbers_is_a_list():
+    with pytest.raises(OptionError, match="betas is a list of numbers") as caught:
+        Options.of("xor", optimizer="adam", settings={"betas": "0.9,0.99"})
+    assert "fix: betas = [0.9, 0.999]" in str(caught.value)
 
 
 def test_a_config_that_is_not_there(tmp_path):

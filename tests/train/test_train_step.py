@@ -332,6 +332,16 @@ def test_refusals():
         Step(model, lambda m, x: m(x).detach().mean(), optimizer)(x)
     with pytest.raises(OptionError, match="growth_interval"):
         GradScaler(growth_interval=0)
+    for wrong in ("bfloat16", autocast("bfloat16")):
+        with pytest.raises(OptionError, match="a function that opens the context"):
+            Step(model, classify, optimizer, autocast=wrong)
+
+
+def test_an_optimizer_of_another_model_is_noticed():
+    old, model = perceptron(), perceptron()
+    step = Step(model, classify, SGD(old.parameters(), lr=0.1))
+    with pytest.raises(ArgumentError, match="a parameter of the optimizer"):
+        step(*batch())
 
 
 def test_updates_of_a_scaler_without_a_step_teach_it_nothing():

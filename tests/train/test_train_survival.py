@@ -94,6 +94,35 @@ def test_xor_resumes_between_draws(tmp_path):
         assert content(tmp_path / str(at)) == content(tmp_path / "whole")
 
 
+def test_a_stop_between_two_reports_loses_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop_module, "PAUSE", 1e9)
+    options = Options.of("langevin", epochs=1500)
+    fit(options, tmp_path / "whole")
+    for at in (700, 1000, 1500):
+        with pytest.raises(Stopped):
+            fit(options, tmp_path / str(at), [At(at, 1, signal.SIGTERM)])
+        assert Checkpoints(RunFolder.of(tmp_path / str(at))).load(print)["epoch"] == at
+        resume(tmp_path / str(at))
+        assert content(tmp_path / str(at)) == content(tmp_path / "whole")
+
+
+def test_a_long_epoch_is_not_lost_when_it_is_killed(tmp_path, whole, monkeypatch):
+    monkeypatch.setattr(loop_module, "WITHIN", 0.0)
+
+    class Killed(Watcher):
+        def step(self, run, done):
+            if (run.epoch, done) == (2, 9):
+                raise MemoryError
+
+    with pytest.raises(MemoryError):  # which has no message
+        fit(Options.of("digits", **RUN), tmp_path / "run", [Killed()])
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["error"] == "MemoryError"
+    state = Checkpoints(RunFolder.of(tmp_path / "run")).load(print)
+    assert (state["loader"]["epoch"], state["loader"]["position"]) == (1, 8)
+    resume(tmp_path / "run")
+    assert content(tmp_path / "run") == whole
+
+
 # ---- killed
 
 PROGRAM = """

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from wengert.errors import OptionError
+from wengert.errors import OptionError, verbatim
 from wengert.optim import Optimizer
 from wengert.optim.base import check
 from wengert.optim.events import LISTENERS, tell
@@ -113,7 +113,7 @@ class GradScaler:
         finite = True
         factor = 1.0 / self.scale_now
         for p in optimizer.parameters:
-            if p.node.grad is None:
+            if getattr(p.node, "grad", None) is None:
                 continue
             g = p.grad.value()
             with np.errstate(over="ignore", invalid="ignore"):
@@ -166,6 +166,15 @@ class GradScaler:
         return {"scale": self.scale_now, "good_steps": self.good_steps, "skipped": self.skipped}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            OptionError: it is not the state of a scaler.
+        """
+        if not self.state_dict().keys() <= state.keys():
+            raise OptionError(
+                "GradScaler.load_state_dict(state)", "it is not the state of a scaler",
+                operands=[("state", verbatim(", ".join(map(str, state)) or "empty"))],
+            )  # fmt: skip
         self.scale_now = float(state["scale"])
         self.good_steps, self.skipped = int(state["good_steps"]), int(state["skipped"])

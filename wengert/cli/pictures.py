@@ -11,7 +11,7 @@ from wengert import viz
 from wengert.errors import ArgumentError
 from wengert.nn import watch
 from wengert.random import rewound, states
-from wengert.trace import Tensor
+from wengert.trace import Tensor, no_grad
 from wengert.train import Outcome, Run, Watcher
 from wengert.train.state import streams
 
@@ -55,6 +55,7 @@ def graph_of_step(run: Run) -> str:
     outputs: list[Tensor] = []
 
     drawn = [s for _, s in streams(run.model)]  # the picture must not use up the run's numbers
+    kept = [(b, b.value().copy()) for b in run.model.buffers()]  # nor count as a step
 
     def note(module: Any, y: Any) -> None:
         if isinstance(y, Tensor):
@@ -64,6 +65,9 @@ def graph_of_step(run: Run) -> str:
 
     with watch(note), rewound(states(drawn), drawn):
         loss = run.recipe.loss(run.model, first, *others)
+    with no_grad():
+        for buffer, value in kept:
+            buffer[...] = value
     also = {"labels": (np.shape(others[0]), outputs[-1])} if others and outputs else {}
     return viz.graph(
         loss,

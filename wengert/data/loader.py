@@ -77,6 +77,11 @@ class Loader:
         for name, value in (("shuffle", shuffle), ("drop_last", drop_last)):
             if not isinstance(value, bool | np.bool_):
                 raise OptionError(f"Loader({name}={value!r})", f"{name} is True or False")
+        if not callable(getattr(source, "batch", None)):
+            raise OptionError(
+                "Loader(source)", "a source has a length and gives batch(rows)",
+                operands=[("source", source)], fix="Loader(wg.data.Arrays(x, y))",
+            )  # fmt: skip
         if not len(source):
             raise OptionError("Loader(source)", "the source has no examples")
         self.source, self.batch_size, self.shuffle = source, int(batch_size), shuffle

@@ -82,6 +82,10 @@ def mnist(folder: str | Path, part: str = "train") -> Dataset:
         if not there:
             raise DataError(f"mnist({str(folder)!r})", f"there is no {names[0]}, nor with .gz")
         arrays.append(idx(there[0]))
+        if arrays[-1].ndim != axes:
+            raise DataError(
+                f"mnist({str(folder)!r})", f"{there[0].name} has {arrays[-1].ndim} axes, not {axes}"
+            )
     images, labels = arrays
     return Dataset(
         images[..., None].astype(np.float32) / np.float32(255), labels.astype(np.int64), "mnist",

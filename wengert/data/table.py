@@ -201,6 +201,8 @@ def find(kind: str, known: Sequence[str], *names: str) -> None:
 
 def _cells(what: str, path: str | Path, delimiter: str | None) -> tuple[list[int], list[list[str]]]:
     """Line numbers and cells of the lines that are not empty."""
+    if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1):
+        raise DataError(f"{what}: delimiter={delimiter!r}", "it is one character, or None")
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             if delimiter is None:

@@ -44,7 +44,13 @@ class Subset(View):
 
     def __init__(self, source: Source, rows: Any) -> None:
         super().__init__(source)
-        self.rows = np.arange(len(source))[np.asarray(rows, dtype=None if len(rows) else int)]
+        try:
+            self.rows = np.arange(len(source))[np.asarray(rows, dtype=None if len(rows) else int)]
+        except IndexError as error:
+            raise OptionError(
+                "Subset(source, rows)",
+                f"rows are numbers of examples, from 0 to {len(source) - 1}, or a mask: {error}",
+            ) from None
 
     def __len__(self) -> int:
         return len(self.rows)

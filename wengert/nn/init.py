@@ -84,6 +84,7 @@ def fans(shape: Shape) -> tuple[int, int]:
 
 GAINS: dict[str, Callable[[float], float]] = {
     "linear": lambda a: 1.0,
+    **{f"conv{t}{n}d": lambda a: 1.0 for t in ("", "_transpose") for n in (1, 2, 3)},
     "sigmoid": lambda a: 1.0,
     "tanh": lambda a: 5 / 3,
     "relu": lambda a: math.sqrt(2.0),

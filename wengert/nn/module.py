@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from weakref import ref
 
 import numpy as np
@@ -57,6 +57,13 @@ def watch(listener: Callable[[Module, Any], None]) -> Iterator[None]:
         yield
     finally:
         _listeners.remove(listener)
+
+
+class Names(NamedTuple):
+    """What a model and a state do not share."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
 
 
 class Module:
@@ -315,18 +322,30 @@ class Module:
         named = [*self.named_parameters(), *self.named_buffers()]
         return {name: np.array(t.value()) for name, t in named}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Names:
         """Take over every value; nothing is changed unless all of them fit.
 
+        Args:
+            state: values by path.
+            strict: refuse names that differ; else only what has a name in both is taken over.
+
+        Returns:
+            the names that are missing in `state`, and those that the model does not have.
+
         Raises:
-            UnknownNameError: names that are missing in `state`, or that the model does not have.
+            UnknownNameError: there are such names, with `strict`.
             ShapeError: a value whose shape differs from the model's.
         """
         own = dict([*self.named_parameters(), *self.named_buffers()])
+        names = Names([n for n in own if n not in state], [n for n in state if n not in own])
+        if not strict:
+            own = {name: t for name, t in own.items() if name in state}
+            state = {name: state[name] for name in own}
         _check_state(type(self).__name__, own, state)
         with no_grad():
             for name, t in own.items():
                 t[...] = np.asarray(state[name], dtype=t.dtype)
+        return names
 
     # ---- printing
     def extra_repr(self) -> str:

@@ -241,6 +241,10 @@ class Recurrent(Module):
         elif self.batch_first:
             x = x.swapaxes(0, 1)
         t, n, _ = shape_of(x)
+        if not t:
+            raise ShapeError(
+                f"{self!r}(x)", "a sequence has one place at least", operands=[("x", x)]
+            )
         starts = self._starts(x, state, n, one)
         m = EVERYWHERE if lengths is None else self._within(lengths, t, n)
         x = self._there(x, m)  # padding may be anything, nan too

@@ -59,11 +59,13 @@ def load(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[st
         content = place.read_bytes()
     except OSError as error:
         raise CheckpointError(what, error.strerror or str(error)) from None
-    if content[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):
-        raise CheckpointError(what, "this is a pickle of PyTorch's, which is not read", fix=FIX)
     try:
         return _parsed(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if content[:2] in (b"PK", b"\x80\x02", b"\x80\x04", b"\x80\x05"):  # or a header's length
+            raise CheckpointError(
+                what, "this is a pickle of PyTorch's, which is not read", fix=FIX
+            ) from None
         raise CheckpointError(
             what, f"not a whole safetensors file: {error or type(error).__name__}"
         ) from None

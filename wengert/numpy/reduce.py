@@ -175,6 +175,13 @@ def over(y: Any, n: Any) -> Any:
     return y / n.astype(y.dtype)
 
 
+def wide(x: Any, dtype: Any) -> tuple[Any, Any]:
+    """(x, the dtype of the result): as in NumPy half numbers are added up in float32."""
+    if given(dtype) or x.dtype != np.float16:
+        return x, dtype
+    return x.astype(np.float32), np.dtype(np.float16)
+
+
 @implements(np.mean)
 def mean(
     x: Any,
@@ -186,7 +193,7 @@ def mean(
     where: Any = True,
 ) -> Any:
     """Mean over axes.  gx = gy / n."""
-    x = inexact(x, dtype)
+    x, dtype = wide(inexact(x, dtype), dtype)
     keep = flag(keepdims)
     y = over(sum(x, axis, keepdims=keep, where=where), count("mean", x, axis, where, keep))
     return finish(cast(y, dtype), out)
@@ -212,7 +219,7 @@ def var(
                 "var(x, ddof, correction)", "ddof and correction are two names of one argument"
             )
         ddof = correction
-    x = inexact(x, dtype)
+    x, half = wide(inexact(x, dtype), dtype)
     keep = flag(keepdims)
     if given(mean):
         center = mean
@@ -222,7 +229,8 @@ def var(
     square = e.real(d * e.conj(d)) if d.dtype.kind == "c" else d * d
     n = count("var", x, axis, where, keep)
     n = e.maximum(n - ddof, 0) if isinstance(n, Tensor) else n - ddof if n > ddof else 0
-    return finish(over(sum(square, axis, keepdims=keep, where=where), n), out)
+    y = over(sum(square, axis, keepdims=keep, where=where), n)
+    return finish(y if half is dtype else cast(y, half), out)
 
 
 @implements(np.std)

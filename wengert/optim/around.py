@@ -112,7 +112,7 @@ class SAM(Around):
 
     def first_step(self) -> None:
         """From the gradients here to the worst place nearby; the gradients are forgotten."""
-        present = [p for p in self.parameters if p.node.grad is not None]
+        present = [p for p in self.parameters if getattr(p.node, "grad", None) is not None]
         gradients = [p.grad.value() for p in present]
         values = [p.value() for p in present]
         if self.adaptive:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from wengert import trace
 from wengert.compile import live
-from wengert.errors import GradientWarning, OptionError, ShapeError, verbatim, warned
+from wengert.errors import ArgumentError, GradientWarning, OptionError, ShapeError, verbatim, warned
 from wengert.nn.module import Module
 from wengert.trace import Tensor, enable_grad, no_grad
 from wengert.transforms.store import writable
@@ -88,6 +88,20 @@ def evaluated(closure: Closure) -> Any:
     """What a closure returns; it records, also inside `no_grad`."""
     with enable_grad():
         return closure()
+
+
+def loss_value(what: str, loss: Any) -> float:
+    """The number that a closure returned."""
+    if isinstance(loss, Tensor | np.ndarray | np.number) and loss.size == 1:
+        return float(loss.item())
+    if isinstance(loss, int | float):
+        return float(loss)
+    raise ArgumentError(
+        what,
+        "closure returns the loss, one number",
+        operands=[("closure()", loss)],
+        fix="return loss, as the last line of closure",
+    )
 
 
 class Group:
@@ -267,6 +281,9 @@ class Optimizer:
             rule, fix = "the same tensor is given twice", "pass every parameter once"
         elif isinstance(p, Tensor) and not p.is_leaf:
             rule, fix = "a result of an operation is not a parameter", "p.detach().requires_grad_()"
+        elif isinstance(p, Tensor):
+            rule = "a parameter is a tensor with requires_grad=True"
+            fix = "[p for p in model.parameters() if p.requires_grad], or p.requires_grad_()"
         else:
             rule = "a parameter is a tensor with requires_grad=True"
             fix = "wg.tensor(p, requires_grad=True), or model.parameters()"
@@ -312,7 +329,8 @@ class Optimizer:
             for p in self.parameters:
                 tracer.forget(p)
         for p in self.parameters:
-            p.node.grad = None
+            if p.node is not None:  # else it was frozen since
+                p.node.grad = None
 
     def step(self, closure: Closure | None = None) -> Any:
         """One update of every parameter that has a gradient; the others stay as they are.
@@ -326,7 +344,7 @@ class Optimizer:
         loss = None if closure is None else evaluated(closure)
         if LISTENERS:
             tell("step", self)
-        if all(p.node.grad is None for p in self.parameters):
+        if all(getattr(p.node, "grad", None) is None for p in self.parameters):
             self._idle()
         tracer = live.recording() if trace.MODES else None
         with no_grad():
@@ -348,7 +366,7 @@ class Optimizer:
         )
 
     def _step(self, block: Block) -> None:
-        gradients = [p.node.grad for p in block.parameters]
+        gradients: list[Any] = [getattr(p.node, "grad", None) for p in block.parameters]
         present = [i for i, g in enumerate(gradients) if g is not None]
         gradients = [g.value() if isinstance(g, Tensor) else g for g in gradients if g is not None]
         reads = self.reads_values(block.group)

@@ -225,15 +225,16 @@ class KFAC(SGD):
     @contextmanager
     def statistics(self) -> Iterator[None]:
         """Gather factors from the passes inside the block, and leave the gradients as they were."""
-        before = [p.node.grad for p in self.parameters]
-        for p in self.parameters:
+        trained = [p for p in self.parameters if p.node is not None]
+        before = [p.node.grad for p in trained]
+        for p in trained:
             p.node.grad = None
         self.gathering, old = True, self.gathering
         try:
             yield
         finally:
             self.gathering = old
-            for p, g in zip(self.parameters, before, strict=True):
+            for p, g in zip(trained, before, strict=True):
                 p.node.grad = g
 
     def step(self, closure: Closure | None = None) -> Any:
@@ -246,7 +247,7 @@ class KFAC(SGD):
             if self.t % o.every == 0 or factors.inverses is None:
                 factors.invert(o.damping)
         self.t += 1
-        plain = [p.node.grad for p in self.parameters]
+        plain = [getattr(p.node, "grad", None) for p in self.parameters]
         natural: dict[int, Matrix] = {}
         for factors in self.factors.values():
             natural.update(factors.natural())
@@ -265,7 +266,8 @@ class KFAC(SGD):
             super().step()
         finally:
             for p, g in zip(self.parameters, plain, strict=True):
-                p.node.grad = g
+                if g is not None:
+                    p.node.grad = g
         return loss
 
     # ---- state

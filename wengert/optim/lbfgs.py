@@ -13,7 +13,7 @@ from wengert.errors import OptionError, verbatim
 from wengert.trace import Tensor, no_grad
 from wengert.transforms.store import writable
 
-from .base import Closure, Optimizer, check, evaluated
+from .base import Closure, Optimizer, check, evaluated, loss_value
 
 __all__ = ["LBFGS", "strong_wolfe"]
 
@@ -135,7 +135,7 @@ class LBFGS(Optimizer):
     def _slope(self) -> Vector:
         parts = []
         for p in self.parameters:
-            g = p.node.grad
+            g = getattr(p.node, "grad", None)
             g = g.value() if isinstance(g, Tensor) else g
             parts.append(real(np.zeros(p.shape, p.dtype) if g is None else g))
         return np.concatenate(parts)
@@ -143,7 +143,7 @@ class LBFGS(Optimizer):
     def _along(self, closure: Closure, here: Vector, d: Vector) -> Along:
         def along(t: float) -> tuple[float, Vector]:
             self._scatter(here + t * d)
-            value = float(evaluated(closure).item())
+            value = loss_value("LBFGS.step(closure)", evaluated(closure))
             return (math.inf if math.isnan(value) else value), self._slope()
 
         return along
@@ -166,7 +166,7 @@ class LBFGS(Optimizer):
         o = self.groups[0]
         most = o.iterations * 5 // 4 if o.evaluations is None else o.evaluations
         first = evaluated(closure)
-        loss, calls = float(first.item()), 1
+        loss, calls = loss_value("LBFGS.step(closure)", first), 1
         self.calls += 1
         g = self._slope()
         if not g.size or np.abs(g).max() <= o.tolerance_grad:
@@ -190,7 +190,8 @@ class LBFGS(Optimizer):
             else:
                 self._scatter(here + t * d)
                 if n < o.iterations:  # the next call begins with the loss at this place
-                    loss, used = float(evaluated(closure).item()), 1
+                    loss = loss_value("LBFGS.step(closure)", evaluated(closure))
+                    used = 1
                     g = self._slope()
             self.length, self.value = t, before
             calls += used

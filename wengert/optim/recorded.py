@@ -61,7 +61,7 @@ def recorded_step(optimizer: Any, block: Any, tracer: Any) -> None:
     gradients = []
     for p in block.parameters:
         tracer.touch(p)
-        g = p.node.grad
+        g = getattr(p.node, "grad", None)
         gradients.append(g.data if isinstance(g, Tensor) else g)
     present = [i for i, g in enumerate(gradients) if g is not None]
     if not present:
@@ -126,7 +126,7 @@ def taken_back(optimizer: Any, ema: Any = None) -> None:
         ema.steps -= 1
     for block in optimizer._blocks:
         for i, p in enumerate(block.parameters):
-            block.steps[i] -= p.node.grad is not None
+            block.steps[i] -= getattr(p.node, "grad", None) is not None
 
 
 def recorded_mean(ema: Any, tracer: Any) -> None:

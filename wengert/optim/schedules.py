@@ -350,7 +350,12 @@ class Plateau:
 
     def step(self, measure: Any) -> None:
         """Take in one report."""
-        value = float(measure)
+        try:
+            value = float(measure)
+        except (TypeError, ValueError):
+            raise OptionError(
+                f"Plateau.step({measure!r})", "a measure is one number", fix="step(loss.item())"
+            ) from None
         sign = 1 if self.higher else -1
         margin = self.threshold * abs(self.best) if math.isfinite(self.best) else 0.0
         if sign * value > sign * self.best + margin:

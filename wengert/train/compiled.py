@@ -118,7 +118,8 @@ def limited(
 ) -> float:
     """Clip the gradients; their length as one vector, before it is limited."""
     if clip_norm is None:
-        norm = global_norm([p.node.grad for p in parameters if p.node.grad is not None])
+        gradients = [getattr(p.node, "grad", None) for p in parameters]
+        norm = global_norm([g for g in gradients if g is not None])
     if clip_value is not None:
         clip_grad_value_(parameters, clip_value)
     if clip_norm is not None:

@@ -183,6 +183,11 @@ class Options:
             find(f"setting of {self.optimizer}", name, takes)
             if isinstance(value, bool | list | tuple):
                 continue
+            if isinstance(value, str) and isinstance(takes[name].default, tuple):
+                fix = f"{name} = {list(takes[name].default)}"
+                raise OptionError(
+                    f"wengert train({name}={value!r})", f"{name} is a list of numbers", fix=fix
+                )
             own = recipe.optimizers.get(self.optimizer, {}).get(name)
             fix = "" if own is None else f"{name} = {own:g}, as the recipe has it"
             check("wengert train", name, value, fix=fix)
@@ -279,6 +284,7 @@ RUN = tuple(
 
 
 # ---- the file
+TABLES = ("run", "task", "optimizer", "data", "model", "versions")
 
 
 def config_text(options: Options, recipe: Recipe, parts: Parts, model: Any) -> str:
@@ -340,6 +346,7 @@ def read_config(path: str | Path) -> tuple[Options, dict[str, Any]]:
 
     Raises:
         OptionError: the file is not there, is not TOML, or lacks a part.
+        UnknownNameError: a table, a recipe or an option that does not exist.
     """
     what = f"wengert train {path}"
     try:
@@ -349,6 +356,10 @@ def read_config(path: str | Path) -> tuple[Options, dict[str, Any]]:
         raise OptionError(what, f"cannot read it: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OptionError(what, f"not a TOML file: {error}") from None
+    for name, table in config.items():
+        find("table of a run", name, dict.fromkeys(TABLES))
+        if not isinstance(table, dict):
+            raise OptionError(what, f"{name} is a table: a line [{name}], and its keys below it")
     known = ("recipe", *RUN)
     run, optimizer = config.get("run", {}), dict(config.get("optimizer", {}))
     strange = [key for key in run if key not in known]

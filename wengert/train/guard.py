@@ -238,7 +238,7 @@ class Guard:
             for leaf in why[1].nodes:
                 self._breaks.setdefault(id(leaf), f"{place(*why[0])}: {why[1].why}")
         for track in tracks:
-            present = [p for p in track.parameters if p.node.grad is not None]
+            present = [p for p in track.parameters if p.grad is not None]
             if track.stepped or not present:
                 track.stale, track.sweeps = None, []
             if track.stepped and any(np.any(_plain(p.node.grad)) for p in present):
@@ -264,7 +264,7 @@ class Guard:
         track = self._mine(optimizer)
         if track is None:
             return
-        now = [_plain(p.node.grad) for p in track.parameters if p.node.grad is not None]
+        now = [_plain(p.node.grad) for p in track.parameters if p.grad is not None]
         if track.stale is not None:
             self.warn(
                 "WG402", "loss.backward()", "optimizer.zero_grad() after every step",

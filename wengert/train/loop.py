@@ -34,6 +34,7 @@ __all__ = ["Outcome", "Run", "Stopped", "Watcher", "fit", "measured", "resume"]
 
 Row = dict[str, Any]
 PAUSE = 2.0  # seconds between checkpoints at least, apart from those of a stop
+WITHIN = 60.0  # the same within an epoch
 
 
 @dataclass
@@ -279,7 +280,8 @@ def _go(run: Run, watchers: list[Watcher], notes: Iterable[str] = ()) -> Outcome
         raise
     except Exception as error:
         with suppress(OutputError):  # the first error is the one to report
-            _close(run, "broken", error=str(error).splitlines()[0])
+            said = str(error).splitlines() or [type(error).__name__]
+            _close(run, "broken", error=said[0])
         raise
     finally:
         for watcher in reversed(watchers):
@@ -372,16 +374,20 @@ def _train(run: Run, watchers: list[Watcher]) -> bool:
                 norms.add()
                 for watcher in watchers:
                     watcher.step(run, done)
-                if asked:
+                if loader.position and (asked or _since(run) > WITHIN):
                     _check_weights(run)
-                    if done < run.steps_per_epoch:
-                        _checkpoint(run)
-                    raise Stopped(run, asked[0])
+                    _checkpoint(run)
+                    if asked:
+                        raise Stopped(run, asked[0])
             _check_weights(run)
             run.solved = recipe.draws > 1 and recipe.solved(
                 measured(recipe, run.model, run.parts.train)
             )
             if (epoch + 1) % recipe.every and epoch + 1 < options.epochs and not run.solved:
+                if asked or _since(run) > PAUSE:
+                    _checkpoint(run)
+                if asked:
+                    raise Stopped(run, asked[0])
                 continue
             with run.averaged:
                 row = _row(run, norms)
@@ -397,10 +403,12 @@ def _train(run: Run, watchers: list[Watcher]) -> bool:
             if enough:
                 loader.epoch = options.epochs
             last = loader.epoch >= options.epochs or run.solved
-            if last or time.perf_counter() - run.saved > PAUSE:
+            if last or asked or _since(run) > PAUSE:
                 _checkpoint(run)
             for watcher in watchers:
                 watcher.epoch(run, row)
+            if asked:
+                raise Stopped(run, asked[0])
     if run.best and options.patience:
         run.model.load_state_dict(run.best["model"])
         _save(run)
@@ -516,6 +524,11 @@ def _save(run: Run, *, last_row: bool = False) -> None:
     run.folder.write(
         "model.safetensors", safetensors.save(run.model.state_dict(), {"wengert": about})
     )
+
+
+def _since(run: Run) -> float:
+    """The seconds since the last checkpoint."""
+    return time.perf_counter() - run.saved
 
 
 def _checkpoint(run: Run) -> None:

@@ -141,6 +141,11 @@ class Step:
             raise OptionError(
                 f"Step(accumulate={accumulate!r})", "it must be a whole number, at least 1"
             )
+        if not callable(autocast) or isinstance(autocast, AbstractContextManager):
+            raise OptionError(
+                f"Step(autocast={autocast!r})", "it is a function that opens the context",
+                fix="autocast=lambda: wg.amp.autocast('bfloat16')",
+            )  # fmt: skip
         _refuse_closure(optimizer)
         if isinstance(schedule, Plateau):
             raise OptionError(
@@ -216,6 +221,12 @@ class Step:
             value += float(loss.value()) * share
             loss = loss if share == 1.0 else loss * share
             (loss if scaler is None else scaler.scale(loss)).backward()
+        if all(p.grad is None for p in self.optimizer.parameters):
+            raise ArgumentError(
+                "Step: loss(model, *batch)",
+                "the loss does not depend on a parameter of the optimizer",
+                fix="an optimizer over model.parameters() of this very model",
+            )
         return value
 
     def _compiled(self, parts: list[Any], weights: list[float], total: float) -> StepReport:

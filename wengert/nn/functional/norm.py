@@ -46,6 +46,13 @@ def last_axes(what: str, x: Any, shape: Any) -> tuple[tuple[int, ...], tuple[int
     return tuple(range(len(have) - len(shape), len(have))), shape
 
 
+def normalized(op: Normalize, x: Any) -> Any:
+    """op(x); half numbers are squared and summed in float32, as float16 ends at 65504."""
+    if dtype_of(x) != np.float16:
+        return bind(op, x)
+    return bind(op, x.astype(np.float32)).astype(np.float16)
+
+
 def layer_norm(x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
     """Each sample is centred and scaled on its own, over the last axes.
 
@@ -69,7 +76,7 @@ def layer_norm(x: Any, shape: Any, weight: Any = None, bias: Any = None, eps: fl
     """
     x = given("layer_norm", x)
     axes, shape = last_axes("layer_norm", x, shape)
-    return scaled("layer_norm", bind(Normalize(axes, eps), x), weight, bias, shape)
+    return scaled("layer_norm", normalized(Normalize(axes, eps), x), weight, bias, shape)
 
 
 def rms_norm(x: Any, shape: Any, weight: Any = None, eps: float | None = None) -> Any:
@@ -97,7 +104,7 @@ def rms_norm(x: Any, shape: Any, weight: Any = None, eps: float | None = None) -
     if eps is None:
         dtype = dtype_of(x)
         eps = float(np.finfo(dtype).eps) if dtype is not None and dtype.kind == "f" else 0.0
-    return scaled("rms_norm", bind(Normalize(axes, eps, False), x), weight, None, shape)
+    return scaled("rms_norm", normalized(Normalize(axes, eps, False), x), weight, None, shape)
 
 
 def group_norm(x: Any, groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
@@ -130,7 +137,7 @@ def group_norm(x: Any, groups: int, weight: Any = None, bias: Any = None, eps: f
         )
     groups = int(groups)
     cut = x.reshape((s[0], math.prod(s[1:-1]), groups, c // groups))
-    y = bind(Normalize((1, 3), eps), cut).reshape(s)
+    y = normalized(Normalize((1, 3), eps), cut).reshape(s)
     return scaled("group_norm", y, weight, bias, (c,))
 
 
@@ -154,7 +161,7 @@ def instance_norm(x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-
         raise ShapeError(
             "instance_norm(x)", "x is [N, .., C] with space in between", operands=[("x", x)]
         )
-    y = bind(Normalize(tuple(range(1, len(s) - 1)), eps), x)
+    y = normalized(Normalize(tuple(range(1, len(s) - 1)), eps), x)
     return scaled("instance_norm", y, weight, bias, s[-1:])
 
 
@@ -214,7 +221,7 @@ def batch_norm(
             operands=[("x", x)],
         )
     axes = tuple(range(len(s) - 1))
-    y = bind(Normalize(axes, eps), x)
+    y = normalized(Normalize(axes, eps), x)
     if training and running_mean is not None and running_var is not None:
         update(x, axes, n, running_mean, running_var, momentum)
     return scaled("batch_norm", y, weight, bias, s[-1:])
