@@ -81,6 +81,48 @@ def test_plain_numbers_yield_to_arrays(x, dtype, backend):
          backend=backend)  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i4", "u8", "f2", "f4"])
+def test_many_plain_numbers_yield_as_few_do(dtype, backend):
+    x = np.arange(5).astype(dtype)
+    numbers = [1, 2, 3, 4, 5, 6, 7, 8, -3, 300, 2**31, 2**62]
+    numbers += [0.5, 1.5, 2.5, -1e6] if dtype[0] == "f" else []
+
+    def f(x, a):
+        return x + a, a * x, x < a, np.maximum(x, a), np.minimum(x, a), x * (a + 1), -a * x
+
+    def g(x, a):
+        return np.where(x > 2, x, a), np.where(x > a, 1, 2)
+
+    with np.errstate(all="ignore"):
+        same(f, *[lambda a=a: (x, a) for a in numbers], times=1, backend=backend)
+        same(g, *[lambda a=a: (x, a) for a in numbers[:8]], times=1, backend=backend)
+
+
+def test_what_numpy_makes_of_plain_numbers_is_its_own(backend):
+    def f(x, a):
+        return np.abs(a) * x, np.add(a, 1) * x, np.negative(a) * x, np.sqrt(abs(a)) * x, abs(a) * x
+
+    x = np.ones(3, np.float32)
+    same(f, *[lambda a=a: (x, a) for a in (2.5, -1.5, 3.5, 1, 2, 3, 4, 5, 6, 7)], backend=backend)
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "u1", "i4"])
+def test_integers_that_are_narrow(dtype, backend):
+    x = np.arange(-6, 6).reshape(3, 4).astype(dtype)
+    same(lambda x: (x.sum(), x.sum(axis=0), np.mean(x), np.sum(x + 1), x.prod(axis=1)),
+         lambda: (x,), backend=backend)  # fmt: skip
+    large = 1 << 8 * x.itemsize
+    same(lambda x: (x < large, np.clip(x, 0, 5), x > -large), lambda: (x,), backend=backend,
+         refused=f"it computes with {large} and integers that do not reach it")  # fmt: skip
+    same(lambda x: x + large, lambda: (x,), backend=backend)
+
+
+def test_negative_powers_of_integers(backend):
+    x = np.arange(1, 6)
+    same(lambda x, a: x**a, *[lambda a=a: (x, a) for a in (1, 2, 3, 4, 5, 6, -1)], backend=backend)
+    same(lambda x, y: x**y, lambda: (x, x), lambda: (x, -x), backend=backend)
+
+
 def test_arithmetic_of_plain_numbers_is_pythons(backend):
     def f(a, b):
         return a + b, a - b, a * b, a / b, a // b, a % b, a**b, -a, abs(a), a if a < b else b

@@ -179,15 +179,20 @@ class Capture:
             self.arrays[id(a)] = a, self.input(Aval.of(a), Source("array", owner=a))
         return self.written.get(id(a), self.arrays[id(a)][1])
 
-    def number(self, n: Num, real: bool = False) -> Var:
-        """A plain number that is computed at every run, as a variable; `real`: as a float."""
-        used = self.numbers.used
-        if (n.at, real) not in used:
+    def number(self, n: Num, real: bool = False, boxed: bool = False) -> Var:
+        """A plain number that is computed at every run, as a variable.
+
+        real: as a float; boxed: as a number of NumPy's, which yields to no other dtype.
+        """
+        used, key = self.numbers.used, (n.at, real, boxed)
+        if key not in used:
             if isinstance(n.value, int) and not -(2**63) <= n.value < 2**63:
                 n.plain()
             value = float(n.value) if real else n.value
-            used[n.at, real] = self.input(weak(value), Source("live", -1, n))
-        return used[n.at, real]
+            a = weak(value)
+            a = Aval(a.shape, a.dtype) if boxed else a
+            used[key] = self.input(a, Source("live", -1, n))
+        return used[key]
 
     def lift(self, xs: Any) -> Any:
         """Operands as the graph takes them: plain numbers and arrays become variables."""
@@ -197,9 +202,15 @@ class Capture:
             return xs
         for i, x in enumerate(xs):
             if type(x) is Num:
+                if isinstance(x.value, int) and not all(holds(y, -1, 2**63 - 1) for y in xs):
+                    x.plain()  # NumPy refuses what the dtype cannot hold
                 y: Any = x.variable() if apart else self.number(x)
             elif x.__class__ is np.ndarray and x.dtype != object:
                 y = self.constant(x)
+            elif x.__class__ is int and not all(holds(z, x) for z in xs):
+                raise UnsupportedError(
+                    "a compiled function", f"it computes with {x} and integers that do not reach it"
+                )
             else:
                 continue
             out = list(xs) if out is None else out
@@ -279,6 +290,15 @@ class Capture:
         """What was drawn is put back: the function runs again, uncompiled."""
         for undo in reversed(self.undo):
             undo()
+
+
+def holds(x: Any, *ints: int) -> bool:
+    """Whether the dtype of x, if it is one of integers, has these numbers."""
+    dtype = getattr(x, "dtype", None)
+    if dtype is None or dtype.kind not in "iu":
+        return True
+    limits = np.iinfo(dtype)
+    return all(limits.min <= n <= limits.max for n in ints)
 
 
 def strong(v: Any) -> Aval:

@@ -214,7 +214,7 @@ def inputs(s: Source, program: Any, native: Any, leaves: list[Any]) -> bool:
                 word += f"[{source.owner}]"
             if isinstance(value, int):
                 return False
-            if isinstance(value, np.generic):
+            if isinstance(value, np.generic) or not (isinstance(value, ndarray) or v.aval.weak):
                 word = f"asarray({word})"
             if isinstance(value, ndarray):
                 word = f"contiguous({word})"

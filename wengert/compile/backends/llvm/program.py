@@ -433,9 +433,11 @@ class Native:
     def prepared(self, step: Call) -> Any:
         """A function that evaluates one operation on windows of the arena."""
         impl = step.op.impl
+        weak = [isinstance(v, Var) and v.aval.weak for v in step.lines[0].inputs]
 
         def evaluate() -> None:
             xs = [self.array(x) if isinstance(x, View) else x for x in step.inputs]
+            xs = [x.item() if yields else x for x, yields in zip(xs, weak)]
             ys = impl(*xs)
             for v, y in zip(step.outputs, ys if isinstance(ys, tuple) else (ys,)):
                 self.numbers(v).reshape(v.shape)[...] = y
