@@ -174,6 +174,23 @@ def test_what_is_returned_keeps_its_type(backend):
     same(f, lambda: (wg.tensor(X),), lambda: (wg.tensor(X, requires_grad=True),), backend=backend)
 
 
+def test_a_tensor_made_of_an_array_is_one(backend):
+    def f(x):
+        y = wg.tensor(x)
+        return y, y * 2, y.sum(), wg.softmax(x), wg.logsumexp(x), wg.tensor(x[0], np.float32), x + 1
+
+    same(f, lambda: (X[0],), lambda: (wg.tensor(X[0]),), backend=backend)
+    same(lambda x: wg.tensor(x) @ wg.log_softmax(x).T, lambda: (X,), backend=backend)
+
+
+def test_a_text_of_numbers_is_none_of_a_program(backend):
+    same(lambda x: (x, f"{x}"), lambda: (X,), lambda: (X + 1,), backend=backend,
+         refused="it is not known while the function is being staged")  # fmt: skip
+    same(lambda x: (x, repr(x * 2)), lambda: (X,), lambda: (wg.tensor(X),), backend=backend,
+         refused="it is not known while the function is being staged")  # fmt: skip
+    same(lambda x, a: (x, f"{a!r} {a}"), lambda: (X, 1.5), lambda: (X, 2.5), backend=backend)
+
+
 def test_no_axes_means_a_number_or_an_array_as_numpy_has_it(backend):
     def f(x):
         return (

@@ -241,6 +241,13 @@ class Capture:
         t.data = self.constant(t.data)
         self.tensors.add(t.data.n)
 
+    def boxed(self, t: Any) -> None:
+        """A result of the function that is a tensor, whatever it was computed from."""
+        while isinstance(t, Tensor):
+            t = t.data
+        if isinstance(t, Var):
+            self.tensors.add(t.n)
+
     def note(self, a: Any, copy: Any) -> None:
         """The tape keeps a copy of an array."""
         if id(a) in self.kept:

@@ -135,9 +135,6 @@ class Num:
         """Whether its class or size may be another for other values."""
         return type(self.value) is int or self.form.find("**") >= 0 or bool(self.args)
 
-    def __repr__(self) -> str:
-        return f"<a number that is now {self.value!r}>"
-
     def __bool__(self) -> bool:
         way = bool(self.value)
         self.numbers.branches[self.at] = way
@@ -167,6 +164,7 @@ class Num:
         )
 
     __float__ = __int__ = __index__ = __complex__ = __hash__ = __str__ = __format__ = plain
+    __repr__ = plain
     __round__ = __trunc__ = __floor__ = __ceil__ = __array__ = __reduce_ex__ = plain
 
     def variable(self, boxed: bool = False) -> Any:

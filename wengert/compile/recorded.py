@@ -389,7 +389,7 @@ def formed(
         if kind != "array" and ins and all(k == "number" for k in ins):
             kind = "number" if getattr(line.op, "name", None) in PLAIN_OPS else kind
         for v in line.outputs:
-            kinds[v.n] = "number" if v.n in numbers else kind
+            kinds[v.n] = "number" if v.n in numbers else "tensor" if v.n in tensors else kind
     y = graph.outputs[sink.place]
     kind = kinds[y.n] if isinstance(y, Var) else "tensor" if id(y) in tensors else "scalar"
     form = kind if not y.shape else ""
