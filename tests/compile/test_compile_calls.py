@@ -191,6 +191,42 @@ def test_a_text_of_numbers_is_none_of_a_program(backend):
     same(lambda x, a: (x, f"{a!r} {a}"), lambda: (X, 1.5), lambda: (X, 2.5), backend=backend)
 
 
+def test_what_stands_outside_is_returned_itself(backend):
+    array, tensor = np.arange(3.0), wg.tensor(np.arange(4.0))
+    window = tensor[1:]
+
+    def f(x):
+        x[0] = 5.0
+        return x, array, tensor, window
+
+    g = wg.compile(f, backend=backend)
+    v = wg.tensor(np.arange(6.0))[2:]
+    for i in range(3):
+        array[0] = i
+        got = g(v)
+        assert got[0] is v
+        assert got[1] is array
+        assert got[2] is tensor
+        assert got[3] is window
+        assert v.numpy()[0] == 5.0
+
+
+def test_labels_that_are_none_are_refused_as_uncompiled(backend):
+    x, y = X[[0, 1, 0]], np.array([0, 1, 2])
+    labels = [y, y.astype(float), y[:2], y[:, None], y > 0, y - 1, np.eye(3, 4)]
+    same(lambda x, y: wg.cross_entropy(x, y), *[lambda v=v: (x, v) for v in labels],
+         lambda: (x[:0], y[:0]), backend=backend)  # fmt: skip
+
+
+def test_floating_point_errors_are_not_recorded(backend):
+    def f(x, y):
+        with np.errstate(divide="raise"):
+            return x / y
+
+    same(f, lambda: (X, X + 10), lambda: (X, X * 0), backend=backend,
+         refused="np.errstate asks for errors of floating point")  # fmt: skip
+
+
 def test_no_axes_means_a_number_or_an_array_as_numpy_has_it(backend):
     def f(x):
         return (

@@ -197,6 +197,11 @@ class Capture:
     def lift(self, xs: Any) -> Any:
         """Operands as the graph takes them: plain numbers and arrays become variables."""
         out = None
+        if not {"raise", "call", "log"}.isdisjoint(np.geterr().values()):
+            raise UnsupportedError(
+                "a compiled function", "np.errstate asks for errors of floating point, and a "
+                "program gives none",
+            )  # fmt: skip
         apart = not any(isinstance(x, Tensor | Var) for x in xs)
         if apart and not any(type(x) is Num for x in xs):
             return xs

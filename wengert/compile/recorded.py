@@ -147,7 +147,10 @@ def finished(tracer: Any, out: Any, leaves: list[Any], outer: Any) -> Program:
     quiet: set[int] = set()  # results that are not recorded
     for y in returned:
         same = own_given.get(id(y))
-        if same is not None and type(y) is not View:
+        if isinstance(y, Tensor | np.ndarray) and id(y) in outer and same is None:
+            constants.append(("given", -1, y))  # what stands outside, untouched
+            continue
+        if same is not None and (type(y) is not View or id(y) in {*outer, *tracer.places}):
             place = tracer.places.get(id(y), -1)
             constants.append(("given", place, y))  # the function hands back what it was given
             continue

@@ -438,7 +438,10 @@ class Native:
         def evaluate() -> None:
             xs = [self.array(x) if isinstance(x, View) else x for x in step.inputs]
             xs = [x.item() if yields else x for x, yields in zip(xs, weak)]
-            ys = impl(*xs)
+            try:
+                ys = impl(*xs)
+            except (ValueError, TypeError, IndexError) as error:
+                raise step.op.refusal(tuple(xs), error) from error
             for v, y in zip(step.outputs, ys if isinstance(ys, tuple) else (ys,)):
                 self.numbers(v).reshape(v.shape)[...] = y
 
