@@ -117,6 +117,13 @@ def test_integers_that_are_narrow(dtype, backend):
     same(lambda x: x + large, lambda: (x,), backend=backend)
 
 
+def test_square_roots_written_as_powers(backend):
+    x = np.array([-np.inf, -0.0, 0.0, 4.0, np.inf, np.nan, -1.0])
+    with np.errstate(all="ignore"):
+        same(lambda x: (x**0.5, np.signbit(x**0.5)), lambda: (x,), lambda: (x.astype("f4"),),
+             lambda: (wg.tensor(x),), backend=backend)  # fmt: skip
+
+
 def test_negative_powers_of_integers(backend):
     x = np.arange(1, 6)
     same(lambda x, a: x**a, *[lambda a=a: (x, a) for a in (1, 2, 3, 4, 5, 6, -1)], backend=backend)
