@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from calls import BACKENDS, programs, same
+from calls import BACKENDS, near, programs, same
 
 import wengert as wg
 from wengert import nn
@@ -216,6 +216,28 @@ def test_what_stands_outside_is_returned_itself(backend):
         assert got[2] is tensor
         assert got[3] is window
         assert v.numpy()[0] == 5.0
+
+
+def test_an_array_that_is_given_twice_is_one(backend):
+    def f(x, y):
+        return x if y is x else x + y
+
+    same(f, lambda: (X, X), lambda: (X, X + 1), lambda: (X, X), variants=2, backend=backend)
+    g = wg.compile(f, backend=backend)
+    for y in (X + 1, X + 1, X, X, X + 1, X):
+        near(f(X, y), g(X, y))
+
+
+def test_kinds_of_arrays_with_rules_of_their_own_are_refused(backend):
+    same(lambda x: x.sum(), lambda: (np.ma.masked_array(X, X > 0),), backend=backend,
+         refused="an argument is a MaskedArray")  # fmt: skip
+
+
+def test_eigenvalues_are_real_where_they_are(backend):
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+    for f in (np.linalg.eigvals, lambda x: tuple(np.linalg.eig(x))):
+        same(f, lambda: (np.eye(2),), lambda: (turn,), lambda: (wg.tensor(turn),), backend=backend,
+             refused="whether its values are real is not known")  # fmt: skip
 
 
 def test_labels_that_are_none_are_refused_as_uncompiled(backend):

@@ -337,9 +337,17 @@ def capture(
     try:
         given: list[Any] = []
         recorded: list[tuple[Any, Leaf]] = []
+        twins: dict[int, int] = {}  # an array that is given twice is one
         for i, (x, still) in enumerate(zip(leaves, fixed)):
             if still:
                 given.append(x)
+            elif isinstance(x, np.ndarray) and twins.setdefault(id(x), i) != i:
+                given.append(given[twins[id(x)]])
+            elif isinstance(x, np.ndarray) and x.__class__ is not np.ndarray:
+                raise UnsupportedError(
+                    "a compiled function", f"an argument is a {type(x).__name__}, a kind of array "
+                    "with rules of its own", fix="pass a plain array, np.asarray(x)",
+                )  # fmt: skip
             elif x.__class__ in (int, float, complex):
                 given.append(tracer.numbers.argument(i, x))
             elif isinstance(x, Tensor) and direct(x):

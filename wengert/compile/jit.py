@@ -293,7 +293,7 @@ class Compiled:
         for i, x in enumerate(leaves):
             kind = x.__class__
             if kind is ndarray:
-                key.append((x.shape, x.dtype))
+                key.append((x.shape, x.dtype, tensors.setdefault(id(x), i)))
             elif kind is float:
                 key.append(float)
             elif kind is int:
@@ -310,6 +310,8 @@ class Compiled:
                 key.append((Tensor, x.shape, x.dtype, mine, leaf, graded, twin))
             elif isinstance(x, np.generic) or kind is complex:
                 key.append((kind, dtype_of(x)))
+            elif isinstance(x, ndarray):
+                key.append(kind)
             else:
                 key.append(still(x))
         return tuple(key), level
