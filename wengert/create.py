@@ -30,7 +30,7 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Tensor:
     """
     if isinstance(data, Tensor):
         t = data.copy() if dtype is None else data.astype(dtype).copy()
-        t = t.detach() if requires_grad and t.level is trace.EAGER else t
+        t = trace.told(t.detach() if requires_grad and t.level is trace.EAGER else t)
     else:
         try:
             a = np.array(data, dtype=dtype)

@@ -308,7 +308,7 @@ class Tensor:
             return f"{type(self).__name__}({self.data!r}, level={self.level.depth})"
         value = self.value()
         if hasattr(value, "graph"):
-            return f"tensor({value!r})"
+            return f"tensor({value!r})" if recorder() is None else str(value._no_value())
         body = np.array2string(np.asarray(value), separator=", ", prefix="tensor(")
         note = ""
         if str(self.dtype) not in ("float64", "int64", "bool", "complex128"):
@@ -516,6 +516,13 @@ def recorder() -> Any:
     """Whoever records a program in this thread, to be run and differentiated later; or None."""
     tracer = getattr(HERE, "trace", None) if MODES else None
     return tracer if hasattr(tracer, "lift") else None
+
+
+def told(t: Any) -> Any:
+    """t, which is a tensor also where it was computed from arrays: a recording remembers it."""
+    if MODES and (tracer := recorder()) is not None:
+        tracer.boxed(t)
+    return t
 
 
 def cut(v: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from calls import BACKENDS, programs, same
+from calls import BACKENDS, near, programs, same
 
 import wengert as wg
 from wengert import nn
@@ -81,6 +81,55 @@ def test_plain_numbers_yield_to_arrays(x, dtype, backend):
          backend=backend)  # fmt: skip
 
 
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i4", "u8", "f2", "f4"])
+def test_many_plain_numbers_yield_as_few_do(dtype, backend):
+    x = np.arange(5).astype(dtype)
+    numbers = [1, 2, 3, 4, 5, 6, 7, 8, -3, 300, 2**31, 2**62]
+    numbers += [0.5, 1.5, 2.5, -1e6] if dtype[0] == "f" else []
+
+    def f(x, a):
+        return x + a, a * x, x < a, np.maximum(x, a), np.minimum(x, a), x * (a + 1), -a * x
+
+    def g(x, a):
+        return np.where(x > 2, x, a), np.where(x > a, 1, 2)
+
+    with np.errstate(all="ignore"):
+        same(f, *[lambda a=a: (x, a) for a in numbers], times=1, backend=backend)
+        same(g, *[lambda a=a: (x, a) for a in numbers[:8]], times=1, backend=backend)
+
+
+def test_what_numpy_makes_of_plain_numbers_is_its_own(backend):
+    def f(x, a):
+        return np.abs(a) * x, np.add(a, 1) * x, np.negative(a) * x, np.sqrt(abs(a)) * x, abs(a) * x
+
+    x = np.ones(3, np.float32)
+    same(f, *[lambda a=a: (x, a) for a in (2.5, -1.5, 3.5, 1, 2, 3, 4, 5, 6, 7)], backend=backend)
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "u1", "i4"])
+def test_integers_that_are_narrow(dtype, backend):
+    x = np.arange(-6, 6).reshape(3, 4).astype(dtype)
+    same(lambda x: (x.sum(), x.sum(axis=0), np.mean(x), np.sum(x + 1), x.prod(axis=1)),
+         lambda: (x,), backend=backend)  # fmt: skip
+    large = 1 << 8 * x.itemsize
+    same(lambda x: (x < large, np.clip(x, 0, 5), x > -large), lambda: (x,), backend=backend,
+         refused=f"it computes with {large} and integers that do not reach it")  # fmt: skip
+    same(lambda x: x + large, lambda: (x,), backend=backend)
+
+
+def test_square_roots_written_as_powers(backend):
+    x = np.array([-np.inf, -0.0, 0.0, 4.0, np.inf, np.nan, -1.0])
+    with np.errstate(all="ignore"):
+        same(lambda x: (x**0.5, np.signbit(x**0.5)), lambda: (x,), lambda: (x.astype("f4"),),
+             lambda: (wg.tensor(x),), backend=backend)  # fmt: skip
+
+
+def test_negative_powers_of_integers(backend):
+    x = np.arange(1, 6)
+    same(lambda x, a: x**a, *[lambda a=a: (x, a) for a in (1, 2, 3, 4, 5, 6, -1)], backend=backend)
+    same(lambda x, y: x**y, lambda: (x, x), lambda: (x, -x), backend=backend)
+
+
 def test_arithmetic_of_plain_numbers_is_pythons(backend):
     def f(a, b):
         return a + b, a - b, a * b, a / b, a // b, a % b, a**b, -a, abs(a), a if a < b else b
@@ -130,6 +179,81 @@ def test_what_is_returned_keeps_its_type(backend):
 
     same(f, lambda: (X,), lambda: (X.astype(np.float32),), backend=backend)
     same(f, lambda: (wg.tensor(X),), lambda: (wg.tensor(X, requires_grad=True),), backend=backend)
+
+
+def test_a_tensor_made_of_an_array_is_one(backend):
+    def f(x):
+        y = wg.tensor(x)
+        return y, y * 2, y.sum(), wg.softmax(x), wg.logsumexp(x), wg.tensor(x[0], np.float32), x + 1
+
+    same(f, lambda: (X[0],), lambda: (wg.tensor(X[0]),), backend=backend)
+    same(lambda x: wg.tensor(x) @ wg.log_softmax(x).T, lambda: (X,), backend=backend)
+
+
+def test_a_text_of_numbers_is_none_of_a_program(backend):
+    same(lambda x: (x, f"{x}"), lambda: (X,), lambda: (X + 1,), backend=backend,
+         refused="it is not known while the function is being staged")  # fmt: skip
+    same(lambda x: (x, repr(x * 2)), lambda: (X,), lambda: (wg.tensor(X),), backend=backend,
+         refused="it is not known while the function is being staged")  # fmt: skip
+    same(lambda x, a: (x, f"{a!r} {a}"), lambda: (X, 1.5), lambda: (X, 2.5), backend=backend)
+
+
+def test_what_stands_outside_is_returned_itself(backend):
+    array, tensor = np.arange(3.0), wg.tensor(np.arange(4.0))
+    window = tensor[1:]
+
+    def f(x):
+        x[0] = 5.0
+        return x, array, tensor, window
+
+    g = wg.compile(f, backend=backend)
+    v = wg.tensor(np.arange(6.0))[2:]
+    for i in range(3):
+        array[0] = i
+        got = g(v)
+        assert got[0] is v
+        assert got[1] is array
+        assert got[2] is tensor
+        assert got[3] is window
+        assert v.numpy()[0] == 5.0
+
+
+def test_an_array_that_is_given_twice_is_one(backend):
+    def f(x, y):
+        return x if y is x else x + y
+
+    same(f, lambda: (X, X), lambda: (X, X + 1), lambda: (X, X), variants=2, backend=backend)
+    g = wg.compile(f, backend=backend)
+    for y in (X + 1, X + 1, X, X, X + 1, X):
+        near(f(X, y), g(X, y))
+
+
+def test_kinds_of_arrays_with_rules_of_their_own_are_refused(backend):
+    same(lambda x: x.sum(), lambda: (np.ma.masked_array(X, X > 0),), backend=backend,
+         refused="an argument is a MaskedArray")  # fmt: skip
+
+
+def test_eigenvalues_are_real_where_they_are(backend):
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+    for f in (np.linalg.eigvals, lambda x: tuple(np.linalg.eig(x))):
+        same(f, lambda: (np.eye(2),), lambda: (turn,), lambda: (wg.tensor(turn),), backend=backend,
+             refused="whether its values are real is not known")  # fmt: skip
+
+
+def test_labels_that_are_none_are_refused_as_uncompiled(backend):
+    x, y = X[[0, 1, 0]], np.array([0, 1, 2])
+    labels = [y, y.astype(float), y[:2], y[:, None], y > 0, y - 1, np.eye(3, 4)]
+    same(lambda x, y: wg.cross_entropy(x, y), *[lambda v=v: (x, v) for v in labels],
+         lambda: (x[:0], y[:0]), backend=backend)  # fmt: skip
+
+
+def test_floating_point_errors_are_not_recorded(backend):
+    def f(x, y):
+        with np.errstate(divide="raise"):
+            return x / y
+
+    same(f, lambda: (X, X + 10), lambda: (X, X * 0), backend=backend,
+         refused="np.errstate asks for errors of floating point")  # fmt: skip
 
 
 def test_no_axes_means_a_number_or_an_array_as_numpy_has_it(backend):

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import threading
 import tracemalloc
 import weakref
@@ -130,6 +131,36 @@ def test_a_forked_process(backend):
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     near(want, g(x))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_process_that_forks_while_other_threads_run_and_compile(backend, monkeypatch):
+    monkeypatch.setenv("WENGERT_CACHE", "")
+    g = wg.compile(lambda x: np.sum(np.tanh(x @ x.T)) + np.sum(x), backend=backend)
+    x = RNG.normal(size=(300, 40))
+    want = [g(x), g(x)][1]
+    over = threading.Event()
+
+    def others():
+        while not over.is_set():
+            g(x)
+
+    thread = threading.Thread(target=others)
+    thread.start()
+    try:
+        for n in range(3, 7):
+            g(x[:n])  # compiled by a thread of its own
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(30)
+                h = wg.compile(lambda x, k=n: np.tanh(x) * k, backend=backend)
+                ok = np.allclose(g(x), want) and np.allclose(h(x), np.tanh(x) * n)
+                os._exit(0 if ok else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        over.set()
+        thread.join()
 
 
 # ------------------------------------------------------------------ memory

@@ -11,7 +11,7 @@
     effects     calls that no program repeats     lawful      rules of custom functions kept
     walk        what goes into the guards         partition   what the tape keeps
     guards      whether it is as it was           report      what `.explain()` says
-    runs        inputs in, outputs out
+    runs        inputs in, outputs out            locks       threads and forks
 """
 
 from __future__ import annotations

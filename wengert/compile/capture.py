@@ -179,27 +179,43 @@ class Capture:
             self.arrays[id(a)] = a, self.input(Aval.of(a), Source("array", owner=a))
         return self.written.get(id(a), self.arrays[id(a)][1])
 
-    def number(self, n: Num, real: bool = False) -> Var:
-        """A plain number that is computed at every run, as a variable; `real`: as a float."""
-        used = self.numbers.used
-        if (n.at, real) not in used:
+    def number(self, n: Num, real: bool = False, boxed: bool = False) -> Var:
+        """A plain number that is computed at every run, as a variable.
+
+        real: as a float; boxed: as a number of NumPy's, which yields to no other dtype.
+        """
+        used, key = self.numbers.used, (n.at, real, boxed)
+        if key not in used:
             if isinstance(n.value, int) and not -(2**63) <= n.value < 2**63:
                 n.plain()
             value = float(n.value) if real else n.value
-            used[n.at, real] = self.input(weak(value), Source("live", -1, n))
-        return used[n.at, real]
+            a = weak(value)
+            a = Aval(a.shape, a.dtype) if boxed else a
+            used[key] = self.input(a, Source("live", -1, n))
+        return used[key]
 
     def lift(self, xs: Any) -> Any:
         """Operands as the graph takes them: plain numbers and arrays become variables."""
         out = None
+        if not {"raise", "call", "log"}.isdisjoint(np.geterr().values()):
+            raise UnsupportedError(
+                "a compiled function", "np.errstate asks for errors of floating point, and a "
+                "program gives none",
+            )  # fmt: skip
         apart = not any(isinstance(x, Tensor | Var) for x in xs)
         if apart and not any(type(x) is Num for x in xs):
             return xs
         for i, x in enumerate(xs):
             if type(x) is Num:
+                if isinstance(x.value, int) and not all(holds(y, -1, 2**63 - 1) for y in xs):
+                    x.plain()  # NumPy refuses what the dtype cannot hold
                 y: Any = x.variable() if apart else self.number(x)
             elif x.__class__ is np.ndarray and x.dtype != object:
                 y = self.constant(x)
+            elif x.__class__ is int and not all(holds(z, x) for z in xs):
+                raise UnsupportedError(
+                    "a compiled function", f"it computes with {x} and integers that do not reach it"
+                )
             else:
                 continue
             out = list(xs) if out is None else out
@@ -229,6 +245,13 @@ class Capture:
         """A tensor that the function itself makes: a constant, until it is written."""
         t.data = self.constant(t.data)
         self.tensors.add(t.data.n)
+
+    def boxed(self, t: Any) -> None:
+        """A result of the function that is a tensor, whatever it was computed from."""
+        while isinstance(t, Tensor):
+            t = t.data
+        if isinstance(t, Var):
+            self.tensors.add(t.n)
 
     def note(self, a: Any, copy: Any) -> None:
         """The tape keeps a copy of an array."""
@@ -281,6 +304,15 @@ class Capture:
             undo()
 
 
+def holds(x: Any, *ints: int) -> bool:
+    """Whether the dtype of x, if it is one of integers, has these numbers."""
+    dtype = getattr(x, "dtype", None)
+    if dtype is None or dtype.kind not in "iu":
+        return True
+    limits = np.iinfo(dtype)
+    return all(limits.min <= n <= limits.max for n in ints)
+
+
 def strong(v: Any) -> Aval:
     a = Aval.of(v)
     return Aval(a.shape, a.dtype, a.weak)
@@ -305,9 +337,17 @@ def capture(
     try:
         given: list[Any] = []
         recorded: list[tuple[Any, Leaf]] = []
+        twins: dict[int, int] = {}  # an array that is given twice is one
         for i, (x, still) in enumerate(zip(leaves, fixed)):
             if still:
                 given.append(x)
+            elif isinstance(x, np.ndarray) and twins.setdefault(id(x), i) != i:
+                given.append(given[twins[id(x)]])
+            elif isinstance(x, np.ndarray) and x.__class__ is not np.ndarray:
+                raise UnsupportedError(
+                    "a compiled function", f"an argument is a {type(x).__name__}, a kind of array "
+                    "with rules of its own", fix="pass a plain array, np.asarray(x)",
+                )  # fmt: skip
             elif x.__class__ in (int, float, complex):
                 given.append(tracer.numbers.argument(i, x))
             elif isinstance(x, Tensor) and direct(x):

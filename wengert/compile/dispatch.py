@@ -76,6 +76,9 @@ def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[boo
     for i, (x, still) in enumerate(zip(leaves, fixed)):
         if not argument(s, i, x, still):
             return None
+        for j, y in enumerate(leaves[:i] if x.__class__ is ndarray else ()):
+            if y is x or (y.__class__ is ndarray and y.shape == x.shape and y.dtype is x.dtype):
+                s.miss(f"a{i} is {'not ' if y is x else ''}a{j}")
     guards(s, variant.watch)
     if not inputs(s, program, native, leaves) or not outputs(s, program, native):
         return None
@@ -214,7 +217,7 @@ def inputs(s: Source, program: Any, native: Any, leaves: list[Any]) -> bool:
                 word += f"[{source.owner}]"
             if isinstance(value, int):
                 return False
-            if isinstance(value, np.generic):
+            if isinstance(value, np.generic) or not (isinstance(value, ndarray) or v.aval.weak):
                 word = f"asarray({word})"
             if isinstance(value, ndarray):
                 word = f"contiguous({word})"

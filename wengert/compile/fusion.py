@@ -85,7 +85,10 @@ def fusible(line: Line, supported: Supported) -> bool:
         (x,) = line.inputs
         out = line.outputs[0].dtype
         word = {"add": "add", "mul": "mul", "max": "maximum", "min": "minimum"}[REDUCE[type(op)]]
-        return isinstance(x, Var) and x.size > 0 and supported(word, (out, out))
+        return (
+            isinstance(x, Var) and x.size > 0
+            and supported("copy", (x.dtype,)) and supported(word, (out, out))
+        )  # fmt: skip
     if isinstance(op, Cast | CastConstant):
         x = line.inputs[0]
         return (

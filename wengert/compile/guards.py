@@ -181,7 +181,7 @@ class Content:
     def __init__(self, array: Any, copy: Any, live: bool) -> None:
         self.array, self.copy, self.live, self.shape = array, copy, live, array.shape
         flat = array.flags.c_contiguous and copy.flags.c_contiguous and array.dtype.kind in "fiubc"
-        self.now = memoryview(array.reshape(-1).view(np.uint8)) if flat else None
+        self.now: Any = memoryview(array.reshape(-1).view(np.uint8)) if flat else None
         # a bytearray compares with memory as a whole, a memoryview item by item
         self.bits = bytearray(copy.reshape(-1).view(np.uint8)) if flat else None
 

@@ -10,7 +10,6 @@ message says why.
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import update_wrapper
@@ -31,6 +30,7 @@ from .apply import recorded_call
 from .capture import Program, Within, capture, direct
 from .dispatch import MISS, short
 from .guards import Watch
+from .locks import RECORDING, lock
 from .report import explained
 from .runs import effectful, fetch, handle, overlap, room, settle, within
 from .world import Changed, Stop, World, owner_of
@@ -42,7 +42,6 @@ LATER = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
 OFTEN = 3  # changes of an array that made no difference, until it is an operand alone
 INTS = 4  # values of an int that are compiled for each, before it becomes a number like others
 Leaves = list[Any]
-RECORDING = threading.RLock()  # while a function is recorded, its tensors hold no numbers
 
 
 def compile(
@@ -169,7 +168,7 @@ class Compiled:
         self.refused: dict[Any, str] = {}  # kinds of arguments that run uncompiled, and why
         self.told: set[str] = set()
         self.ints: dict[int, set[int]] = {}  # values that each int among the arguments has had
-        self.lock = threading.RLock()
+        self.lock = lock(again=True)
         self.fast: Any = None  # the short way for calls like the last one
 
     def __repr__(self) -> str:
@@ -294,7 +293,7 @@ class Compiled:
         for i, x in enumerate(leaves):
             kind = x.__class__
             if kind is ndarray:
-                key.append((x.shape, x.dtype))
+                key.append((x.shape, x.dtype, tensors.setdefault(id(x), i)))
             elif kind is float:
                 key.append(float)
             elif kind is int:
@@ -311,6 +310,8 @@ class Compiled:
                 key.append((Tensor, x.shape, x.dtype, mine, leaf, graded, twin))
             elif isinstance(x, np.generic) or kind is complex:
                 key.append((kind, dtype_of(x)))
+            elif isinstance(x, ndarray):
+                key.append(kind)
             else:
                 key.append(still(x))
         return tuple(key), level

@@ -44,7 +44,7 @@ class Numbers:
         self.made: dict[Any, Num] = {}
         self.order: list[Num] = []
         self.branches: dict[int, bool] = {}  # which way it went, by the place of the number
-        self.used: dict[tuple[int, bool], Any] = {}  # (place, as a float) -> variable
+        self.used: dict[tuple[int, bool, bool], Any] = {}  # see `Capture.number`
         self.returned: list[int] = []
         self.asked = False  # whether Python wanted a mere number
 
@@ -95,8 +95,8 @@ class Numbers:
         def word_of(n: int, real: bool) -> str:
             return f"float(n{n})" if real and type(self.order[n].value) is not float else f"n{n}"
 
-        out = [*self.used, *[(n, False) for n in self.returned]]
-        kinds = [(n, type(self.order[n].value)) for n, real in self.used
+        out = [*[key[:2] for key in self.used], *[(n, False) for n in self.returned]]
+        kinds = [(n, type(self.order[n].value)) for n, real, _ in self.used
                  if not real and self.order[n].varies]  # fmt: skip
         tests = [f"{'' if way else 'not '}n{n}" for n, way in self.branches.items()]
         for n, kind in kinds:
@@ -135,9 +135,6 @@ class Num:
         """Whether its class or size may be another for other values."""
         return type(self.value) is int or self.form.find("**") >= 0 or bool(self.args)
 
-    def __repr__(self) -> str:
-        return f"<a number that is now {self.value!r}>"
-
     def __bool__(self) -> bool:
         way = bool(self.value)
         self.numbers.branches[self.at] = way
@@ -167,16 +164,19 @@ class Num:
         )
 
     __float__ = __int__ = __index__ = __complex__ = __hash__ = __str__ = __format__ = plain
+    __repr__ = plain
     __round__ = __trunc__ = __floor__ = __ceil__ = __array__ = __reduce_ex__ = plain
 
-    def variable(self) -> Any:
+    def variable(self, boxed: bool = False) -> Any:
         """The variable of the graph that stands for it, as a tensor."""
-        return make(self.numbers.tracer.number(self), None, trace.EAGER)
+        return make(self.numbers.tracer.number(self, boxed=boxed), None, trace.EAGER)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if any(isinstance(x, Cell) for x in inputs):
             return cell_ufunc(ufunc, method, inputs, kwargs)
-        return getattr(ufunc, method)(*map(lifted, inputs), **kwargs)
+        alone = all(x.__class__ in (bool, int, float, complex) for x in inputs)
+        xs = [x.variable(boxed=alone) if type(x) is Num else x for x in inputs]
+        return getattr(ufunc, method)(*xs, **kwargs)
 
     def __array_function__(self, f: Any, types: Any, args: Any, kwargs: Any) -> Any:
         args, kwargs = tree.map(lifted, (args, kwargs))

@@ -147,7 +147,10 @@ def finished(tracer: Any, out: Any, leaves: list[Any], outer: Any) -> Program:
     quiet: set[int] = set()  # results that are not recorded
     for y in returned:
         same = own_given.get(id(y))
-        if same is not None and type(y) is not View:
+        if isinstance(y, Tensor | np.ndarray) and id(y) in outer and same is None:
+            constants.append(("given", -1, y))  # what stands outside, untouched
+            continue
+        if same is not None and (type(y) is not View or id(y) in {*outer, *tracer.places}):
             place = tracer.places.get(id(y), -1)
             constants.append(("given", place, y))  # the function hands back what it was given
             continue
@@ -268,6 +271,8 @@ def fallible(line: Line) -> bool:
     kind = type(line.op)
     if kind.__name__ in ("Gather", "ScatterAdd"):
         return True
+    if getattr(line.op, "name", "") == "pow" and line.outputs[0].dtype.kind in "iu":
+        return True  # negative powers
     return kind.__module__.rpartition(".")[2] in FALLIBLE
 
 
@@ -387,7 +392,7 @@ def formed(
         if kind != "array" and ins and all(k == "number" for k in ins):
             kind = "number" if getattr(line.op, "name", None) in PLAIN_OPS else kind
         for v in line.outputs:
-            kinds[v.n] = "number" if v.n in numbers else kind
+            kinds[v.n] = "number" if v.n in numbers else "tensor" if v.n in tensors else kind
     y = graph.outputs[sink.place]
     kind = kinds[y.n] if isinstance(y, Var) else "tensor" if id(y) in tensors else "scalar"
     form = kind if not y.shape else ""

@@ -17,7 +17,7 @@ from ..ops.linalg import QR, Cholesky, Det, Inv, PNorm, SlogDet, Solve
 from ..ops.matrix import concrete, ct
 from ..ops.singular import SVD, LstSq, Pinv, Rank, SVDVals
 from ..ops.spectral import Eig, Eigh, Eigvals, EigvalsH
-from ..trace import bind
+from ..trace import bind, recorder
 from ..types import shape_of
 from .check import ordered_axes
 from .product import dot
@@ -195,6 +195,11 @@ def eigvalsh(a: Any, UPLO: str = "L") -> Any:
 def _all_real(a: Any, w: Any) -> bool:
     """Whether NumPy would give real eigenvalues; while staging they are complex."""
     value = concrete(w)
+    if value is None and a.dtype.kind != "c" and recorder() is not None:
+        raise UnsupportedError(
+            "eig(a)", "whether its values are real is not known while a program is recorded",
+            fix="np.linalg.eigh of a symmetric matrix, or a.astype(complex)",
+        )  # fmt: skip
     return a.dtype.kind != "c" and value is not None and not np.any(value.imag)
 
 

@@ -13,7 +13,7 @@ from ..ops.fused import LogSoftmax, LogSumExp, Softmax
 from ..ops.linear import Cumsum, Sum
 from ..ops.order import ArgMax, ArgMin, Max, Min, Prod
 from ..ops.road import one
-from ..trace import Tensor, bind, getframe
+from ..trace import Tensor, bind, getframe, told
 from ..types import shape_of
 from .check import NOTHING, axes_of, axis_of, flag, given, ordered_axes
 from .table import finish, implements, tensor
@@ -345,19 +345,19 @@ def _spread(x: Any, axis: Any, w: Any) -> Any:
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """log sum e^x over axes, without overflow.  gx = gy softmax(x)."""
     x = inexact(x)
-    return bind(LogSumExp(axes_of("logsumexp", x, axis), flag(keepdims)), x)
+    return told(bind(LogSumExp(axes_of("logsumexp", x, axis), flag(keepdims)), x))
 
 
 def softmax(x: Any, axis: int = -1) -> Any:
     """e^x / sum e^x along an axis.  gx = y (gy - <gy, y>)."""
     x = inexact(x)
-    return bind(Softmax(axis_of("softmax", x, axis)), x)
+    return told(bind(Softmax(axis_of("softmax", x, axis)), x))
 
 
 def log_softmax(x: Any, axis: int = -1) -> Any:
     """x - logsumexp(x) along an axis.  gx = gy - softmax(x) sum gy."""
     x = inexact(x)
-    return bind(LogSoftmax(axis_of("log_softmax", x, axis)), x)
+    return told(bind(LogSoftmax(axis_of("log_softmax", x, axis)), x))
 
 
 @implements(np.count_nonzero)

@@ -146,6 +146,7 @@ class CrossEntropy(General):
         return (np.log(s) + (m - picked))[..., 0]
 
     def infer(self, a: Aval, b: Aval) -> Aval:
+        check_kinds(a, b)
         return Aval(b.shape, a.dtype)
 
     def jvp_a(self, da: Array, a: Array, b: Array) -> Array:
@@ -176,8 +177,8 @@ class CrossEntropy(General):
 cross_entropy_rows = CrossEntropy()
 
 
-def check_labels(a: Array, b: Array) -> None:
-    if a.ndim == 0 or b.shape != a.shape[:-1]:
+def check_kinds(a: Any, b: Any) -> None:
+    if not a.shape or b.shape != a.shape[:-1]:
         raise ValueError(
             f"labels need the shape of the logits without the last axis, {list(a.shape[:-1])}"
         )
@@ -185,9 +186,18 @@ def check_labels(a: Array, b: Array) -> None:
         raise TypeError("the logits are real")
     if b.dtype.kind not in "iu":
         raise TypeError("labels are integers, the index of the right class")
+
+
+def check_labels(a: Array, b: Array) -> None:
+    check_kinds(a, b)
     if b.size and (b.max() >= a.shape[-1] or b.min() < 0):
         bad = b.max() if b.max() >= a.shape[-1] else b.min()
         raise IndexError(f"label {bad} is outside the {a.shape[-1]} classes")
+
+
+def check_rows(rows: Any) -> None:
+    if not rows.size:
+        raise ValueError("there is nothing to take the mean of: no examples")
 
 
 def labels_fix(a: Array, b: Array) -> str | None:
@@ -237,11 +247,11 @@ class MeanCrossEntropy(General):
 
     def impl(self, a: Array, b: Array) -> Array:
         rows = cross_entropy_rows.impl(a, b)
-        if not rows.size:
-            raise ValueError("there is nothing to take the mean of: no examples")
+        check_rows(rows)
         return np.mean(rows)
 
     def infer(self, a: Aval, b: Aval) -> Aval:
+        check_rows(cross_entropy_rows.infer(a, b))
         return Aval((), a.dtype)
 
     def jvp_a(self, da: Array, a: Array, b: Array) -> Array:

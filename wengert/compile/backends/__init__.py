@@ -13,6 +13,7 @@ from ...errors import CompileWarning, OptionError, warn
 from ...extras import need
 from ...graph import Graph
 from ..assemble import row_checks
+from ..locks import BUILDING
 from ..passes.dce import dce
 from ..passes.expand import expand, label_checks
 from ..passes.pipeline import Explained, optimize
@@ -76,7 +77,8 @@ def aliases(program: Any) -> dict[int, int]:
 
 
 def native(graph: Graph, alias: dict[int, int] | None = None, checks: Any = ()) -> Any:
-    return import_module(NATIVE).build(graph, alias, checks=checks)
+    with BUILDING:
+        return import_module(NATIVE).build(graph, alias, checks=checks)
 
 
 def prepare(compiled: Any, variant: Any, first: bool) -> None:

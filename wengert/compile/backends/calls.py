@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...graph import Line
+from ...graph import Line, Var
 from ...ops import elementwise as e
 from ...ops.contract import Affine, MatMul
 from ...ops.embedding import Embedding, check_rows
@@ -114,10 +114,27 @@ def call_ufunc(w: Writer, line: Line, xs: list[Value], outs: list[Value]) -> boo
     f = line.op.f
     if f.nout != 1 or f.nin != len(xs):
         return False
-    texts = [x.text for x in settled(w, f, xs)]
+    texts = [x.text for x in settled(w, f, yielding(w, line, xs))]
     given = "out=" if f in (np.maximum, np.minimum) else ""  # their third is deprecated
     w.add(f"{w.name(f, 'f')}({', '.join(texts)}, {given}{outs[0].text})")
     return True
+
+
+def yielding(w: Writer, line: Line, xs: list[Value]) -> list[Value]:
+    """Operands with variables that are plain numbers in the dtype that they yield to."""
+    weak = [isinstance(v, Var) and v.aval.weak for v in line.inputs]
+    if not any(weak) or all(weak):
+        return xs
+    kinds = {"f": float, "i": int, "c": complex}
+    given: Any = [
+        kinds[x.array.dtype.kind] if yields else getattr(x.array, "dtype", type(x.array))
+        for x, yields in zip(xs, weak)
+    ]
+    chosen = line.op.f.resolve_dtypes((*given, None))
+    return [
+        w.derive(x, "astype", dtype) if yields and x.array.dtype != dtype else x
+        for x, yields, dtype in zip(xs, weak, chosen)
+    ]
 
 
 def settled(w: Writer, f: np.ufunc, xs: list[Value]) -> list[Value]:

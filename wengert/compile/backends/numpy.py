@@ -13,7 +13,6 @@ memory call `impl` and copy; `Program.allocating` names them.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import FrameType
@@ -29,6 +28,7 @@ from ...ops.linear import Broadcast, Cast, CastConstant
 from ...primitive import Elementwise
 from ...trace import OPS
 from ...types import Aval
+from ..locks import lock
 from ..memory import ALIGN, Homes, Plan, blocks, plan
 from ..passes.expand import hold_labels
 from .calls import CALLS, Value, Writer, call_impl, call_pointwise, call_ufunc
@@ -86,7 +86,7 @@ class Program:
         self._types = [(v.aval.shape, v.aval.dtype) for v in graph.inputs]
         self._donated = sorted((j, i) for i, j in donated.items())
         self._labels = tuple(labels)
-        self._lock = threading.Lock()
+        self._lock = lock()
 
     def __repr__(self) -> str:
         lines = len(self.graph.lines)

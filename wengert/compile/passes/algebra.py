@@ -3,7 +3,8 @@
 `RULES` is a table: operation -> what a line of it may become. A rule is given the rewriter, the
 line and its operands, and gives the simpler value, or None. What is *not* here, because some
 number tells the sides apart: x + 0.0 = x (-0.0), x - x = 0 and x * 0 = 0 (inf, nan),
--(a - b) = b - a (-0.0), x ** 0.5 = sqrt x (-inf), sums of sums (rounding).
+-(a - b) = b - a (-0.0), sums of sums (rounding). x ** 0.5 = sqrt x holds where NumPy makes it so:
+it does for an array and one exponent, in those of its versions that `ROOTS` is true for.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from .rewriting import Rewriter, rewrite
 __all__ = ["RULES", "algebra"]
 
 Operands = tuple[Any, ...]
+with np.errstate(all="ignore"):
+    ROOTS = bool(np.isnan(np.power(np.full(2, -np.inf), 0.5)).all())
 
 
 def algebra(graph: Graph) -> Graph:
@@ -179,6 +182,9 @@ def power(r: Rewriter, line: Line, xs: Operands) -> Any:
         return same(line, x)
     if is_number(y, 2.0) and line.outputs[0].aval == x.aval:
         return e.square(x)
+    one = np.ndim(y) == 0 and x.aval.shape and x.dtype.char in "fd"
+    if ROOTS and one and is_number(y, 0.5) and line.outputs[0].aval == x.aval:
+        return e.sqrt(x)
     return None
 
 

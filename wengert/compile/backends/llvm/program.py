@@ -13,7 +13,6 @@ import ctypes
 import math
 import weakref
 from collections.abc import Sequence
-from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 
 from ....graph import Graph, Var
 from ....trace import getrefcount
+from ...locks import lock
 from ...lower import Call, Loops, Product, Scatter, Steps, lower
 from ...schedule import SERIAL, Chain, Region, rows_of, schedule
 from ...storage import Private, arranged, same_places
@@ -170,7 +170,7 @@ class Native:
         for k, a in enumerate(self.storage.constants):
             self.table[1 + self.storage.first_constant + k] = a.ctypes.data
         self.spare: list[list[Any]] = [[] for _ in steps.outputs]
-        self.lock = Lock()  # runs share the arena
+        self.lock = lock()  # runs share the arena
         if self.storage.private:
             weakref.finalize(self, self.library.function("free_memories"))
         self.entry = self.entered() if self.short else None
@@ -433,10 +433,15 @@ class Native:
     def prepared(self, step: Call) -> Any:
         """A function that evaluates one operation on windows of the arena."""
         impl = step.op.impl
+        weak = [isinstance(v, Var) and v.aval.weak for v in step.lines[0].inputs]
 
         def evaluate() -> None:
             xs = [self.array(x) if isinstance(x, View) else x for x in step.inputs]
-            ys = impl(*xs)
+            xs = [x.item() if yields else x for x, yields in zip(xs, weak)]
+            try:
+                ys = impl(*xs)
+            except (ValueError, TypeError, IndexError) as error:
+                raise step.op.refusal(tuple(xs), error) from error
             for v, y in zip(step.outputs, ys if isinstance(ys, tuple) else (ys,)):
                 self.numbers(v).reshape(v.shape)[...] = y
 
