@@ -209,5 +209,8 @@ def test_damaged_weights_are_named(place, capsys):
         path.write_bytes(whole[:100])
         assert main(["evaluate", str(path.parent)]) == 2
         assert "model.safetensors is damaged" in capsys.readouterr().err
+        path.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
+        assert main(["evaluate", str(path.parent)]) == 2
+        assert "its numbers are not those that were saved" in capsys.readouterr().err
     finally:
         path.write_bytes(whole)

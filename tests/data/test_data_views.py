@@ -46,6 +46,12 @@ def test_subset_and_concat_are_indexing_and_concatenation():
     assert Subset(both, whole[:, 0] > 0).batch(slice(None))[0][:, 0].min() > 0
 
 
+def test_sources_of_other_shapes_are_not_joined():
+    both = Concat([Arrays(np.arange(3.0)), Arrays(np.ones((2, 3)))])
+    with pytest.raises(ShapeError, match=r"their items are unlike: \[\], \[3\]"):
+        both.batch(np.array([0, 3]))
+
+
 @pytest.mark.parametrize("rows", [[7], [-8], [0.5], [True, False]])
 def test_rows_that_are_not_there(rows):
     with pytest.raises(OptionError, match="numbers of examples, from 0 to 6"):

@@ -65,21 +65,22 @@ def ours_and_theirs():
             (2, 5, 3),
             None,
         )
-    for norm_first in (True, False):
+    for norm_first, last in ((True, True), (False, False), (True, False), (False, True)):
         yield (
-            f"encoder{norm_first}",
+            f"encoder{norm_first}{last}",
             tn.TransformerEncoder(
                 tn.TransformerEncoderLayer(
                     8, 2, 16, dropout=0.0, activation="gelu", norm_first=norm_first, **first
                 ),
                 2,
-                tn.LayerNorm(8) if norm_first else None,
+                tn.LayerNorm(8) if last else None,
                 enable_nested_tensor=False,
             ),
-            nn.TransformerEncoder(2, 8, 2, 16, norm_first=norm_first),
+            nn.TransformerEncoder(2, 8, 2, 16, norm_first=norm_first, final_norm=last),
             (2, 5, 8),
             None,
         )
 
 
-NAMES = ["mlp", "conv", "rnn", "lstm", "gru", "encoderTrue", "encoderFalse"]
+ENCODERS = ["encoderTrueTrue", "encoderFalseFalse", "encoderTrueFalse", "encoderFalseTrue"]
+NAMES = ["mlp", "conv", "rnn", "lstm", "gru", *ENCODERS]

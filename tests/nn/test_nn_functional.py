@@ -20,6 +20,11 @@ def test_mse_and_l1_values_and_gradients():
     np.testing.assert_allclose(p.grad.numpy(), np.sign(p.numpy() - t) / 3)
 
 
+def test_the_cosine_of_long_vectors_in_half_precision():
+    x, y = np.full((2, 600), 50, np.float16)
+    assert abs(float(F.cosine_similarity(x, y)) - 1) < 2e-3
+
+
 def test_reductions():
     p, t = np.array([1.0, 2.0]), np.array([0.0, 0.0])
     assert F.mse_loss(p, t, reduction="sum") == 5

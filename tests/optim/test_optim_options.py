@@ -115,6 +115,34 @@ def test_parameters_without_gradient_stay():
     np.testing.assert_array_equal(p.numpy(), before)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_gradients_may_become_zeros(compiled):
+    """As in PyTorch: with zeros a step goes on along its momentum, without a gradient it stands."""
+    p, q, unused = leaf(2), leaf(2), leaf(2)
+    optimizer = SGD([p, unused], lr=0.1, momentum=0.5)
+
+    def step(x):
+        optimizer.zero_grad(set_to_none=False)
+        (p * x).sum().backward()
+        optimizer.step()
+
+    step = wg.compile(step) if compiled else step
+    for _ in range(3):
+        step(np.array([1.0, 2.0]))
+    before = p.numpy().copy()
+    optimizer.zero_grad(set_to_none=False)
+    assert p.grad.numpy().tolist() == [0.0, 0.0]
+    assert unused.grad is None
+    optimizer.step()
+    np.testing.assert_allclose(before - p.numpy(), 0.1 * 0.5 * 1.75 * np.array([1.0, 2.0]))
+    model = nn.Linear(2, 1, rng=0)
+    model(q).sum().backward()
+    model.zero_grad(set_to_none=False)
+    assert model.weight.grad.numpy().tolist() == [[0.0], [0.0]]
+    model.zero_grad()
+    assert model.weight.grad is None
+
+
 def test_dtypes_are_kept_side_by_side():
     p, q = leaf(2, dtype=np.float32), leaf(3, dtype=np.float64)
     optimizer = Adam([p, q], lr=np.float64(0.1))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wengert.errors import DataError, OptionError
+from wengert.errors import DataError, OptionError, ShapeError
 
 from .dataset import Parts, held_out
 from .loader import Batch, Source
@@ -96,7 +96,13 @@ class Concat:
         parts = [self.sources[i].batch(own) for i, own in here]
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        return tuple(np.concatenate(arrays)[back] for arrays in zip(*parts, strict=True))
+        try:
+            return tuple(np.concatenate(arrays)[back] for arrays in zip(*parts, strict=True))
+        except ValueError as error:
+            shapes = [" and ".join(str(list(a.shape[1:])) for a in part) for part in parts]
+            raise ShapeError(
+                "Concat(sources)", f"their items are unlike: {', '.join(shapes)}: {error}"
+            ) from None
 
     @property
     def sha256(self) -> str:

@@ -311,10 +311,13 @@ class Module:
                     t.grad = None
         return self
 
-    def zero_grad(self) -> None:
-        """Forget the gradients: `p.grad = None` for every parameter."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients: `p.grad = None` for every parameter, or zeros in its place."""
         for _, p in self.named_parameters():
-            p.grad = None
+            if set_to_none or p.grad is None:
+                p.grad = None
+            else:
+                p.grad = np.zeros_like(p.grad)
 
     # ---- state
     def state_dict(self) -> dict[str, NDArray[Any]]:

@@ -191,25 +191,35 @@ class TransformerBlock(Module):
 
 
 class TransformerEncoder(Module):
-    """Blocks one after the other, and a norm at the end if they begin with one.
+    """Blocks one after the other, and a norm at the end.
 
     Shapes: x and y `[N, T, d]`.
 
     Args:
         depth: how many blocks; d, heads and the options are those of `TransformerBlock`.
+        final_norm: whether there is a norm at the end; None: if the blocks begin with one, whose
+            sum nothing else would norm. PyTorch's encoder has none unless it is given one.
 
     Example:
         >>> TransformerEncoder(2, 8, 2, rng=0)(np.ones((1, 3, 8), np.float32)).shape
         (1, 3, 8)
     """
 
-    def __init__(self, depth: int, d: int, heads: int, *args: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        depth: int,
+        d: int,
+        heads: int,
+        *args: Any,
+        final_norm: bool | None = None,
+        **options: Any,
+    ) -> None:
         options["rng"] = None if options.get("rng") is None else stream(options["rng"])
         depth = count(type(self).__name__, "depth", depth)
         self.blocks = [TransformerBlock(d, heads, *args, **options) for _ in range(depth)]
         kind = NORMS[options.get("norm", "layer")]
-        first = options.get("norm_first", True)
-        self.norm = kind(d, dtype=options.get("dtype", np.float32)) if first else None
+        last = options.get("norm_first", True) if final_norm is None else final_norm
+        self.norm = kind(d, dtype=options.get("dtype", np.float32)) if last else None
 
     def forward(self, x: Any, context: Any = None, *, mask: Any = None, **masks: Any) -> Any:
         for block in self.blocks:

@@ -49,9 +49,9 @@ class Around:
     def lr(self, value: float) -> None:
         self.optimizer.lr = value
 
-    def zero_grad(self) -> None:
+    def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
-        self.optimizer.zero_grad()
+        self.optimizer.zero_grad(set_to_none)
 
     def copies(self) -> list[NDArray[Any]]:
         """The parameters as they are now."""

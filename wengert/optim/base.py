@@ -320,15 +320,22 @@ class Optimizer:
             group.lr = value
 
     # ---- steps
-    def zero_grad(self) -> None:
-        """Forget the gradients: `p.grad = None` for every parameter."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients: `p.grad = None` for every parameter.
+
+        Args:
+            set_to_none: False makes them zeros instead, with which `step` goes on along its
+                momentum; a parameter without a gradient stays without.
+        """
         if LISTENERS:
             tell("zero_grad", self)
         tracer = live.recording() if trace.MODES else None
-        if tracer is not None:
-            for p in self.parameters:
-                tracer.forget(p)
         for p in self.parameters:
+            if not set_to_none and p.grad is not None:
+                p.grad = np.zeros_like(p.grad)
+                continue
+            if tracer is not None:
+                tracer.forget(p)
             if p.node is not None:  # else it was frozen since
                 p.node.grad = None
 

@@ -21,7 +21,7 @@ from wengert.extras import need
 
 from .folder import RunFolder
 
-__all__ = ["Checkpoints", "pack", "unpack"]
+__all__ = ["Checkpoints", "digest", "pack", "unpack"]
 
 State = dict[str, Any]
 
@@ -36,7 +36,7 @@ def pack(state: Mapping[str, Any]) -> bytes:
     """
     arrays: dict[str, NDArray[Any]] = {}
     text = json.dumps(_plain(state, arrays))
-    about = {"state": text, "sha256": _digest(text, arrays)}
+    about = {"state": text, "sha256": digest(text, arrays)}
     content: bytes = need("safetensors.numpy", extra="train").save(arrays, about)
     return content
 
@@ -51,10 +51,10 @@ def unpack(content: bytes) -> State:
         size = int.from_bytes(content[:8], "little")
         about = json.loads(content[8 : 8 + size])["__metadata__"]
         arrays = need("safetensors.numpy", extra="train").load(content)
-        text, digest = about["state"], about["sha256"]
+        text, kept = about["state"], about["sha256"]
     except Exception as error:  # safetensors has errors of its own for every kind of damage
         raise ValueError(f"not a checkpoint: {error or type(error).__name__}") from None
-    if _digest(text, arrays) != digest:
+    if digest(text, arrays) != kept:
         raise ValueError("its checksum does not fit its content")
     state: State = _whole(json.loads(text), arrays)
     return state
@@ -82,13 +82,14 @@ def _whole(value: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
     return [_whole(v, arrays) for v in value] if isinstance(value, list) else value
 
 
-def _digest(text: str, arrays: Mapping[str, NDArray[Any]]) -> str:
-    digest = hashlib.sha256(text.encode())
+def digest(text: str, arrays: Mapping[str, NDArray[Any]]) -> str:
+    """The SHA-256 of a text and of arrays with their names."""
+    total = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         a = arrays[name]
-        digest.update(f"{name}{a.dtype.str}{a.shape}".encode())
-        digest.update(a.tobytes())
-    return digest.hexdigest()
+        total.update(f"{name}{a.dtype.str}{a.shape}".encode())
+        total.update(a.tobytes())
+    return total.hexdigest()
 
 
 class Checkpoints:

@@ -22,7 +22,7 @@ from wengert.nn import Module
 from wengert.optim import EMA, Optimizer
 from wengert.trace import Tensor, no_grad
 
-from .checkpoint import Checkpoints
+from .checkpoint import Checkpoints, digest
 from .config import Options, config_text, read_config, schedule
 from .folder import RunFolder, no_run
 from .recipe import Recipe, find
@@ -520,10 +520,12 @@ def _save(run: Run, *, last_row: bool = False) -> None:
     if last_row and path.exists():
         return
     safetensors = need("safetensors.numpy", extra="train")
-    about = json.dumps({"recipe": run.recipe.name, "epoch": run.epoch})
-    run.folder.write(
-        "model.safetensors", safetensors.save(run.model.state_dict(), {"wengert": about})
-    )
+    state = run.model.state_dict()
+    told = {"recipe": run.recipe.name, "epoch": run.epoch}
+    about = json.dumps(
+        {**told, "sha256": digest(json.dumps(told), state)}
+    )  # one: they have no order
+    run.folder.write("model.safetensors", safetensors.save(state, {"wengert": about}))
 
 
 def _since(run: Run) -> float:

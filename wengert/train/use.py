@@ -17,7 +17,7 @@ from wengert.errors import CheckpointError, DataError, OptionError, ShapeError
 from wengert.extras import need
 from wengert.nn import Module
 
-from .checkpoint import Checkpoints
+from .checkpoint import Checkpoints, digest
 from .config import Options, changes, read_config
 from .folder import RunFolder, no_run
 from .recipe import Recipe, find
@@ -61,11 +61,20 @@ def open_run(folder: str | Path) -> Trained:
     recipe = find("recipe", options.recipe, RECIPES)
     parts = recipe.data(options.task)
     model = recipe.model(np.random.default_rng(0), options.task, parts)
-    read = need("safetensors.numpy", extra="train").load_file
+    opened = need("safetensors", extra="train").safe_open
     try:
-        weights = read(path / "model.safetensors")
+        with opened(path / "model.safetensors", "numpy") as file:
+            told = json.loads((file.metadata() or {}).get("wengert", "{}"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
     except Exception as error:  # safetensors has errors of its own for every kind of damage
         raise CheckpointError(f"opening {path}", f"model.safetensors is damaged: {error}") from None
+    kept = told.pop("sha256", None)
+    if kept is not None and kept != digest(json.dumps(told), weights):
+        raise CheckpointError(
+            f"opening {path}",
+            "model.safetensors is damaged: its numbers are not those that were saved",
+            fix=f"wengert train --resume {path}, which goes on from a whole checkpoint",
+        )
     model.load_state_dict(weights)
     return Trained(recipe, options, parts, model.eval(), changes(config, parts))
 

@@ -510,9 +510,9 @@ def cosine_similarity(a: Any, b: Any, axis: int = -1, eps: float = 1e-8) -> Any:
         >>> cosine_similarity(np.array([3.0, 4.0]), np.array([4.0, 3.0])).item()
         0.96
     """
-    lengths = [np.linalg.norm(v, axis=axis) for v in (a, b)]
+    lengths = [np.linalg.norm(v, axis=axis, keepdims=True) for v in (a, b)]
     x, y = [where(e.lt(n, eps), eps, n) for n in lengths]
-    return (a * b).sum(axis) / x / y
+    return ((a / x) * (b / y)).sum(axis)
 
 
 def cosine_embedding_loss(
