@@ -11,10 +11,11 @@ from wengert.errors import ArgumentError, OptionError, ShapeError
 from wengert.ops import elementwise as e
 from wengert.ops.ctc import CTC
 from wengert.ops.elementwise import where
+from wengert.ops.fused import Norm
 from wengert.ops.losses import bce_logits, times_log, times_log1m
 from wengert.ops.road import cross_entropy
 from wengert.trace import bind
-from wengert.types import shape_of
+from wengert.types import normalize_axes, shape_of
 
 from .losses_check import array, bottom, class_labels, numbers, reduce, same, signs
 
@@ -510,7 +511,8 @@ def cosine_similarity(a: Any, b: Any, axis: int = -1, eps: float = 1e-8) -> Any:
         >>> cosine_similarity(np.array([3.0, 4.0]), np.array([4.0, 3.0])).item()
         0.96
     """
-    lengths = [np.linalg.norm(v, axis=axis, keepdims=True) for v in (a, b)]
+    a, b = array(a), array(b)
+    lengths = [bind(Norm(normalize_axes(axis, v.ndim), True), v) for v in (a, b)]
     x, y = [where(e.lt(n, eps), eps, n) for n in lengths]
     return ((a / x) * (b / y)).sum(axis)
 
