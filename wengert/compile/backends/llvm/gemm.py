@@ -13,9 +13,8 @@ NN, NT and TN run at one speed. The blocks are chosen for the caches:
 What lies in memory as its panels would, and is not used often enough to pay for a copy, is read
 from where it is. Nothing beyond the edges of a matrix is read or written.
 
-All tiles of a type take a third of a second to compile. A caller that knows its shapes asks for
-the tiles that they need (`shapes` of `emit`), and has them in its own module; `prepare` loads the
-function for any shape, which is kept on disk.
+All tiles take a third of a second to compile: a caller that knows its shapes asks for those they
+need (`shapes` of `emit`), in its own module; `prepare` loads all of them, which are kept on disk.
 """
 
 from __future__ import annotations
