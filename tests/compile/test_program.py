@@ -372,3 +372,19 @@ def test_a_run_takes_no_memory_but_for_its_results():
         tracemalloc.stop()
     assert now - before < 2048
     assert peak - before < 4096  # the loss, and a few of Python's own objects
+
+
+def test_an_array_of_one_axis_is_cut_into_pieces():
+    """Threads share it, and the numbers do not depend on where it is cut."""
+    x = np.random.default_rng(0).normal(size=100_003)
+
+    def f(x):
+        y = np.exp(np.sin(x)) * x
+        return y, np.sum(y * y), np.where(x > 0, np.sqrt(np.abs(x)), -x)
+
+    g = wg.compile(f, backend="llvm", wait=True)
+    for one, other in zip(g(x), f(x), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-13)
+    told = g.explain()
+    assert "over [100003, 1]" in told
+    assert int(told.partition("region 0: ")[2].partition(" ")[0]) > 4

@@ -453,7 +453,7 @@ def kernel_of(group: Group, stored: list[Var]) -> tuple[Kernel, list[Any]]:
     """
     order = [a for a in group.order if group.size[a] > 1]
     row = [a for a in (group.reduced or ()) if group.size[a] > 1]
-    if not row and order:
+    if not row and len(order) > 1:  # a single axis is the first, which is cut into pieces
         row = [order[-1]]
     lead = [a for a in order if a not in row]
     assert order[len(lead) :] == row

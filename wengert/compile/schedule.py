@@ -172,8 +172,8 @@ def cost(step: Step) -> float:
         return 2.0 * step.out.size * step.a.shape[-1] / FLOPS * (1 if step.dtype.char == "f" else 2)
     k = step.kernel
     points = math.prod(k.space)
-    flat = k.by_row()
-    price = sum(4 if s.op in DEAR else 1 for s, once in zip(k.body, flat) if not once)
+    once = [False] * len(k.body) if k.space[-1] == 1 else k.by_row()
+    price = sum(4 if s.op in DEAR else 1 for s, rowwise in zip(k.body, once) if not rowwise)
     return points * max(1, price) * POINT
 
 
