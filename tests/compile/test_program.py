@@ -190,6 +190,23 @@ def test_functions_of_numbers_stand_in_the_loops_that_call_them():
     assert all("alwaysinline" in a for a in numbers.values())
 
 
+@pytest.mark.parametrize(("n", "inside"), [(4, True), (40, False)])
+def test_a_function_that_is_called_all_over_stays_out_of_line(n, inside):
+    x = np.linspace(-1, 1, 5, dtype=np.float32)
+
+    def f(x):
+        for _ in range(n):
+            x = np.tanh(1.5 * x)
+        return x
+
+    program = build(optimized(stage(f, x).graph)[0])
+    (head,) = [
+        line for line in program.text.splitlines() if "@tanh_float" in line and "def" in line
+    ]
+    assert ("alwaysinline" in head) is inside
+    np.testing.assert_allclose(program([x], [None])[0], f(x), rtol=1e-5)
+
+
 def test_gelu_and_its_slope_have_one_quotient():
     if not target().fma:
         pytest.skip("without a fused multiply-add they are float64 quotients of their own")

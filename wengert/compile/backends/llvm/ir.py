@@ -454,6 +454,16 @@ class Module:
             self._library[key] = self._mathematics(self, name, kind, width)
         return self._library[key]
 
+    def part(self, most: int = 16) -> None:
+        """Functions of the library that are called in more places stay out of line.
+
+        Otherwise a long chain of them is all the time there is to compile.
+        """
+        code = "\n".join([line for f in self.functions for line in f.lines if " call " in line])
+        for f in self.functions:
+            if f.name in self._library.values() and code.count(f" @{f.name}(") > most:
+                f.attributes = f.attributes.replace("alwaysinline", "noinline")
+
     def no_unroll(self) -> int:
         """The number of the note that keeps a loop from being unrolled."""
         if self._no_unroll is None:

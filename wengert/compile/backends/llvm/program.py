@@ -237,6 +237,7 @@ class Native:
         if self.library_used:
             module.declare("declare void @wg_blas_enter()")
             module.declare("declare void @wg_blas_leave()")
+        module.part()
         text = str(module)
         if self.storage.private:
             text = text.replace("declare ptr @take_memory()\n", "")
