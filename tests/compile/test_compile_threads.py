@@ -138,9 +138,8 @@ def test_a_forked_process(backend):
 def test_a_process_that_forks_while_other_threads_run_and_compile(backend, monkeypatch):
     monkeypatch.setenv("WENGERT_CACHE", "")
     g = wg.compile(lambda x: np.sum(np.tanh(x @ x.T)) + np.sum(x), backend=backend)
-    x = RNG.normal(
-        size=(60, 40)
-    )  # small: OpenBLAS's threads do not live through a fork in a product
+    # small: OpenBLAS's own threads do not live through a fork in the middle of a product
+    x = RNG.normal(size=(60, 40))
     want = [g(x), g(x)][1]
     over = threading.Event()
 
