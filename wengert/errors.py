@@ -602,9 +602,6 @@ for _cls in (
     WengertError,
     *WengertError.__subclasses__(),
     WengertWarning,
-    GaugeWarning,
-    GradientWarning,
-    CompileWarning,
-    LoopWarning,
+    *WengertWarning.__subclasses__(),
 ):
     _cls.__module__ = "wengert"

@@ -261,7 +261,7 @@ def queued():
 @case("it draws from numpy.random")
 def numpy_random():
     np.random.seed(0)  # noqa: NPY002 - that is what is tested
-    return lambda x: x * np.random.rand(), lambda: None  # noqa: NPY002
+    return lambda x: x * np.random.rand(), lambda: None  # noqa: NPY002 - the same
 
 
 @case("it draws from Python's random")
