@@ -39,7 +39,6 @@ docstring is what `wengert explain CODE` prints, with the bad and the good code 
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import sys
 import warnings
@@ -50,7 +49,7 @@ import numpy as np
 
 from .source import GENERATED as GENERATED
 from .source import LIBRARY as LIBRARY
-from .source import arguments, bracketed, look_up, short, source_of, written
+from .source import bracketed, short, written
 from .source import place as place
 from .source import user_frame as user_frame
 
@@ -93,52 +92,6 @@ __all__ = [
 def user_line() -> str:
     frame = user_frame(sys._getframe(1))
     return f"{short(frame.f_code.co_filename)}:{frame.f_lineno}, in {frame.f_code.co_name}"
-
-
-def asker() -> tuple[str, str, str]:
-    """(what in the user's own code asked for an array, what to write instead, where it stands)."""
-    inner = frame = user_frame(sys._getframe(2))
-    while f"{os.sep}site-packages{os.sep}" in frame.f_code.co_filename and frame.f_back:
-        inner, frame = frame, frame.f_back
-    at = place(frame.f_code, frame.f_lasti)
-    fix = (
-        "the same function from numpy on the tensor itself, or "
-        "{x}.detach().numpy() if no gradient is wanted through here"
-    )
-    text = source_of(frame.f_code, frame.f_lasti)
-    fix = fix.replace("{x}", recorded_text(frame, text))
-    if inner is not frame:
-        return f"{inner.f_globals.get('__name__', '')}.{inner.f_code.co_name}(tensor)", fix, at
-    name, call, inside = text.partition("(")
-    if name.endswith("]") and not call:
-        return f"{name} = tensor", "a buffer from wg.zeros(n) in place of np.zeros(n)", at
-    if inside.startswith("["):
-        return f"{name}([tensor, ...])", f"np.stack({inside[:-1]}) keeps the gradients", at
-    return f"{name or 'np.asarray'}(tensor)", fix, at
-
-
-def recorded_text(frame: Any, text: str) -> str:
-    """How the user wrote the tensor among the operands of an expression; `x` when unsure."""
-    scope = {**frame.f_globals, **frame.f_locals}
-    texts = arguments(text, scope)
-    found = [t for t in texts if hasattr(look_up(t, scope), "recorded")]
-    if not found and len(texts) == 1 and not text.endswith("]"):
-        found = [t for t in texts if not t[:1].isdigit()]
-    return bracketed(found[0]) if found else "x"
-
-
-def number_asker(to: str) -> tuple[str, str]:
-    """(what in the user's own code asked for a Python number, what to write instead)."""
-    frame = user_frame(sys._getframe(2))
-    text = source_of(frame.f_code, frame.f_lasti)
-    name, call, _ = text.partition("(")
-    if name.endswith("]") and not call and to != "index":
-        return f"{name} = tensor", "a buffer from wg.zeros(n) in place of np.zeros(n)"
-    x = recorded_text(frame, text)
-    fix = f"{x}.item() for the number alone, without a gradient"
-    if name.startswith("math."):
-        return f"{name}(tensor)", f"np.{name[5:]}({x}); or {fix}"
-    return f"{to}(tensor)", fix
 
 
 def describe(x: Any) -> str:

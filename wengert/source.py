@@ -16,6 +16,8 @@ __all__ = [
     "GENERATED",
     "LIBRARY",
     "arguments",
+    "asker",
+    "number_asker",
     "place",
     "short",
     "source_of",
@@ -203,3 +205,49 @@ def _fits(value: Any, text: str, x: Any) -> bool:
 
 def is_plain(x: Any) -> bool:
     return isinstance(x, int | float | complex | np.ndarray | np.generic)
+
+
+def asker() -> tuple[str, str, str]:
+    """(what in the user's own code asked for an array, what to write instead, where it stands)."""
+    inner = frame = user_frame(sys._getframe(2))
+    while f"{os.sep}site-packages{os.sep}" in frame.f_code.co_filename and frame.f_back:
+        inner, frame = frame, frame.f_back
+    at = place(frame.f_code, frame.f_lasti)
+    fix = (
+        "the same function from numpy on the tensor itself, or "
+        "{x}.detach().numpy() if no gradient is wanted through here"
+    )
+    text = source_of(frame.f_code, frame.f_lasti)
+    fix = fix.replace("{x}", recorded_text(frame, text))
+    if inner is not frame:
+        return f"{inner.f_globals.get('__name__', '')}.{inner.f_code.co_name}(tensor)", fix, at
+    name, call, inside = text.partition("(")
+    if name.endswith("]") and not call:
+        return f"{name} = tensor", "a buffer from wg.zeros(n) in place of np.zeros(n)", at
+    if inside.startswith("["):
+        return f"{name}([tensor, ...])", f"np.stack({inside[:-1]}) keeps the gradients", at
+    return f"{name or 'np.asarray'}(tensor)", fix, at
+
+
+def recorded_text(frame: Any, text: str) -> str:
+    """How the user wrote the tensor among the operands of an expression; `x` when unsure."""
+    scope = {**frame.f_globals, **frame.f_locals}
+    texts = arguments(text, scope)
+    found = [t for t in texts if hasattr(look_up(t, scope), "recorded")]
+    if not found and len(texts) == 1 and not text.endswith("]"):
+        found = [t for t in texts if not t[:1].isdigit()]
+    return bracketed(found[0]) if found else "x"
+
+
+def number_asker(to: str) -> tuple[str, str]:
+    """(what in the user's own code asked for a Python number, what to write instead)."""
+    frame = user_frame(sys._getframe(2))
+    text = source_of(frame.f_code, frame.f_lasti)
+    name, call, _ = text.partition("(")
+    if name.endswith("]") and not call and to != "index":
+        return f"{name} = tensor", "a buffer from wg.zeros(n) in place of np.zeros(n)"
+    x = recorded_text(frame, text)
+    fix = f"{x}.item() for the number alone, without a gradient"
+    if name.startswith("math."):
+        return f"{name}(tensor)", f"np.{name[5:]}({x}); or {fix}"
+    return f"{to}(tensor)", fix

@@ -25,18 +25,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from .errors import (
-    TapeExitError,
-    asker,
-    number_asker,
-    user_frame,
-)
+from .errors import TapeExitError, user_frame
 from .nodes import Break as Break
 from .nodes import Leaf as Leaf
 from .nodes import Node as Node
 from .nodes import line as line
 from .nodes import seq as seq
 from .region import Region
+from .source import asker, number_asker
 from .types import RAW, Shape
 
 getframe, getrefcount, new, ndarray = sys._getframe, sys.getrefcount, object.__new__, np.ndarray
