@@ -63,11 +63,17 @@ def test_llvm_is_refused_where_it_is_not_installed(no_llvmlite):
         wg.compile(np.tanh, backend="llvm")
 
 
-def test_code_that_cannot_be_made_is_no_reason_to_fail(monkeypatch):
-    def broken(*args, **kwargs):
-        raise RuntimeError("no such instruction")
+def broken(monkeypatch, part, why):
+    """A part of the compiler that raises."""
 
-    monkeypatch.setattr(backends, "native", broken)
+    def f(*args, **kwargs):
+        raise RuntimeError(why)
+
+    monkeypatch.setattr(backends, part, f)
+
+
+def test_code_that_cannot_be_made_is_no_reason_to_fail(monkeypatch):
+    broken(monkeypatch, "native", "no such instruction")
     g = wg.compile(lambda x: np.tanh(x) * 2, backend="llvm")
     with pytest.warns(CompileWarning, match="runs on NumPy: .*no such instruction"):
         near(np.tanh(X) * 2, g(X))
@@ -83,10 +89,7 @@ def test_code_that_cannot_be_made_is_no_reason_to_fail(monkeypatch):
 
 
 def test_a_pass_that_fails_leaves_the_function_uncompiled(monkeypatch):
-    def broken(*args, **kwargs):
-        raise RuntimeError("a mistake of ours")
-
-    monkeypatch.setattr(backends, "optimize", broken)
+    broken(monkeypatch, "optimize", "a mistake of ours")
     g = wg.compile(lambda x: np.tanh(x) * 2, backend="numpy")
     with pytest.warns(CompileWarning, match="RuntimeError: a mistake of ours"):
         near(np.tanh(X) * 2, g(X))
