@@ -60,6 +60,19 @@ class Source:
         return self.scope["fast"]
 
 
+def identities(s: Source, leaves: list[Any]) -> None:
+    """Arrays that were one are one again, and no others: a function may ask with `is`."""
+    alike: dict[Any, dict[int, int]] = {}  # of one shape and dtype: identity -> the first of them
+    for i, x in enumerate(leaves):
+        if x.__class__ is ndarray:
+            j = alike.setdefault((x.shape, x.dtype), {}).setdefault(id(x), i)
+            if j != i:
+                s.miss(f"a{i} is not a{j}")
+    for firsts in alike.values():
+        if len(firsts) > 1:
+            s.miss(f"len({{{', '.join(f'id(a{i})' for i in firsts.values())}}}) != {len(firsts)}")
+
+
 def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[bool]) -> Any:
     """The short way for calls like this one; None where there is none."""
     program, native = variant.program, variant.executable
@@ -76,9 +89,7 @@ def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[boo
     for i, (x, still) in enumerate(zip(leaves, fixed)):
         if not argument(s, i, x, still):
             return None
-        for j, y in enumerate(leaves[:i] if x.__class__ is ndarray else ()):
-            if y is x or (y.__class__ is ndarray and y.shape == x.shape and y.dtype is x.dtype):
-                s.miss(f"a{i} is {'not ' if y is x else ''}a{j}")
+    identities(s, leaves)
     guards(s, variant.watch)
     if not inputs(s, program, native, leaves) or not outputs(s, program, native):
         return None
