@@ -36,7 +36,7 @@ def compiled(taps: int, code: str) -> Any:
 def built(source: Any, names: Any, arrays: int, taps: int, code: str) -> Any:
     """(the engine, its functions by (name, width)); None where there is no compiler."""
     kind, widths = TYPES[code]
-    engine = native.engine("\n".join(source(taps, kind, v) for v in widths))
+    engine = native.engine("\n".join([PREFETCH, *[source(taps, kind, v) for v in widths]]))
     if engine is None:
         return None
     call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (arrays + 1), *[ctypes.c_int64] * 12)
@@ -51,6 +51,7 @@ def built(source: Any, names: Any, arrays: int, taps: int, code: str) -> Any:
 LOOPS = (("n", "0", "%N"), ("h", "0", "%H"), ("c", "%c0", "%c1"))  # outermost first
 
 
+PREFETCH = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
 PLACE = [
     "  %xw.m = mul i64 %w, %xsw", "  %xw = add i64 %xc, %xw.m",
     "  %yw.m = mul i64 %w, %ysw", "  %yw = add i64 %yc, %yw.m",
@@ -107,6 +108,11 @@ def source(taps: int, kind: str, v: int) -> str:
         f"  %a{t} = phi {vec} [zeroinitializer, %c.body], [%b{t}, %w.body]" for t in range(taps)
     ]
     body = PLACE + load("u", "%y_", "%yw") + terms("t", "%u")
+    body += [  # the next line of u is on its way while this one is added up: half the time
+        "  %next = add i64 %yw, %ysh",
+        f"  %next.p = getelementptr {kind}, ptr %y_, i64 %next",
+        "  call void @llvm.prefetch.p0(ptr %next.p, i32 0, i32 2, i32 1)",
+    ]
     body += [add(f"b{t}", f"a{t}", f"t{t}") for t in range(taps)]
     after = weights("k")
     for t in range(taps):
