@@ -10,8 +10,8 @@ import llvmlite.binding as ll
 import numpy as np
 
 from wengert.compile.backends.llvm import loops, mathematics
-from wengert.compile.backends.llvm.ir import Module
 from wengert.compile.kernel import Fold, evaluate, verify
+from wengert.native.ir import Module
 
 ll.initialize_native_target()
 ll.initialize_native_asmprinter()

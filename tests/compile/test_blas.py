@@ -13,7 +13,8 @@ import pytest
 
 pytest.importorskip("llvmlite", reason="machine code needs the extra `compile`")
 
-from wengert.compile.backends.llvm import blas, engine, target
+from wengert.compile.backends.llvm import blas
+from wengert.native import engine, target
 
 FOUND = list(blas.candidates())
 BY_NAME = pytest.mark.parametrize("found", FOUND, ids=lambda b: f"{b.source}-{b.name}")

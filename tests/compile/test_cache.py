@@ -14,7 +14,7 @@ from wengert.errors import WengertWarning
 
 pytest.importorskip("llvmlite", reason="machine code needs the extra `compile`")
 
-from wengert.compile.backends.llvm import cache, engine, target
+from wengert.native import cache, engine, target
 
 KEY = "ab" * 32
 CODE = bytes(range(256)) * 40
@@ -239,7 +239,7 @@ def test_what_dead_processes_left_is_swept(kept):
 def test_processes_write_at_the_same_time(tmp_path):
     text = f"""
 from pathlib import Path
-from wengert.compile.backends.llvm.cache import Cache
+from wengert.native.cache import Cache
 cache = Cache(Path({str(tmp_path / "objects")!r}), limit=200_000)
 for n in range(200):
     name = format(n % 7, "064x")

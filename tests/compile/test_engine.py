@@ -14,7 +14,7 @@ from wengert.errors import ArgumentError, MissingExtraError, OptionError
 
 pytest.importorskip("llvmlite", reason="machine code needs the extra `compile`")
 
-from wengert.compile.backends.llvm import engine, target
+from wengert.native import engine, target
 
 AXPY = """
 define void @axpy(ptr %x, ptr %y, i64 %n, float %a) {
@@ -242,7 +242,7 @@ def test_an_object_is_loaded_by_another_process(tmp_path):
     path.write_bytes(engine.compile_ir(AXPY, target.target()))
     text = f"""
 import ctypes, numpy as np
-from wengert.compile.backends.llvm.engine import load
+from wengert.native.engine import load
 f = load(open({str(path)!r}, "rb").read()).function(
     "axpy", None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_float)
 x, y = np.ones(32, np.float32), np.ones(32, np.float32)
@@ -260,7 +260,8 @@ def test_without_llvmlite_the_extra_is_named():
 import sys
 import threading
 sys.modules["llvmlite"] = None
-from wengert.compile.backends.llvm import engine, target, pool, blas, cache
+from wengert.compile.backends.llvm import blas
+from wengert.native import engine, target, pool, cache
 try:
     target.target()
 except ImportError as error:

@@ -9,9 +9,10 @@ import pytest
 
 pytest.importorskip("llvmlite", reason="machine code needs the extra `compile`")
 
-from wengert.compile.backends.llvm import cache, engine, gemm, target
-from wengert.compile.backends.llvm.ir import Function as Writer
-from wengert.compile.backends.llvm.ir import Module, Value
+from wengert.compile.backends.llvm import gemm
+from wengert.native import cache, engine, target
+from wengert.native.ir import Function as Writer
+from wengert.native.ir import Module, Value
 
 P, I, L = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 KINDS = {"float": (ctypes.c_float, np.float32), "double": (ctypes.c_double, np.float64)}

@@ -18,10 +18,10 @@ finally:
     sys.path.pop(0)
 
 from wengert.compile.backends.llvm import loops
-from wengert.compile.backends.llvm.ir import Module
 from wengert.compile.backends.llvm.turn import turn
 from wengert.compile.collapse import collapse, operands
 from wengert.compile.kernel import Kernel, Operand, Statement, Store
+from wengert.native.ir import Module
 from wengert.trace import OPS
 
 TARGETS = list(native.TARGETS)

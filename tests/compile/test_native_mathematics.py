@@ -23,7 +23,7 @@ from mpmath import mp, mpf
 ll = pytest.importorskip("llvmlite.binding", reason="no llvmlite to compile native functions with")
 
 from wengert.compile.backends.llvm import mathematics  # noqa: E402
-from wengert.compile.backends.llvm.ir import Function, Module, vector  # noqa: E402
+from wengert.native.ir import Function, Module, vector  # noqa: E402
 from wengert.trace import OPS  # noqa: E402
 
 spec = importlib.util.spec_from_file_location("exact", Path(__file__).parents[1] / "ops/exact.py")

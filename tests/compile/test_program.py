@@ -18,9 +18,9 @@ from wengert.graph import evaluate
 from wengert.transforms.staging import stage
 
 pytest.importorskip("llvmlite", reason="machine code needs the extra `compile`")
-from wengert.compile.backends.llvm import engine, pool
 from wengert.compile.backends.llvm.program import build
-from wengert.compile.backends.llvm.target import target
+from wengert.native import engine, pool
+from wengert.native.target import target
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_unusual_layouts_are_taken():
 
 @pytest.mark.parametrize("level", ["avx512", "avx2", "sse2"])
 def test_every_level_of_the_processor(level):
-    from wengert.compile.backends.llvm.target import present
+    from wengert.native.target import present
 
     if level not in present():
         pytest.skip(f"this processor has no {level}")

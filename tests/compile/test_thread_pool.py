@@ -14,7 +14,7 @@ from wengert.errors import OptionError
 
 pytest.importorskip("llvmlite", reason="machine code needs the extra `compile`")
 
-from wengert.compile.backends.llvm import engine, pool, pool_code, target
+from wengert.native import engine, pool, pool_code, target
 
 TASKS = """
 declare void @wg_parallel(ptr, ptr, i32)
@@ -280,7 +280,7 @@ def test_code_for_other_machines(triple, instruction, waiting):
 START = """
 import ctypes, os, sys, threading, time
 import numpy as np
-from wengert.compile.backends.llvm import engine, pool, pool_code, target
+from wengert.native import engine, pool, pool_code, target
 pool.set_threads(3)
 made = pool.prepare()
 text = '''

@@ -9,14 +9,15 @@ ROOT = Path(wengert.__file__).parent
 FLOORS = [
     # errors may be read by everybody; on each floor a file may import those before it
     ["version", "source", "errors", "extras", "types", "tree", "given", "random"],
-    ["nest", "owned", "region", "nodes", "trace", "draws"],
+    ["native", "nest", "owned", "region", "nodes", "trace", "draws"],
     ["structural", "primitive", "graph", "hollow"],
     [
-        "ops.native", "ops.gauss_native", "ops.accurate", "ops.slopes", "ops.linear", "ops.index",
+        "ops.gauss_native", "ops.accurate", "ops.slopes", "ops.linear", "ops.index",
         "ops.elementwise", "ops.contract",
         "ops.order", "ops.scan", "ops.matrix", "ops.linalg", "ops.spectral", "ops.singular",
         "ops.fft", "ops.special_values", "ops.special_integrals", "ops.special_lines",
-        "ops.special", "ops.fused", "ops.conv_native", "ops.conv_kernels", "ops.conv",
+        "ops.special", "ops.fused", "ops.conv_native", "ops.conv_tiles", "ops.conv_direct",
+        "ops.conv_kernels", "ops.conv",
         "ops.pool_native", "ops.pool_kernels", "ops.pool",
         "ops.norm", "ops.embedding", "ops.dropout", "ops.attention", "ops.losses", "ops.ctc",
         "ops.spatial", "ops.recurrent", "ops.road", "ops.kinks", "ops.operators", "ops.neural",

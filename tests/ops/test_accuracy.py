@@ -34,8 +34,9 @@ from exact import (
 from mpmath import mp, mpf
 
 import wengert as wg
+from wengert import native
 from wengert.errors import MissingExtraError
-from wengert.ops import accurate, elementwise, gauss_native, native, slopes
+from wengert.ops import accurate, elementwise, gauss_native, slopes
 from wengert.primitive import Elementwise
 from wengert.trace import OPS
 

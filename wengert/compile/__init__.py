@@ -37,7 +37,7 @@ def set_threads(n: int) -> None:
         MissingExtraError: llvmlite is not installed; calls of NumPy have threads of their own.
     """
     need("llvmlite.binding", extra="compile")
-    import_module("wengert.compile.backends.llvm.pool").set_threads(n)
+    import_module("wengert.native.pool").set_threads(n)
 
 
 class Room(ModuleType):

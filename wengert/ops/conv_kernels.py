@@ -8,6 +8,8 @@ On images with many places only the kernel's last axis is laid out, which makes 
 shorter by the kernel's height; each row of the kernel is then a product with the same columns, read
 some rows of the image further down. One channel in a group (depthwise) has nothing to multiply as
 matrices: there whole lines of an image are multiplied by a weight repeated along the line.
+
+Where llvmlite is installed, `conv_direct` does without columns, and this is for what it leaves.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from . import conv_native
+from . import conv_direct, conv_native
 
 __all__ = ["backward_input", "backward_weight", "forward"]
 
@@ -207,6 +209,9 @@ def forward(x: Array, w: Array, stride: Ints, padding: Any, dilation: Ints, grou
     if not y.size or not w.size:
         y[...] = 0
         return y
+    how = stride, padding, dilation, groups
+    if (inner > 1 or groups == 1) and conv_direct.forward(x, w, y, *how):
+        return y
     for some, wide in padded_images(x, padding):
         out = y[some]
         if groups == 1:
@@ -384,6 +389,9 @@ def backward_weight(
     if not u.size or not x.size:
         return w
     x, u = x.astype(dtype, copy=False), u.astype(dtype, copy=False)
+    how = stride, padding, dilation, groups
+    if (inner > 1 or groups == 1) and conv_direct.weight(x, u, w, *how):
+        return w
     for some, wide in padded_images(x, padding):
         part = u[some]
         if groups == 1:

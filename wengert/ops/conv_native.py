@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from . import native
+from .. import native
 
 __all__ = ["forward", "weight"]
 
@@ -34,18 +34,15 @@ def compiled(taps: int, code: str) -> Any:
 
 
 def built(source: Any, names: Any, arrays: int, taps: int, code: str) -> Any:
-    """(the engine, its functions by (name, width)); None where there is no compiler."""
+    """Its functions by (name, width); None where there is no compiler."""
     kind, widths = TYPES[code]
-    engine = native.engine("\n".join([PREFETCH, *[source(taps, kind, v) for v in widths]]))
-    if engine is None:
+    library = native.library("\n".join([PREFETCH, *[source(taps, kind, v) for v in widths]]))
+    if library is None:
         return None
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (arrays + 1), *[ctypes.c_int64] * 12)
-    found = {
-        (name, v): call(engine.get_function_address(f"{name}_{v}"))
-        for name in names
-        for v in widths
+    types = [ctypes.c_void_p] * (arrays + 1) + [ctypes.c_int64] * 12
+    return {
+        (name, v): library.function(f"{name}_{v}", None, *types) for name in names for v in widths
     }
-    return engine, found
 
 
 LOOPS = (("n", "0", "%N"), ("h", "0", "%H"), ("c", "%c0", "%c1"))  # outermost first
@@ -219,7 +216,7 @@ def call(made: Any, name: str, arrays: Any, kernel: Any, stride: Any, dilation: 
     for v in TYPES[x.dtype.char][1]:
         stop = start + (c - start) // v * v
         if stop > start:
-            made[1][name, v](*pointers, n, *places, start, stop, c, *moves)
+            made[name, v](*pointers, n, *places, start, stop, c, *moves)
         start = stop
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from . import native
+from .. import native
 
 __all__ = ["run"]
 
@@ -140,13 +140,12 @@ def loop(name: str, body: Lines) -> str:
 
 @lru_cache(1)
 def compiled(p: tuple[float, ...], q: tuple[float, ...], k: float) -> Any:
-    """(the engine, its functions by name); None where there is no compiler."""
-    engine = native.engine(source(p, q, k))
-    if engine is None:
+    """Its functions by name; None where there is no compiler."""
+    library = native.library(source(p, q, k))
+    if library is None:
         return None
-    call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64)
-    names = "exponent", "gelu", "dgelu"
-    return engine, {name: call(engine.get_function_address(name)) for name in names}
+    types = [ctypes.c_void_p] * 3 + [ctypes.c_int64]
+    return {name: library.function(name, None, *types) for name in ("exponent", "gelu", "dgelu")}
 
 
 def run(name: str, x: Array, p: Any, q: Any, k: Any) -> Array | None:
@@ -158,7 +157,7 @@ def run(name: str, x: Array, p: Any, q: Any, k: Any) -> Array | None:
     made = compiled(tuple(map(float, p)), tuple(map(float, q)), float(k))
     if made is None:
         return None
-    exponent, f = made[1]["exponent"], made[1][name]
+    exponent, f = made["exponent"], made[name]
     y, e = np.empty(x.shape, F32), np.empty(BLOCK)
     rest = x.size % V
     over(exponent, f, x, e, y, x.size - rest)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from ....native.ir import Function, Value
 from ....ops.slopes import GELU_A, GELU_B
 from .coefficients import (
     DGELU_TANH,
@@ -21,7 +22,6 @@ from .coefficients import (
 )
 from .exponential import Power, power
 from .gaussian import around_zero
-from .ir import Function, Value
 from .lanes import (
     INF,
     NAN,

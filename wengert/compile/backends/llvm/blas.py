@@ -38,9 +38,9 @@ from typing import Any
 
 import numpy as np
 
-from .cache import compiled
-from .engine import add_symbol
-from .target import target
+from ....native.cache import compiled
+from ....native.engine import add_symbol
+from ....native.target import target
 
 __all__ = ["Blas", "candidates", "find", "prepare", "single_threaded", "works", "wrappers"]
 

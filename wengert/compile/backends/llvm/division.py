@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .ir import Function, Value, element
+from ....native.ir import Function, Value, element
 
 __all__ = ["Divisor", "divide", "divisor"]
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ....graph import Var
-from .ir import Function, Module, Value
+from ....native.ir import Function, Module, Value
 
 __all__ = ["function", "possible", "write", "write_check"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
+from ....native.ir import Value, vector
 from . import scalars
 from .folds import Accumulator, Folding, Scalar, tree
 from .frame import Frame, Spot
-from .ir import Value, vector
 from .memory import load, store
 
 __all__ = ["Folder"]

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ....native.ir import FLOATS, Function, Value, vector
 from ...kernel import Fold
 from . import scalars
-from .ir import FLOATS, Function, Value, vector
 from .plan import Plan
 from .scalars import KIND, combine, neutral
 

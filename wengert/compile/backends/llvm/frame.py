@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ....native.ir import Function, Module, Value
 from ...collapse import collapse
 from ...kernel import Fold, Kernel, Operand
 from . import scalars
 from .division import Divisor
 from .folds import Accumulator, Folding, Scalar
-from .ir import Function, Module, Value
 from .memory import element_kind, load
 from .plan import Plan
 from .scalars import KIND

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ....native.ir import Function, Value
 from ....ops import accurate
 from . import mills
 from .coefficients import DGELU, DGELU_ZERO, ERF, ERF_FAR, Table
 from .exponential import Power, power
-from .ir import Function, Value
 from .lanes import exact, fast_two_sum, native, two_product
 
 

@@ -10,10 +10,10 @@ by side in the lanes (`turn`), and what is transposed goes through squares of re
 
 from __future__ import annotations
 
+from ....native.ir import Function, Module, Value
 from ...kernel import ROW, Kernel, Store
 from . import scalars
 from .frame import Pointer
-from .ir import Function, Module, Value
 from .memory import element_kind, store
 from .shape import crossed, width
 from .sweep import Sweep

@@ -9,8 +9,8 @@ and nan as NumPy has them. `tests/compile/test_native_mathematics.py` measures i
 
 from __future__ import annotations
 
+from ....native.ir import Function, Module, vector
 from . import activations, exponential, gaussian, powers, quotients, trigonometry
-from .ir import Function, Module, vector
 from .lanes import FUNCTIONS
 
 __all__ = ["ARITY", "add"]

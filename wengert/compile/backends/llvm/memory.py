@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ....native.ir import BYTES, SUFFIX, Function, Value, lanes, vector
 from ....types import DType
 from ...kernel import Operand
-from .ir import BYTES, SUFFIX, Function, Value, lanes, vector
 from .scalars import KIND
 
 __all__ = ["element_kind", "load", "load_square", "store", "store_square"]

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ....native.ir import Function, Value
 from .coefficients import (
     DGELU_RISE,
     DGELU_ROOT,
@@ -34,7 +35,6 @@ from .coefficients import (
     MILLS_SHIFT,
 )
 from .exponential import LOG2E
-from .ir import Function, Value
 from .lanes import MAGIC, MAGIC_BITS, MANTISSA, Pair, exact, fast_two_sum, two_sum
 
 KIND = "float"

@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 
 from ....graph import Graph, Var
+from ....native import cache, pool
+from ....native.ir import Function, Module, Value, vector
+from ....native.target import Target, target
 from ....trace import getrefcount
 from ...locks import lock
 from ...lower import Call, Loops, Product, Scatter, Steps, lower
 from ...schedule import SERIAL, Chain, Region, rows_of, schedule
 from ...storage import Private, arranged, same_places
 from ...views import View
-from . import blas, cache, entry, gemm, loops, mathematics, pool
-from .ir import Function, Module, Value, vector
-from .target import Target, target
+from . import blas, entry, gemm, loops, mathematics
 
 __all__ = ["Native", "build"]
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from . import ir
-from .ir import INT, REORDER, Function, Value, element, lanes, vector
+from ....native import ir
+from ....native.ir import INT, REORDER, Function, Value, element, lanes, vector
 from .mathematics import ARITY
 
 __all__ = ["KIND", "across", "apply", "cast", "combine", "const", "neutral", "price", "supported"]

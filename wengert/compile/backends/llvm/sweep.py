@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+from ....native.ir import Value, lanes, vector
 from ...kernel import Operand, Statement
 from . import scalars
 from .division import Divisor, divide, divisor
 from .folding import Folder
 from .folds import Accumulator
 from .frame import Spot
-from .ir import Value, lanes, vector
 from .memory import element_kind, load, load_square, store, store_square
 from .plan import Pass
 from .scalars import KIND

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 
+from ....native.ir import Function, Module, Value, lanes
 from .coefficients import ASIN, ATAN, COS, SIN
-from .ir import Function, Module, Value, lanes
 from .lanes import (
     INF,
     MAGIC,

@@ -22,7 +22,7 @@ import threading
 from functools import lru_cache
 from typing import Any
 
-from ....errors import ArgumentError
+from ..errors import ArgumentError
 from .target import Target, llvm, machine, target
 
 __all__ = ["PIPELINES", "Library", "add_symbol", "assembly", "compile_ir", "load"]

@@ -26,9 +26,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ....errors import WengertWarning
-from ....extras import need
-from ....version import __version__
+from ..errors import WengertWarning
+from ..extras import need
+from ..version import __version__
 from .engine import Library, compile_ir, load
 from .target import Target, llvm
 
@@ -52,7 +52,9 @@ def generator() -> str:
     """The version of the code that writes the code: wengert's, and its own source."""
     digest = sha256(__version__.encode())
     with suppress(OSError):
-        for path in sorted(Path(__file__).parents[2].rglob("*.py")):
+        house = Path(__file__).parents[1]
+        rooms = house / "native", house / "compile"
+        for path in sorted(p for room in rooms for p in room.rglob("*.py")):
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ....errors import OptionError
-from ....extras import need
+from ..errors import OptionError
+from ..extras import need
 
 __all__ = ["LEVELS", "Target", "llvm", "machine", "present", "target"]
 

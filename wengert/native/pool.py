@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ....errors import OptionError
+from ..errors import OptionError
 from .cache import compiled
 from .engine import add_symbol
 from .pool_code import FUTEX, source

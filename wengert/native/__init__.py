@@ -1,0 +1,49 @@
+"""Machine code by way of LLVM, where the extra `compile` (llvmlite) is installed.
+
+    ir        LLVM's assembly, written from Python      target   the machine, as it is found
+    engine    from assembly to addresses                cache    object code, kept on disk
+    pool      threads that all generated code shares
+
+Operations use it for what NumPy has no fast words for, and `wengert.compile` for whole programs.
+Nothing here is imported before somebody asks for code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from ..errors import MissingExtraError
+from ..extras import need
+
+__all__ = ["library", "parallel"]
+
+
+def library(source: str | Callable[[Any], str]) -> Any:
+    """The functions of a module; None without a compiler, or without code for this machine.
+
+    Args:
+        source: LLVM's assembly, or what writes it for a `target.Target`.
+    """
+    try:
+        need("llvmlite.binding", extra="compile")
+    except MissingExtraError:
+        return None
+    here = import_module("wengert.native.target").target()
+    compiled = import_module("wengert.native.cache").compiled
+    try:
+        return compiled(source if isinstance(source, str) else source(here), here).forever()
+    except (OSError, RuntimeError):  # no code for this machine
+        return None
+
+
+def parallel(fn: int, ctx: int, n: int) -> None:
+    """fn(ctx, i) for every i below n, on the threads of `pool`: a native function's address."""
+    import_module("wengert.native.pool").parallel(fn, ctx, n)
+
+
+def threads() -> int:
+    """How many threads `parallel` has."""
+    n: int = import_module("wengert.native.pool").threads()
+    return n
