@@ -17,7 +17,16 @@ from typing import Any
 from ..errors import MissingExtraError
 from ..extras import need
 
-__all__ = ["library", "parallel"]
+__all__ = ["available", "library", "parallel", "threads"]
+
+
+def available() -> bool:
+    """Whether there is a compiler."""
+    try:
+        need("llvmlite.binding", extra="compile")
+    except MissingExtraError:
+        return False
+    return True
 
 
 def library(source: str | Callable[[Any], str]) -> Any:
@@ -26,9 +35,7 @@ def library(source: str | Callable[[Any], str]) -> Any:
     Args:
         source: LLVM's assembly, or what writes it for a `target.Target`.
     """
-    try:
-        need("llvmlite.binding", extra="compile")
-    except MissingExtraError:
+    if not available():
         return None
     here = import_module("wengert.native.target").target()
     compiled = import_module("wengert.native.cache").compiled

@@ -52,23 +52,28 @@ kept_offsets = lru_cache(64)(offsets)
 
 
 def table(x: Array, places: Ints, kernel: Ints, stride: Ints, padding: Any, dilation: Ints) -> Any:
-    """`offsets`, or None if they are too many."""
-    size = 4 * math.prod(places) * math.prod(kernel)
-    if size > max(KEPT, x.nbytes) or x[:1].size >= 1 << 31:
-        return None
-    make = kept_offsets if size <= KEPT else offsets
+    make = kept_offsets if room_of_table(places, kernel) <= KEPT else offsets
     lows = tuple(lo for lo, _ in padding)
     return make(x.shape[1:-1], places, kernel, stride, lows, dilation, x.shape[-1])
 
 
-def worth(x: Array, other: Array, places: int, channels: int, products: int) -> bool:
+def room_of_table(places: Ints, kernel: Ints) -> int:
+    return 4 * math.prod(places) * math.prod(kernel)
+
+
+def suits(shape: Ints, dtype: Any, places: Ints, weight: Ints, groups: int) -> bool:
+    """Whether x of a shape is convolved here, with a weight `[*K, C / groups, M]`."""
+    n, m = shape[0], weight[-1]
+    total, image = n * math.prod(places), math.prod(shape[1:])
     return (
-        products >= WORTH
-        and places >= LEAST
-        and channels > NARROW
-        and x.dtype == other.dtype
-        and x.dtype.char in KINDS
-        and x.dtype.isnative
+        dtype.char in KINDS
+        and dtype.isnative
+        and total >= LEAST
+        and m // groups > NARROW
+        and total * math.prod(weight) >= WORTH
+        and image < 1 << 31
+        and room_of_table(places, weight[:-2]) <= max(KEPT, n * image * dtype.itemsize)
+        and native.available()
     )
 
 
@@ -111,18 +116,18 @@ def forward(
     False if it has to be done otherwise; nothing was touched then.
     """
     *kernel, inner, m = w.shape
-    places, taps, total = y.shape[1:-1], math.prod(kernel), y.size // m
-    if not worth(x, w, total, m // groups, y.size * taps * inner):
+    places, total = y.shape[1:-1], y.size // m
+    if not suits(x.shape, x.dtype, places, w.shape, groups):
         return False
-    where = table(x, places, tuple(kernel), stride, padding, dilation)
-    made = None if where is None else forward_code(KINDS[x.dtype.char], m // groups)
+    made = forward_code(KINDS[x.dtype.char], m // groups)
     if made is None:
         return False
+    where = table(x, places, tuple(kernel), stride, padding, dilation)
     x, w = np.ascontiguousarray(x), np.ascontiguousarray(w)
     values = {
         "table": where, "zero": np.zeros(inner, x.dtype), "total": total, "image": x[0].size,
-        "places": math.prod(places), "taps": taps, "c": inner, "block": conv_tiles.BLOCK,
-        "ldw": m, "ldy": m, "full": made[1],
+        "places": math.prod(places), "taps": math.prod(kernel), "c": inner, "ldw": m, "ldy": m,
+        "block": conv_tiles.BLOCK, "full": made[1],
     }  # fmt: skip
     for g in range(groups):
         out = slice(g * (m // groups), None)
@@ -139,14 +144,13 @@ def weight(
     False if it has to be done otherwise; nothing was touched then.
     """
     *kernel, inner, m = w.shape
-    places, taps, total = u.shape[1:-1], math.prod(kernel), u.size // m
-    if not worth(x, u, total, m // groups, u.size * taps * inner):
+    places, per = u.shape[1:-1], m // groups
+    if not suits(x.shape, x.dtype, places, w.shape, groups):
         return False
-    where = table(x, places, tuple(kernel), stride, padding, dilation)
-    kind, per = KINDS[x.dtype.char], m // groups
-    made = None if where is None else weight_code(kind, taps, inner, per)
+    made = weight_code(KINDS[x.dtype.char], math.prod(kernel), inner, per)
     if made is None:
         return False
+    where = table(x, places, tuple(kernel), stride, padding, dilation)
     x, u = np.ascontiguousarray(x), np.ascontiguousarray(u)
     each = math.prod(places)
     image = (x[0].size + u[0].size) * x.itemsize

@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wengert.ops import attention, conv_kernels
+from wengert.ops import attention, conv_direct, conv_kernels
 from wengert.primitive import Elementwise
-from wengert.types import Aval
+from wengert.types import Aval, Shape
 
 __all__ = ["work"]
 
@@ -44,33 +44,45 @@ def room(x: Aval) -> int:
 
 
 def convolution(op: Any, xs: Avals, ys: Avals) -> int:
-    """Images with their padding, and columns of patches."""
-    x, kernel = xs[0], (ys[0] if type(op).__name__ == "ConvWeight" else xs[1]).shape[:-2]
+    """Images with their padding, and columns of patches; or a table of where the patches are."""
+    weights = type(op).__name__ == "ConvWeight"
+    x, w, y = (xs[0], ys[0], xs[1]) if weights else (xs[0], xs[1], ys[0])
     wide = [s + a + b for s, (a, b) in zip(x.shape[1:-1], op.padding)]
-    columns = room(x) * math.prod(kernel) // math.prod(op.stride)
-    return padded(x, wide, min(columns, conv_kernels.SUMMED))
+    columns = room(x) * math.prod(w.shape[:-2]) // math.prod(op.stride)
+    return by_either(x, w.shape, y.shape, op.groups, wide, min(columns, conv_kernels.SUMMED))
+
+
+def by_either(x: Aval, w: Shape, y: Shape, groups: int, wide: Sequence[int], columns: int) -> int:
+    places, kernel = y[1:-1], w[:-2]
+    depthwise = w[-2] == 1 < groups
+    if not depthwise and conv_direct.suits(x.shape, x.dtype, places, w, groups):
+        table = conv_direct.room_of_table(places, kernel)
+        return table if table > conv_direct.KEPT else 0
+    return padded(x, wide, columns)
 
 
 def padded(x: Aval, wide: Sequence[int], columns: int) -> int:
-    """The columns beside a lot of images; or the next lot, before they are made."""
+    """The columns beside a lot of images."""
     n, size = x.shape[0], x.shape[1:-1]
     if tuple(wide) == size or not room(x):
         return columns
     lot = min(n, max(1, conv_kernels.IMAGES // max(1, room(x) // n)))
-    each = room(x) // n * math.prod(wide) // math.prod(size)
-    return lot * each + max(columns, min(lot, n - lot) * each)
+    return lot * (room(x) // n * math.prod(wide) // math.prod(size)) + columns
 
 
 def transposed(op: Any, xs: Avals, ys: Avals) -> int:
     """A convolution for each remainder by the stride, whose result is copied to its places."""
-    u, y = xs[0], ys[0]
-    taps = [-(-k // s) for k, s in zip(xs[1].shape, op.stride)]
+    u, w, y = xs[0], xs[1].shape, ys[0]
+    taps = [-(-k // s) for k, s in zip(w, op.stride)]
     some = [-(-n // s) for n, s in zip(op.size, op.stride)]
     steps = math.prod(op.stride)
     columns = room(u) * math.prod(taps)
     parts = 2 * room(y) // steps if steps > 1 else 0
     wide = [n + k - 1 for n, k in zip(some, taps)]
-    return padded(u, wide, min(columns, conv_kernels.COLUMNS)) + parts
+    turned = (*taps, w[-1] // op.groups, w[-2] * op.groups)
+    part = y.shape[0], *some, turned[-1]
+    columns = min(columns, conv_kernels.COLUMNS)
+    return by_either(u, turned, part, op.groups, wide, columns) + parts
 
 
 def normalize(op: Any, xs: Avals, ys: Avals) -> int:
