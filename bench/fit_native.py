@@ -1,4 +1,4 @@
-"""Regenerate `wengert/compile/backends/llvm/coefficients.py`:  python bench/fit_native.py
+"""Regenerate `wengert/native/mathematics/coefficients.py`:  python bench/fit_native.py
 
 Needs mpmath. Every fit is a weighted least-squares fit in 50 digits over Chebyshev nodes, which is
 within a small factor of the best uniform one. The coefficients are rounded from the lowest power

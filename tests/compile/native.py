@@ -9,8 +9,9 @@ import os
 import llvmlite.binding as ll
 import numpy as np
 
-from wengert.compile.backends.llvm import loops, mathematics
+from wengert.compile.backends.llvm import loops
 from wengert.compile.kernel import Fold, evaluate, verify
+from wengert.native import mathematics
 from wengert.native.ir import Module
 
 ll.initialize_native_target()

@@ -22,7 +22,7 @@ from mpmath import mp, mpf
 
 ll = pytest.importorskip("llvmlite.binding", reason="no llvmlite to compile native functions with")
 
-from wengert.compile.backends.llvm import mathematics  # noqa: E402
+from wengert.native import mathematics  # noqa: E402
 from wengert.native.ir import Function, Module, vector  # noqa: E402
 from wengert.trace import OPS  # noqa: E402
 

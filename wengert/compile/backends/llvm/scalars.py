@@ -18,7 +18,7 @@ import numpy as np
 
 from ....native import ir
 from ....native.ir import INT, REORDER, Function, Value, element, lanes, vector
-from .mathematics import ARITY
+from ....native.mathematics import ARITY
 
 __all__ = ["KIND", "across", "apply", "cast", "combine", "const", "neutral", "price", "supported"]
 

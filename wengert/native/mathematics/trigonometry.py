@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from ....native.ir import Function, Module, Value, lanes
+from ..ir import Function, Module, Value, lanes
 from .coefficients import ASIN, ATAN, COS, SIN
 from .lanes import (
     INF,

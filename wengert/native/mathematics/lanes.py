@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ....native.ir import Function, Value, element
+from ..ir import Function, Value, element
 
 Pair = tuple[Value, Value]
 Body = Callable[..., Value]

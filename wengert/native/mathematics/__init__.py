@@ -9,7 +9,7 @@ and nan as NumPy has them. `tests/compile/test_native_mathematics.py` measures i
 
 from __future__ import annotations
 
-from ....native.ir import Function, Module, vector
+from ..ir import Function, Module, vector
 from . import activations, exponential, gaussian, powers, quotients, trigonometry
 from .lanes import FUNCTIONS
 

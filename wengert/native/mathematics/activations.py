@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-from ....native.ir import Function, Value
-from ....ops.slopes import GELU_A, GELU_B
+from ...ops.slopes import GELU_A, GELU_B
+from ..ir import Function, Value
 from .coefficients import (
     DGELU_TANH,
     DGELU_TANH_ZERO,

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ....native.ir import Function, Value
-from ....ops import accurate
+from ...ops import accurate
+from ..ir import Function, Value
 from . import mills
 from .coefficients import DGELU, DGELU_ZERO, ERF, ERF_FAR, Table
 from .exponential import Power, power

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ....native.ir import Function, Value
+from ..ir import Function, Value
 from .coefficients import (
     DGELU_RISE,
     DGELU_ROOT,

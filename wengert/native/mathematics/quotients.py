@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....native.ir import Function, Module, Value, lanes
+from ..ir import Function, Module, Value, lanes
 from .lanes import INF, NAN, any_lane, exact, floored, native, truncated, two_product, two_sum
 from .powers import cbrt, in_range
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ....native.ir import Function, Value, element
+from ..ir import Function, Value, element
 from .coefficients import EXP, EXPM1, LOG, LOG_ODD, TANH
 from .lanes import (
     BIAS,

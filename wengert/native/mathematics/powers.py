@@ -7,7 +7,7 @@ References: T. J. Dekker, 1971; P. Markstein, IA-64 and Elementary Functions, 20
 
 from __future__ import annotations
 
-from ....native.ir import Function, Value
+from ..ir import Function, Value
 from .coefficients import CBRT, LOG_TAIL, SINH
 from .exponential import LN2, log_of_pair, log_sum, power, split, unless_tiny
 from .lanes import (
