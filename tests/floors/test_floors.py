@@ -20,8 +20,8 @@ FLOORS = [
         "ops.conv_kernels", "ops.conv",
         "ops.pool_native", "ops.pool_kernels", "ops.pool",
         "ops.norm", "ops.embedding", "ops.dropout", "ops.attention", "ops.losses", "ops.ctc",
-        "ops.spatial", "ops.recurrent_tiles", "ops.recurrent_native", "ops.recurrent", "ops.road", "ops.kinks", "ops.operators", "ops.neural",
-        "ops",
+        "ops.spatial", "ops.recurrent_tiles", "ops.recurrent_native", "ops.recurrent", "ops.road",
+        "ops.kinks", "ops.operators", "ops.neural", "ops",
     ],
     [
         "transforms.severed", "transforms.store", "transforms.conventions", "transforms.wrapped",

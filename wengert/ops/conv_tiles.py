@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from ..native.ir import Function, Module, Value, vector
+from ..native.ir import Function, Module, Value
 from ..native.target import Target
+from ..native.tiles import Tile, helper, registers
 
 __all__ = ["FORWARD", "WEIGHT", "forward", "panels", "weight"]
 
@@ -35,54 +36,10 @@ WIDE_SUMS = {4: 6, 3: 8, 2: 12, 1: 12}  # the same where nothing but sums is wri
 BLOCK = 120  # places at a time, a multiple of all rows
 
 
-def registers(target: Target) -> int:
-    return 32 if target.name in ("avx512", "neon") else 16
-
-
 def panels(m: int, target: Target, kind: str) -> tuple[int, int, int]:
     """(channels of a full panel, how many of them m channels fill, what is left)."""
     width = target.lanes(kind) * (4 if registers(target) == 32 else 2)
     return width, m // width, m % width
-
-
-class Tile:
-    """Accumulators, rows by vectors of `columns` channels; the last vector may be a part."""
-
-    def __init__(self, f: Function, kind: str, rows: int, columns: int, lanes: int) -> None:
-        self.f, self.vec, self.lanes = f, vector(kind, lanes), lanes
-        self.starts = range(0, columns, lanes)
-        self.masks = [
-            f.first_lanes(columns - v, lanes) if columns - v < lanes else None for v in self.starts
-        ]
-        zero = f.const(0.0, self.vec)
-        self.sums = [[f.slot(zero) for _ in self.starts] for _ in range(rows)]
-
-    def load(self, p: Value) -> list[Value]:
-        f = self.f
-        return [
-            f.load(p, self.vec, v) if mask is None else f.masked_load(p, self.vec, mask, v)
-            for v, mask in zip(self.starts, self.masks)
-        ]
-
-    def add(self, row: int, left: Value, right: Sequence[Value]) -> None:
-        f, left = self.f, self.f.splat(left, self.lanes)
-        for s, x in zip(self.sums[row], right):
-            f.set(s, f.fma(left, x, f.get(s, self.vec)))
-
-    def store(self, row: int, p: Value, old: bool) -> None:
-        was = self.load(p) if old else [None] * len(self.starts)
-        for s, v, mask, x in zip(self.sums[row], self.starts, self.masks, was):
-            y = self.f.get(s, self.vec)
-            y = y if x is None else x + y
-            if mask is None:
-                self.f.store(y, p, v)
-            else:
-                self.f.masked_store(y, p, mask, v)
-
-
-def function(module: Module, name: str, pointers: str, numbers: str) -> Function:
-    args = [(n, "ptr") for n in pointers.split()] + [(n, "i64") for n in numbers.split()]
-    return Function(module, name, args, linkage="internal", attributes="noinline nounwind")
 
 
 def entry(module: Module, name: str, fields: Sequence[str]) -> tuple[Function, dict[str, Value]]:
@@ -112,7 +69,7 @@ def forward_rows(target: Target, kind: str, columns: int) -> int:
 
 
 def forward_tile(module: Module, kind: str, columns: int, target: Target) -> None:
-    f = function(module, f"forward_{columns}", "x lines zero w y", "taps c ldw ldy")
+    f = helper(module, f"forward_{columns}", "x lines zero w y", "taps c ldw ldy")
     rows = forward_rows(target, kind, columns)
     tile = Tile(f, kind, rows, columns, target.lanes(kind))
     w = f.slot(f["w"])
@@ -127,7 +84,7 @@ def forward_tile(module: Module, kind: str, columns: int, target: Target) -> Non
                 tile.add(p, f.load(place, kind, c), right)
             f.set(w, f.at(here, f["ldw"], kind))
     for p in range(rows):
-        tile.store(p, f.at(f["y"], f["ldy"] * p, kind), old=False)
+        tile.store(p, f.at(f["y"], f["ldy"] * p, kind))
     f.ret()
 
 
@@ -199,7 +156,7 @@ def weight_tile(
 ) -> str:  # fmt: skip
     some, channels = shape
     name = f"weight_{some}_{channels}_{columns}"
-    f = function(
+    f = helper(
         module, name, "x table zero u w", "n0 n1 r0 r1 places image ldw ldu"
     )  # fmt: skip
     tile = Tile(f, kind, some * channels, columns, target.lanes(kind))

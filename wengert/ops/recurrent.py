@@ -10,6 +10,7 @@ import numpy as np
 from ..hollow import Hollow, hollow
 from ..primitive import General, op
 from ..types import Array, Aval, Shape, shape_of
+from . import recurrent_native
 from .attention import summed_to
 from .contract import matmul
 from .elementwise import by_cosh2, dsigmoid, sigmoid, tanh, where
@@ -140,7 +141,11 @@ class Recurrent(General):
         first = [spread(s, shape) for s in xs[last - count : last]]
         order = self._times(t)
         back = np.ascontiguousarray(turned(xs[1])) if plain else turned(xs[1])  # a faster product
-        for i in range(t - 1, -1, -1):
+        done = None
+        if buffers and g[count] is None and not shape_of(m):
+            done = self._native(g, first, back, y, buffers)
+        ds = done or ds
+        for i in range(t - 1, -1, -1) if done is None else ():
             at = order[i]
             olds = [y[k][order[i - 1]] for k in range(count)] if i else first
             ds = [d if s is None else s[at] + d for s, d in zip(g, ds)]
@@ -160,6 +165,28 @@ class Recurrent(General):
         else:
             found |= self.collected(sides, first[0], xs, y, live)
         return tuple([summed_to(found[i], shape_of(xs[i])) for i in live])
+
+    def _native(self, g: Any, first: Any, back: Array, y: Any, sides: Any) -> Any:
+        """The cotangents of the first states, and those of z in `sides`; None if not worth it."""
+        states = "hc"[: self.states]
+        ds = {f"d{k}": np.zeros(y[0].shape[1:], y[0].dtype) for k in states}
+        arrays = {"back": back, "z": y[-1], "gx": sides[0], "gw": sides[-1], **ds}
+        arrays |= dict(zip(("y", "cells"), y[:-1])) | dict(zip(states, first))
+        arrays |= {k: v for k, v in zip(("gy", "gc"), g) if v is not None}
+        arrays["carry"] = np.empty_like(ds["dh"])
+        done = recurrent_native.backward(self._cell(), self.reverse, arrays)
+        return list(ds.values()) if done else None
+
+    def _cell(self) -> str:
+        return type(self).__name__.lower()
+
+    def _done(self, xs: Sequence[Array], old: Sequence[Array], out: Sequence[Array]) -> bool:
+        """Whether machine code has run forwards, and what is to be filled in is."""
+        if xs[-1].ndim:
+            return False
+        arrays = dict(zip(self.operands[:-1], xs)) | dict(zip("hc", old)) | {"z": out[-1]}
+        arrays |= dict(zip(("y", "cells"), out[:-1]))
+        return recurrent_native.forward(self._cell(), self.reverse, arrays)
 
     def _weighed(self, live: tuple[int, ...], xs: Any, y: Any) -> tuple[Any, ...]:
         """Hollow cotangents, in the buffers that those of arrays are written to."""
@@ -336,6 +363,8 @@ class RNN(Recurrent):
 
     def impl(self, x: Array, w: Array, h: Array, m: Array) -> Any:
         (y, z), (old,) = self._ahead((x, w, h, m))
+        if self._done((x, w, h, m), (old,), (y, z)):
+            return y, z
         for t in self._times(len(x)):
             through(old, w, z[t])
             z[t] += x[t]
@@ -344,6 +373,9 @@ class RNN(Recurrent):
                 hold([new], [old], m[t])
             old = new
         return y, z
+
+    def _cell(self) -> str:
+        return "relu" if self.relu else "tanh"
 
     def _slope(self, d: Array, z: Array) -> Array:
         return d * (z > 0) if self.relu else by_cosh2(d, z)
@@ -392,6 +424,8 @@ class LSTM(Recurrent):
 
     def impl(self, x: Array, w: Array, h: Array, c: Array, m: Array) -> Any:
         (y, cells, z), (old, cell) = self._ahead((x, w, h, c, m))
+        if self._done((x, w, h, c, m), (old, cell), (y, cells, z)):
+            return y, cells, z
         n = w.shape[-2]
         for t in self._times(len(x)):
             now = z[t]
@@ -485,6 +519,8 @@ class GRU(Recurrent):
 
     def impl(self, x: Array, w: Array, b: Array, h: Array, m: Array) -> Any:
         (y, z), (old,) = self._ahead((x, w, b, h, m))
+        if self._done((x, w, b, h, m), (old,), (y, z)):
+            return y, z
         n = w.shape[-2]
         for t in self._times(len(x)):
             now, p = z[t], through(old, w)
