@@ -34,8 +34,8 @@ if any(os.environ.get(name) != "1" for name in THREADS):  # the libraries read t
 
 import numpy as np  # noqa: E402 - after the environment is set
 
-from wengert.compile.backends.llvm import blas, gemm  # noqa: E402
-from wengert.native import cache, target  # noqa: E402
+from wengert.compile.backends.llvm import blas  # noqa: E402
+from wengert.native import cache, gemm, target  # noqa: E402
 
 LAYERS = ((32, 784, 128), (128, 784, 512), (128, 512, 512), (512, 784, 2048), (512, 2048, 2048))
 BLOCKS = (8, 16, 32, 64, 128)

@@ -9,8 +9,7 @@ import pytest
 
 pytest.importorskip("llvmlite", reason="machine code needs the extra `compile`")
 
-from wengert.compile.backends.llvm import gemm
-from wengert.native import cache, engine, target
+from wengert.native import cache, engine, gemm, target
 from wengert.native.ir import Function as Writer
 from wengert.native.ir import Module, Value
 

@@ -13,15 +13,15 @@ FLOORS = [
     ["structural", "primitive", "graph", "hollow"],
     [
         "ops.gauss_native", "ops.accurate", "ops.slopes", "native.mathematics", "ops.linear",
-        "ops.index", "ops.elementwise", "ops.contract",
+        "ops.index", "ops.elementwise", "ops.products", "ops.contract",
         "ops.order", "ops.scan", "ops.matrix", "ops.linalg", "ops.spectral", "ops.singular",
         "ops.fft", "ops.special_values", "ops.special_integrals", "ops.special_lines",
         "ops.special", "ops.fused", "ops.conv_native", "ops.conv_tiles", "ops.conv_direct",
         "ops.conv_kernels", "ops.conv",
         "ops.pool_native", "ops.pool_kernels", "ops.pool",
         "ops.norm", "ops.embedding", "ops.dropout", "ops.attention", "ops.losses", "ops.ctc",
-        "ops.spatial", "ops.recurrent_tiles", "ops.recurrent_native", "ops.recurrent", "ops.road",
-        "ops.kinks", "ops.operators", "ops.neural", "ops",
+        "ops.spatial", "ops.recurrent_tiles", "ops.recurrent_native", "ops.recurrence",
+        "ops.recurrent", "ops.road", "ops.kinks", "ops.operators", "ops.neural", "ops",
     ],
     [
         "transforms.severed", "transforms.store", "transforms.conventions", "transforms.wrapped",

@@ -16,6 +16,7 @@ from ..trace import ndarray
 from ..types import Array, Aval, Shape, shape_of
 from .index import GetItem
 from .linear import Reshape, Sum, Transpose, drop
+from .products import by_transpose, transpose_by
 
 
 def swap(x: Array) -> Array:
@@ -34,13 +35,6 @@ def flat(x: Array) -> Array:
     """All but the last axis as one."""
     s = shape_of(x)
     return x if len(s) == 2 else Reshape((math.prod(s[:-1]), s[-1]))(x)
-
-
-def by_transpose(g: Any, b: Any) -> Any:
-    """g b^T. BLAS is slow on a small transposed factor: there a copy costs less than it saves."""
-    if b.__class__ is ndarray and b.size <= 1 << 16 and g.shape[0] >= 16:
-        return g @ np.ascontiguousarray(b.T)
-    return g @ b.T
 
 
 @lru_cache(32)
@@ -116,7 +110,7 @@ class MatMul(Multilinear):
             y = matmul(swap(flat(a)), Reshape((math.prod(shape_of(g)), 1))(g))
             return Reshape(b_shape)(y)
         if len(b_shape) == 2:
-            return matmul(swap(flat(a)), flat(g))
+            return transpose_by(flat(a), flat(g))
         return unbroadcast(matmul(swap(a), g), b_shape)
 
     def batch(self, xs: Any, dims: Any) -> Array:

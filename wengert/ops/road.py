@@ -31,10 +31,11 @@ from ..primitive import Elementwise, Rule
 from ..structural import fit
 from ..trace import Node, Tensor, View, bind, getframe, make, ndarray, new, seq
 from ..types import shape_of
-from .contract import affine, by_transpose, matmul, rows
+from .contract import affine, matmul, rows
 from .elementwise import add as plus
 from .fused import MeanCrossEntropy, Softmax, mean_cross_entropy
 from .losses import general_cross_entropy
+from .products import by_transpose, transpose_by
 
 UNARY = """
 def method(x):
@@ -307,10 +308,10 @@ def matrix_rules() -> dict[int, Rule]:
         return by_transpose(g, b)
 
     def b_of(g: Any, a: Any) -> Any:
-        return a.T @ g
+        return transpose_by(a, g)
 
     def both(g: Any, a: Any, b: Any) -> Any:
-        return by_transpose(g, b), a.T @ g
+        return by_transpose(g, b), transpose_by(a, g)
 
     return {
         1: Rule(matmul, (0,), ("b",), a_of),
@@ -347,11 +348,11 @@ def matmul_method() -> Callable[..., Any]:
 
 
 def pull_wb(g: Any, a: Any) -> Any:
-    return a.T @ g, rows(g)
+    return transpose_by(a, g), rows(g)
 
 
 def pull_xwb(g: Any, a: Any, b: Any) -> Any:
-    return by_transpose(g, b), a.T @ g, rows(g)
+    return by_transpose(g, b), transpose_by(a, g), rows(g)
 
 
 LAYER = {6: Rule(affine, (1, 2), ("a",), pull_wb), 7: Rule(affine, (0, 1, 2), ("a", "b"), pull_xwb)}

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ....graph import Graph, Var
-from ....native import cache, mathematics, pool
+from ....native import cache, gemm, mathematics, pool
 from ....native.ir import Function, Module, Value, vector
 from ....native.target import Target, target
 from ....trace import getrefcount
@@ -28,7 +28,7 @@ from ...lower import Call, Loops, Product, Scatter, Steps, lower
 from ...schedule import SERIAL, Chain, Region, rows_of, schedule
 from ...storage import Private, arranged, same_places
 from ...views import View
-from . import blas, entry, gemm, loops
+from . import blas, entry, loops
 
 __all__ = ["Native", "build"]
 

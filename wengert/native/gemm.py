@@ -27,11 +27,11 @@ from itertools import product as product_of
 from threading import Thread
 from typing import Any
 
-from ....native.cache import cached, compiled, kept, key
-from ....native.engine import Library, add_symbol, compile_ir, load
-from ....native.ir import BYTES, SUFFIX, Function, Module, Value, vector
-from ....native.target import Target
-from ....native.target import target as find_target
+from .cache import cached, compiled, kept, key
+from .engine import Library, add_symbol, compile_ir, load
+from .ir import BYTES, SUFFIX, Function, Module, Value, vector
+from .target import Target
+from .target import target as find_target
 
 __all__ = ["Blocking", "blocking", "emit", "preferred", "prepare", "scratch", "source", "tiles"]
 

@@ -1,0 +1,84 @@
+"""The products of the reverse pass, g b^T and a^T g, where a machine-made one is faster.
+
+A library of linear algebra is at its best for a b; with one factor transposed it loses a tenth or
+two of its speed, which `native.gemm` does not. The forward product is NumPy's own.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from .. import native
+from ..trace import ndarray
+
+__all__ = ["by_transpose", "transpose_by"]
+
+Array = Any
+KINDS = {"f": "float", "d": "double"}
+WORTH = 1 << 22  # multiplications from which on it pays to compile
+PART = 1 << 20  # multiplications for a thread
+SMALL = 1 << 16  # numbers of a factor whose copy costs less than it saves
+FEW = 16  # rows from which on that is so
+
+
+def by_transpose(g: Any, b: Any) -> Any:
+    """g b^T."""
+    if b.__class__ is ndarray:
+        y = product(g, b, False, True)
+        if y is not None:
+            return y
+        if b.size <= SMALL and g.shape[0] >= FEW:
+            return g @ np.ascontiguousarray(b.T)
+    return g @ b.T
+
+
+def transpose_by(a: Any, g: Any) -> Any:
+    """a^T g."""
+    if a.__class__ is ndarray:
+        y = product(a, g, True, False)
+        if y is not None:
+            return y
+    return a.T @ g
+
+
+def product(a: Any, b: Any, ta: bool, tb: bool) -> Array | None:
+    """op(a) op(b) of matrices by rows; None if NumPy has to do it."""
+    if a.__class__ is not ndarray or b.__class__ is not ndarray or not a.ndim == b.ndim == 2:
+        return None
+    m, k = a.shape[::-1] if ta else a.shape
+    inner, n = b.shape[::-1] if tb else b.shape
+    if m * n * k < WORTH or k != inner or a.dtype is not b.dtype or a.dtype.char not in KINDS:
+        return None
+    if not (by_rows(a) and by_rows(b) and native.available() and faster(m, n, k, tb)):
+        return None
+    c = np.empty((m, n), a.dtype)
+    parts = min(native.threads(), 1 + m * n * k // PART)
+    across = n > m
+    lda, ldb, ldc = (x.strides[0] // x.itemsize for x in (a, b, c))
+    places = [x.ctypes.data for x in (a, b, c)]
+    fields = [ta, tb, m, n, k, lda, ldb, ldc, parts, across, *places]
+    context = np.array(fields, np.int64)
+    native.parallel(address(KINDS[a.dtype.char]), context.ctypes.data, parts)
+    return c
+
+
+def by_rows(x: Array) -> bool:
+    step, size = x.strides[0], x.itemsize
+    return x.strides[1] == size and step >= x.shape[1] * size and step % size == 0
+
+
+@lru_cache(256)
+def faster(m: int, n: int, k: int, tb: bool) -> bool:
+    """Whether the machine-made product is the faster one for a shape."""
+    here = import_module("wengert.native.target").target()
+    good: bool = import_module("wengert.native.gemm").preferred(here, m, n, k, tb)
+    return good
+
+
+def address(kind: str) -> int:
+    found: int = import_module("wengert.native.multiply").address(kind)
+    return found
