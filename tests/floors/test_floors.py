@@ -19,8 +19,9 @@ FLOORS = [
         "ops.special", "ops.fused", "ops.conv_native", "ops.conv_tiles", "ops.conv_direct",
         "ops.conv_kernels", "ops.conv",
         "ops.pool_native", "ops.pool_kernels", "ops.pool",
-        "ops.norm", "ops.embedding", "ops.dropout", "ops.attention", "ops.losses", "ops.ctc",
-        "ops.spatial", "ops.recurrent_tiles", "ops.recurrent_native", "ops.recurrence",
+        "ops.norm", "ops.embedding", "ops.dropout", "ops.attention_tiles",
+        "ops.attention_native", "ops.attention", "ops.losses", "ops.ctc", "ops.spatial",
+        "ops.recurrent_tiles", "ops.recurrent_native", "ops.recurrence",
         "ops.recurrent", "ops.road", "ops.kinks", "ops.operators", "ops.neural", "ops",
     ],
     [

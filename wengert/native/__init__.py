@@ -10,14 +10,19 @@ Nothing here is imported before somebody asks for code.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+import numpy as np
+
 from ..errors import MissingExtraError
 from ..extras import need
 
-__all__ = ["available", "library", "parallel", "threads"]
+LINE = 64  # bytes of a line of the cache
+
+__all__ = ["aligned", "available", "library", "parallel", "threads"]
 
 
 def available() -> bool:
@@ -54,3 +59,11 @@ def threads() -> int:
     """How many threads `parallel` has."""
     n: int = import_module("wengert.native.pool").threads()
     return n
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> Any:
+    """An empty array that starts with a line of the cache, so that no vector lies across two."""
+    count = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.empty(count + LINE, np.uint8)
+    start = -raw.ctypes.data % LINE
+    return raw[start : start + count].view(dtype).reshape(shape)

@@ -13,6 +13,7 @@ from ..hollow import Hollow, busy, hollow
 from ..primitive import General, op
 from ..trace import OPS
 from ..types import Array, Aval, Shape, shape_of
+from . import attention_native
 from .contract import matmul
 from .elementwise import eq, where
 from .fused import Softmax
@@ -74,6 +75,9 @@ class Attention(General):
 
     def impl(self, q: Array, k: Array, v: Array, b: Array) -> Array:
         shape = self._shape(q, k, v, b)
+        done = attention_native.forward(self, shape[:-2], q, k, v, b)
+        if done is not None:
+            return done
         q, k, v, b, _ = leads(q, k, v, b)
         dtype = np.result_type(q, k, v)
         y = np.empty((*q.shape[:2], v.shape[2]), dtype)
@@ -159,9 +163,7 @@ class Attention(General):
         q, k, v, b = xs
         if isinstance(q, Hollow):  # as `_sweep` has it
             gs = [hollow(shape_of(xs[i]), q.dtype) for i in live]
-            scores = math.prod(shape_of(q)[:-1]) * shape_of(k)[-2] * q.dtype.itemsize
-            spread = sum(x.nbytes for x in (g, q, k, v) if isinstance(x, Hollow) and not x.whole)
-            busy(2.2 * min(scores, TILE) + spread)
+            busy(self._room(g, q, k, v, 3 in live))
             return tuple(gs)
         if all(x.__class__ is np.ndarray for x in (g, q, k, v)) and not hasattr(b, "level"):
             return self._sweep(g, live, q, k, v, b)
@@ -178,11 +180,25 @@ class Attention(General):
         }
         return tuple([summed_to(made[i](), shape_of(xs[i])) for i in live])
 
+    def _room(self, g: Any, q: Any, k: Any, v: Any, biased: bool) -> float:
+        """The bytes that the way back works in."""
+        sizes, lead = attention_native.sizes_of(q, k, v), shape_of(g)[:-2]
+        if not biased and attention_native.worth(lead, sizes, q.dtype):
+            return attention_native.scratch("backward", sizes, q.dtype)
+        scores = math.prod(shape_of(q)[:-1]) * shape_of(k)[-2] * q.dtype.itemsize
+        spread = sum(x.nbytes for x in (g, q, k, v) if isinstance(x, Hollow) and not x.whole)
+        return 2.2 * min(scores, TILE) + spread
+
     def _sweep(
         self, g: Array, live: tuple[int, ...], q: Array, k: Array, v: Array, b: Array
     ) -> tuple[Any, ...]:
         """The cotangents, a tile at a time."""
         shapes = [shape_of(x) for x in (q, k, v, b)]
+        done = None
+        if 3 not in live:
+            done = attention_native.backward(self, g.shape[:-2], g, q, k, v, b)
+        if done is not None:
+            return tuple([summed_to(done[i], shapes[i]) for i in live])
         q, k, v, b, lead = leads(q, k, v, b)
         g = g.reshape(*q.shape[:2], v.shape[2])
         scores = (q.shape[0], q.shape[1], k.shape[1])

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from .. import native
 from . import conv_direct, conv_native
 
 __all__ = ["backward_input", "backward_weight", "forward"]
@@ -32,7 +33,6 @@ LINES = 1 << 17  # bytes of y at a time where lines are multiplied
 SMALL = 1_000_000  # multiplications up to which OpenBLAS has a faster product
 ENOUGH = 128  # rows of such a product from which on it pays
 IMAGES = 1 << 20  # bytes of x at a time to which padding is added
-LINE = 64  # bytes of a line of the cache
 FEW = 3  # channels up to which columns are made of planes, whose lines are longer
 PLACES = 512  # places of an image from which on the columns are those of one row of the kernel
 
@@ -70,7 +70,7 @@ def padded_images(x: Array, padding: Any) -> Iterator[tuple[slice, Array]]:
             yield slice(i, i + few), padded(x[i : i + few], padding)
         return
     size = [n + lo + hi for n, (lo, hi) in zip(x.shape[1:-1], padding)]
-    buffer = aligned((min(few, len(x)), *size, x.shape[-1]), x.dtype)
+    buffer = native.aligned((min(few, len(x)), *size, x.shape[-1]), x.dtype)
     inside = buffer[
         (slice(None), *[slice(lo, lo + n) for n, (lo, _) in zip(x.shape[1:-1], padding)])
     ]
@@ -79,14 +79,6 @@ def padded_images(x: Array, padding: Any) -> Iterator[tuple[slice, Array]]:
         some = x[i : i + few]
         inside[: len(some)] = some
         yield slice(i, i + few), buffer[: len(some)]
-
-
-def aligned(shape: Ints, dtype: Any) -> Array:
-    """An empty array that starts with a line of the cache, so that no vector lies across two."""
-    count = math.prod(shape) * np.dtype(dtype).itemsize
-    raw = np.empty(count + LINE, np.uint8)
-    start = -raw.ctypes.data % LINE
-    return raw[start : start + count].view(dtype).reshape(shape)
 
 
 def places_of(size: Ints, kernel: Ints, stride: Ints, dilation: Ints) -> Ints:

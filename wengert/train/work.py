@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wengert.ops import attention, conv_direct, conv_kernels
+from wengert.ops import attention, attention_native, conv_direct, conv_kernels
 from wengert.primitive import Elementwise
 from wengert.types import Aval, Shape
 
@@ -92,6 +92,9 @@ def normalize(op: Any, xs: Avals, ys: Avals) -> int:
 
 def attend(op: Any, xs: Avals, ys: Avals) -> int:
     """A tile of scores, and what is made of it."""
+    sizes = attention_native.sizes_of(*xs[:3])
+    if attention_native.worth(ys[0].shape[:-2], sizes, xs[0].dtype):
+        return attention_native.scratch("forward", sizes, xs[0].dtype)
     q, k = xs[0].shape, xs[1].shape
     scores = math.prod(q[:-1]) * k[-2] * xs[0].dtype.itemsize
     return int(1.35 * min(scores, attention.TILE))
