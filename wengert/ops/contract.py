@@ -16,7 +16,7 @@ from ..trace import ndarray
 from ..types import Array, Aval, Shape, shape_of
 from .index import GetItem
 from .linear import Reshape, Sum, Transpose, drop
-from .products import by_transpose, transpose_by
+from .products import by_transpose, plainly, transpose_by
 
 
 def swap(x: Array) -> Array:
@@ -73,11 +73,11 @@ class MatMul(Multilinear):
     def __repr__(self) -> str:
         return "matmul"
 
-    def impl(self, a: Array, b: Array) -> Array:
+    def impl(self, a: Array, b: Array, product: Any = np.matmul) -> Array:
         if np.ndim(b) == 2 and np.ndim(a) > 2 and a.flags.c_contiguous and a.size:
-            y = np.matmul(a.reshape(-1, a.shape[-1]), b)  # one product in place of many
+            y = product(a.reshape(-1, a.shape[-1]), b)  # one product in place of many
             return y.reshape(*a.shape[:-1], b.shape[1])
-        return np.matmul(a, b)
+        return product(a, b)
 
     def infer(self, a: Aval, b: Aval) -> Aval:
         m, n = a.shape[-2:-1], b.shape[-1:] if b.ndim > 1 else ()
@@ -344,7 +344,7 @@ class Affine(General):
         return "affine"
 
     def impl(self, a: Array, b: Array, c: Array) -> Array:
-        y = matmul.impl(a, b)
+        y = matmul.impl(a, b, plainly)
         if y.dtype is c.dtype and y.ndim > 0:
             y += c
             return y

@@ -1,7 +1,7 @@
-"""The products of the reverse pass, g b^T and a^T g, where a machine-made one is faster.
+"""The products of layers and of the reverse pass, where a machine-made one is faster.
 
 A library of linear algebra is at its best for a b; with one factor transposed it loses a tenth or
-two of its speed, which `native.gemm` does not. The forward product is NumPy's own.
+two of its speed, which `native.gemm` does not. `@` and `np.matmul` are NumPy's own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from .. import native
 from ..trace import ndarray
 
-__all__ = ["by_transpose", "transpose_by"]
+__all__ = ["by_transpose", "plainly", "transpose_by"]
 
 Array = Any
 KINDS = {"f": "float", "d": "double"}
@@ -23,6 +23,12 @@ WORTH = 1 << 22  # multiplications from which on it pays to compile
 PART = 1 << 20  # multiplications for a thread
 SMALL = 1 << 16  # numbers of a factor whose copy costs less than it saves
 FEW = 16  # rows from which on that is so
+
+
+def plainly(a: Array, b: Array) -> Array:
+    """a b, of arrays: for layers, whose numbers need not be those of NumPy to the bit."""
+    y = product(a, b, False, False)
+    return np.matmul(a, b) if y is None else y
 
 
 def by_transpose(g: Any, b: Any) -> Any:

@@ -35,7 +35,7 @@ from .contract import affine, matmul, rows
 from .elementwise import add as plus
 from .fused import MeanCrossEntropy, Softmax, mean_cross_entropy
 from .losses import general_cross_entropy
-from .products import by_transpose, transpose_by
+from .products import by_transpose, plainly, transpose_by
 
 UNARY = """
 def method(x):
@@ -377,7 +377,7 @@ def linear(x: Any, w: Any, b: Any) -> Any:
                 and a.shape[1] == k.shape[0]
                 and c.shape == k.shape[1:]
             ):
-                y = a @ k
+                y = plainly(a, k)
                 y += c
                 t = new(Tensor)
                 t.data = y
