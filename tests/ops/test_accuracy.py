@@ -463,6 +463,21 @@ def test_gelu_of_a_compiler_is_that_of_numpy_to_the_bit(f, monkeypatch):
     assert gauss_native.run(f.__name__, x, *coefficients) is None  # too little to be worth it
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "i4", "b1"])
+def test_relu_by_lines_is_the_maximum(dtype):
+    rng = np.random.default_rng(0)
+    for n in (0, 5, 8191, 8192, 8193, 20_000):
+        x = (3 * rng.standard_normal(n)).astype(dtype)
+        if n and x.dtype.kind == "f":
+            x[::7], x[1::7], x[2::7] = np.nan, -0.0, -np.inf
+        for a in (x, x[::2], x[None]):
+            y, want = slopes.rectified(a), np.maximum(a, 0)
+            assert y.dtype == want.dtype
+            np.testing.assert_array_equal(y, want)
+            if x.dtype.kind == "f":
+                np.testing.assert_array_equal(np.signbit(y), np.signbit(want))
+
+
 def test_gelu_without_a_compiler(monkeypatch):
     def missing(module, extra):
         raise MissingExtraError(f"import {module}", "it is not installed")

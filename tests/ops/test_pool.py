@@ -372,6 +372,8 @@ def test_the_gradient_of_a_maximum_is_the_same_on_every_road(channels, dtype, mo
         pool = MaxPool(*how)
         y = pool(x)
         u = rng.normal(size=y.shape).astype(dtype)
+        if any(k * d > s for k, s, d in zip(how[0], how[1], how[3])):
+            u = rng.integers(-9, 9, y.shape).astype(dtype)  # sums are exact in any order
         u[1, 0] = np.inf
         want = TapPut(*how, size)(u, MaxTap(*how)(x, y))
         slow = np.zeros_like(x)
@@ -400,3 +402,27 @@ def test_a_compiler_is_used_for_maxima_where_there_is_one(monkeypatch):
     np.testing.assert_array_equal(gx[0, 1::2, 1::2], y[0])
     assert np.count_nonzero(gx) == y.size
     assert not pool_native.put(y, x.astype(np.float32), y, gx, how)
+    z = np.empty_like(y)
+    assert pool_native.largest(x, z, how)
+    np.testing.assert_array_equal(z, x[:, 1::2, 1::2])
+    meeting = MaxPool((3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1))
+    y, gx = meeting(x), np.zeros_like(x)
+    assert pool_native.put(y, x, np.ones_like(y), gx, meeting, apart=False)
+    assert gx[0, :, :, 0].sum() == y[0, :, :, 0].size
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 3, 16, 37])
+def test_the_maximum_is_the_same_on_every_road(channels, dtype, monkeypatch):
+    rng = np.random.default_rng(0)
+    for *how, size in SETTINGS:
+        x = rng.normal(size=(3, *size, channels)).astype(dtype)
+        x[0, 0], x[1, 1], x[2, 2, ..., 0] = -np.inf, np.inf, np.nan
+        found = []
+        for worth in (1, 1 << 60):
+            monkeypatch.setattr(conv_native, "WORTH", worth)
+            found.append(MaxPool(*how)(x))
+        np.testing.assert_array_equal(*found)
+        monkeypatch.setattr(conv_native, "WORTH", 1)
+        monkeypatch.setattr(pool_native, "IMAGES", 1)  # images one by one
+        np.testing.assert_array_equal(MaxPool(*how)(x), found[0])

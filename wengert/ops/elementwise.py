@@ -225,7 +225,7 @@ softplus = E("softplus", accurate.softplus, lambda d, x: d * sigmoid(x))
 log_sigmoid = E("log_sigmoid", lambda x: -accurate.softplus(-x), lambda d, x: d * sigmoid(-x))
 silu = E("silu", accurate.silu, lambda d, x: d * dsilu(x))
 dsilu = E("dsilu", slopes.dsilu, lambda d, x: d * (dsigmoid(x) * (2 - near(x) * tanh(x * 0.5))))
-relu = E("relu", lambda x: np.maximum(x, 0), lambda d, y: masked(d, y > 0))
+relu = E("relu", slopes.rectified, lambda d, y: masked(d, y > 0))
 gelu = E("gelu", accurate.gelu, lambda d, x: d * dgelu(x))
 dgelu = E(
     "dgelu", slopes.dgelu,

@@ -21,6 +21,7 @@ import numpy as np
 from ..primitive import Constant, General, Linear, op
 from ..structural import broadcast
 from ..types import Array, Aval, Shape, shape_of
+from . import pool_native
 from .conv import into_rows, out_of_rows, out_size
 from .pool_kernels import (
     BITS,
@@ -264,6 +265,8 @@ class MaxPool(Pooling, General):
     def impl(self, x: Array) -> Array:
         size = x.shape[1:-1]
         y = np.empty((len(x), *self.places(size), x.shape[-1]), x.dtype)
+        if pool_native.largest(x, y, self):
+            return y
         start = lowest(x.dtype)
         for a, b in images(x, y):
             over_lines(np.maximum, start, a, b, self)

@@ -222,7 +222,7 @@ def put_to_first(how: Any, u: Array, x: Array, y: Array) -> Array:
     """u at the first tap at which x attains y: `put_to_taps` of `first_taps`, without those."""
     read = Sorted(how, x.shape[1:-1], y.shape, x.dtype)
     gx = np.empty(x.shape, u.dtype) if read.covered else np.zeros(x.shape, u.dtype)
-    if read.apart and pool_native.put(y, x, u, gx, how):
+    if pool_native.put(y, x, u, gx, how, read.apart):
         return gx
     write = Sorted(how, x.shape[1:-1], y.shape, u.dtype)
     work: Any = None

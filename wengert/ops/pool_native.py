@@ -1,63 +1,146 @@
-"""The gradient of a maximum over windows as machine code, where the extra `compile` is installed.
+"""Maxima over windows and their gradient as machine code, where llvmlite is installed.
 
-    gx[n, s o + d k] = u[n, o] at the first k with x[n, s o + d k] = y[n, o], and 0 at the others
+    y[n, o] = max_k x[n, s o + d k]
+    gx[n, s o + d k] += u[n, o] at the first k with x[n, s o + d k] = y[n, o]
 
-for windows that do not meet. In NumPy every tap is a pass over memory for each of its steps; here
-all taps of a place are looked at in registers. Nothing is rounded: the numbers are the same.
+In NumPy every tap is a pass over memory for each of its steps; here all taps of a place are looked
+at in registers. Nothing is rounded but the sums of windows that meet.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from . import conv_native as native
+import numpy as np
 
-__all__ = ["put"]
+from .. import native
+from . import conv_native
+
+__all__ = ["largest", "put"]
 
 Array = Any
+IMAGES = 1 << 20  # bytes of x at a time to which padding is added
+PREFIX = {"float": "f32", "double": "f64"}
 
 
 @lru_cache(64)
-def compiled(taps: int, code: str) -> Any:
-    return native.built(source, ("put",), 4, taps, code)
+def compiled(name: str, taps: int, code: str) -> Any:
+    arrays = ("y_", "x") if name == "largest" else ("y_", "x", "u_", "gx")
+    write = largest_source if name == "largest" else put_source
+    return conv_native.built(
+        lambda taps, kind, v: write(name, taps, kind, v, arrays), (name,), len(arrays), taps, code
+    )
 
 
-def source(taps: int, kind: str, v: int) -> str:
-    """The function for vectors of v channels, as LLVM's assembly."""
-    vec, bits = f"<{v} x {kind}>", f"<{v} x i1>"
-    true = "<" + ", ".join(["i1 true"] * v) + ">"
-    body = native.PLACE + native.loaded("y", "%y_", "%yw", vec, kind)
-    body += native.loaded("u", "%u_", "%yw", vec, kind)
+def largest_source(name: str, taps: int, kind: str, v: int, arrays: Any) -> str:
+    """The maximum for vectors of v channels, as LLVM's assembly."""
+    vec, most = f"<{v} x {kind}>", f"@llvm.maximum.v{v}{PREFIX[kind]}"
+    body, found = list(conv_native.PLACE), "%x0"
     for t in range(taps):
         body += [f"  %xi{t} = add i64 %xw, %off{t}"]
-        body += native.loaded(f"x{t}", "%x", f"%xi{t}", vec, kind)
+        body += conv_native.loaded(f"x{t}", "%x", f"%xi{t}", vec, kind)
+        if t:
+            body += [f"  %m{t} = call {vec} {most}({vec} {found}, {vec} %x{t})"]
+            found = f"%m{t}"
+    body += [
+        f"  %y.p = getelementptr {kind}, ptr %y_, i64 %yw",
+        f"  store {vec} {found}, ptr %y.p, align {size_of(kind)}",
+    ]
+    text = conv_native.function(f"{name}_{v}", taps, v, [], [], body, [], arrays)
+    return f"declare {vec} {most}({vec}, {vec})\n{text}"
+
+
+def put_source(name: str, taps: int, kind: str, v: int, arrays: Any) -> str:
+    """The gradient; `put` for windows that are apart, `put_sums` for any."""
+    vec, bits = f"<{v} x {kind}>", f"<{v} x i1>"
+    true = "<" + ", ".join(["i1 true"] * v) + ">"
+    body = conv_native.PLACE + conv_native.loaded("y", "%y_", "%yw", vec, kind)
+    body += conv_native.loaded("u", "%u_", "%yw", vec, kind)
+    for t in range(taps):
+        body += [f"  %xi{t} = add i64 %xw, %off{t}"]
+        body += conv_native.loaded(f"x{t}", "%x", f"%xi{t}", vec, kind)
         before = f"%none{t - 1}" if t else true
         body += [
             f"  %same{t} = fcmp oeq {vec} %x{t}, %y",
             f"  %won{t} = and {bits} %same{t}, {before}",
             f"  %none{t} = xor {bits} {before}, %won{t}",
             f"  %g{t} = select {bits} %won{t}, {vec} %u, {vec} zeroinitializer",
-            f"  %g{t}.p = getelementptr {kind}, ptr %gx, i64 %xi{t}",
-            f"  store {vec} %g{t}, ptr %g{t}.p, align {4 if kind == 'float' else 8}",
         ]
-    arrays = ("y_", "x", "u_", "gx")
-    return native.function(f"put_{v}", taps, v, [], [], body, [], arrays)
+        new = f"%g{t}"
+        if name == "put_sums":
+            body += conv_native.loaded(f"old{t}", "%gx", f"%xi{t}", vec, kind)
+            body += [f"  %sum{t} = fadd {vec} %old{t}, %g{t}"]
+            new = f"%sum{t}"
+        body += [
+            f"  %to{t}.p = getelementptr {kind}, ptr %gx, i64 %xi{t}",
+            f"  store {vec} {new}, ptr %to{t}.p, align {size_of(kind)}",
+        ]
+    return conv_native.function(f"{name}_{v}", taps, v, [], [], body, [], arrays)
 
 
-def put(y: Array, x: Array, u: Array, gx: Array, how: Any) -> bool:
-    """Into gx, which is 0 where no window is; False if NumPy has to do it."""
-    code, taps = x.dtype.char, 1
-    for k in how.kernel:
-        taps *= k
-    if len(how.kernel) > 2 or taps > native.MOST or code not in native.TYPES:
-        return False
-    if y.size * taps < native.WORTH or any(map(any, how.padding)):
-        return False
-    if not all(a.flags.c_contiguous and a.dtype == x.dtype for a in (y, x, u, gx)):
-        return False
-    made = compiled(taps, code)
+def size_of(kind: str) -> int:
+    return 4 if kind == "float" else 8
+
+
+def code_for(name: str, how: Any, y: Array, arrays: tuple[Array, ...]) -> Any:
+    """The functions; None if NumPy has to do it."""
+    code, taps = y.dtype.char, math.prod(how.kernel)
+    if len(how.kernel) > 2 or taps > conv_native.MOST or code not in conv_native.TYPES:
+        return None
+    if y.size * taps < conv_native.WORTH:
+        return None
+    if not all(a.flags.c_contiguous and a.dtype == y.dtype for a in (y, *arrays)):
+        return None
+    return compiled(name, taps, code)
+
+
+def bordered(x: Array, padding: Any, value: float, count: int) -> Iterator[Any]:
+    """(which images, `count` of them with a border of `value`, where in those x is)."""
+    few = max(1, IMAGES // max(1, x[:1].nbytes))
+    inside = (slice(None), *[slice(lo, lo + n) for n, (lo, _) in zip(x.shape[1:-1], padding)])
+    size = [n + lo + hi for n, (lo, hi) in zip(x.shape[1:-1], padding)]
+    wide = native.aligned((count, min(few, len(x)), *size, x.shape[-1]), x.dtype)
+    wide[0] = value
+    for i in range(0, len(x), few):
+        some = slice(i, i + few)
+        rows = len(x[some])
+        wide[0, :rows][inside] = x[some]
+        yield some, wide[:, :rows], inside
+
+
+def largest(x: Array, y: Array, how: Any) -> bool:
+    """The maxima of all windows, into y; False if NumPy has to do it."""
+    made = code_for("largest", how, y, (x,))
     if made is None:
         return False
-    native.call(made, "put", (y, x, u, gx), how.kernel, how.stride, how.dilation)
+    at = how.kernel, how.stride, how.dilation
+    if not any(map(any, how.padding)):
+        conv_native.call(made, "largest", (y, x), *at)
+        return True
+    for some, (wide,), _ in bordered(x, how.padding, -np.inf, 1):
+        conv_native.call(made, "largest", (y[some], wide), *at)
+    return True
+
+
+def put(y: Array, x: Array, u: Array, gx: Array, how: Any, apart: bool = True) -> bool:
+    """Into gx, which is 0 where no window is; False if NumPy has to do it.
+
+    Args:
+        apart: whether no two windows meet; otherwise gx is 0.
+    """
+    name = "put" if apart else "put_sums"
+    made = code_for(name, how, y, (x, u, gx))
+    if made is None:
+        return False
+    at = how.kernel, how.stride, how.dilation
+    if not any(map(any, how.padding)):
+        conv_native.call(made, name, (y, x, u, gx), *at)
+        return True
+    for some, (wide, back), inside in bordered(x, how.padding, np.nan, 2):
+        back[...] = 0
+        conv_native.call(made, name, (y[some], wide, u[some], back), *at)
+        gx[some] = back[inside]
     return True

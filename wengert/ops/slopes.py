@@ -7,12 +7,16 @@ terms can cancel: d/dx ((1 - x)(1 + x)) is -(1 + x) + (1 - x), which is 0 for ev
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from . import accurate as acc
 from . import gauss_native
 from .accurate import F64, FORTY, HALF, ONE, QUARTER, SIXTY, TWO, Array, Core, inside, points
+
+LINE = 4096  # numbers
 
 PI = np.array(math.pi)
 
@@ -189,6 +193,25 @@ def _dgelu_tanh(x: Array) -> Array:
     square = z * z
     v = (GELU_A + GELU_B * square) * z
     return acc._sigmoid(v) + z * (GELU_A + 3 * GELU_B * square) * acc.dsigmoid(v)
+
+
+def rectified(x: Array) -> Array:
+    """max(x, 0), by lines of zeros: NumPy takes three times as long with a single one."""
+    plain = x.__class__ is np.ndarray and x.dtype.kind == "f" and x.flags.c_contiguous
+    if not plain or x.size < 2 * LINE:
+        return np.maximum(x, 0)
+    y = np.empty(x.shape, x.dtype)
+    rows = x.size // LINE
+    flat, into, whole = x.reshape(-1), y.reshape(-1), rows * LINE
+    line = zeros(x.dtype)
+    np.maximum(flat[:whole].reshape(rows, LINE), line, out=into[:whole].reshape(rows, LINE))
+    np.maximum(flat[whole:], line[: x.size - whole], out=into[whole:])
+    return y
+
+
+@lru_cache(16)
+def zeros(dtype: Any) -> Array:
+    return np.zeros(LINE, dtype)
 
 
 def elu(x: Array) -> Array:
