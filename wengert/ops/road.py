@@ -394,6 +394,17 @@ def linear(x: Any, w: Any, b: Any) -> Any:
     return bind(affine, x, w, b)
 
 
+def add_row(a: Any, c: Any) -> None:
+    """a += c, a line of a's last two axes at a time: NumPy's loop is as long as an axis."""
+    short = c.shape == a.shape[-1:] and c.size <= SHORT
+    if short and a.ndim > 2 and a.flags.c_contiguous and a.size:
+        wide = np.tile(c, a.shape[-2])
+        a = a.reshape(-1, wide.size)
+        a += wide
+    else:
+        a += c
+
+
 def plus_bias(y: Any, b: Any) -> Any:
     """y + b for a y that was just made and that nobody else has: its memory is used again."""
     if not (y.__class__ is Tensor is b.__class__ and y.level is b.level) or trace.MODES:
@@ -402,7 +413,7 @@ def plus_bias(y: Any, b: Any) -> Any:
     alone = a.__class__ is ndarray is c.__class__ and a.base is None and a.flags.writeable
     if not alone or p is None or q is None or a.dtype is not c.dtype or a.dtype.kind != "f":
         return y + b
-    a += c
+    add_row(a, c)
     fr = getframe(1)
     if fr.f_code.co_filename in LIBRARY:
         fr = user_frame(fr)
@@ -435,6 +446,7 @@ def twice(logits: Any) -> None:
 LOSS = Rule(MeanCrossEntropy, (0,), ("op", "a", "b", "cache"), pull_loss)
 
 
+SHORT = 256  # numbers of a row up to which it is repeated
 INT64 = np.dtype(np.int64)
 
 
