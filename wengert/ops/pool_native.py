@@ -85,16 +85,25 @@ def size_of(kind: str) -> int:
     return 4 if kind == "float" else 8
 
 
+def worth(how: Any, size: int, dtype: Any) -> bool:
+    """Whether so many maxima are worth it, and can be had here."""
+    taps = math.prod(how.kernel)
+    return (
+        len(how.kernel) <= 2
+        and taps <= conv_native.MOST
+        and dtype.char in conv_native.TYPES
+        and size * taps >= conv_native.WORTH
+        and native.available()
+    )
+
+
 def code_for(name: str, how: Any, y: Array, arrays: tuple[Array, ...]) -> Any:
     """The functions; None if NumPy has to do it."""
-    code, taps = y.dtype.char, math.prod(how.kernel)
-    if len(how.kernel) > 2 or taps > conv_native.MOST or code not in conv_native.TYPES:
-        return None
-    if y.size * taps < conv_native.WORTH:
+    if not worth(how, y.size, y.dtype):
         return None
     if not all(a.flags.c_contiguous and a.dtype == y.dtype for a in (y, *arrays)):
         return None
-    return compiled(name, taps, code)
+    return compiled(name, math.prod(how.kernel), y.dtype.char)
 
 
 def bordered(x: Array, padding: Any, value: float, count: int) -> Iterator[Any]:

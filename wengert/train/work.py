@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wengert.ops import attention, attention_native, conv_direct, conv_kernels
+from wengert.ops import attention, attention_native, conv_direct, conv_kernels, pool_native
 from wengert.primitive import Elementwise
 from wengert.types import Aval, Shape
 
@@ -21,7 +21,7 @@ TIMES = {
     "by_cosh2": 1.0, "bce_logits": 3.5, "elu": 1.25, "log_sigmoid": 1.25, "softsign": 3.25,
     "times_log": 2.25, "times_log1m": 2.25, "unit_vector": 1.25, "Softmax": 1.0,
     "LogSoftmax": 2.0, "LogSumExp": 2.0, "CrossEntropy": 2.0, "MeanCrossEntropy": 2.0,
-    "SoftCrossEntropy": 2.0, "Norm": 1.0, "MaxTap": 1.0, "TapPut": 1.0,
+    "SoftCrossEntropy": 2.0, "Norm": 1.0,
     "AddAt": 1.0,
 }  # fmt: skip
 
@@ -104,7 +104,19 @@ def pool(op: Any, xs: Avals, ys: Avals) -> int:
     return room(ys[0])
 
 
+def maximum(op: Any, xs: Avals, ys: Avals) -> int:
+    """Of windows: nothing where machine code looks at them, and images with their border."""
+    x, y = xs[0], ys[0]
+    if type(op).__name__ == "TapPut":
+        x, y = y, x
+    if not pool_native.worth(op, math.prod(y.shape), x.dtype):
+        return room(y) if type(op).__name__ == "MaxPool" else max(map(room, (*xs, *ys)))
+    wide = [s + a + b for s, (a, b) in zip(x.shape[1:-1], op.padding)]
+    return padded(x, wide, 0)
+
+
 OWN: dict[str, Callable[[Any, Avals, Avals], int]] = {
     "Conv": convolution, "ConvInput": transposed, "ConvWeight": convolution,
-    "Normalize": normalize, "Attention": attend, "MaxPool": pool, "SumPool": pool,
+    "Normalize": normalize, "Attention": attend, "MaxPool": maximum, "MaxTap": maximum,
+    "TapPut": maximum, "SumPool": pool,
 }  # fmt: skip
