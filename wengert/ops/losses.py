@@ -152,7 +152,6 @@ def general_cross_entropy(
             here = logical_not(eq(labels, ignore_index))
             safe = where(here, labels, 0).astype(labels.dtype)
             logits = where(Reshape((*shape_of(here), 1))(here), logits, 0.0)  # inf and nan too
-        own = None if weight is None else weight[safe]
         if label_smoothing:
             target = one_hot(safe, k, logits.dtype) * (1 - label_smoothing) + label_smoothing / k
             bind(cross_entropy_rows, logits, safe)  # refuses labels that do not fit
@@ -161,7 +160,9 @@ def general_cross_entropy(
             return mean_cross_entropy(logits, labels)
         else:
             rows = cross_entropy_rows(logits, safe)
-            rows = rows if own is None else rows * own
+        own = None if weight is None else weight[safe]
+        if own is not None and not label_smoothing:
+            rows = rows * own
         if here is not None:
             rows = where(here, rows, 0.0)
             counted = where(here, rows.dtype.type(1) if own is None else own, rows.dtype.type(0))

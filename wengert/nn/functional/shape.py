@@ -14,7 +14,7 @@ from wengert.ops.spatial import EDGES, Fold, Resample, Unfold, places
 from wengert.trace import Tensor, bind
 from wengert.types import shape_of
 
-from .conv import batched, per_axis
+from .conv import batched, count, per_axis
 
 __all__ = [
     "fold",
@@ -118,7 +118,7 @@ def interpolate(
     size: Any = None,
     scale_factor: Any = None,
     mode: str = "nearest",
-    align_corners: bool = False,
+    align_corners: bool | None = False,
 ) -> Any:
     """An image of another size.
 
@@ -162,14 +162,10 @@ def interpolate(
         new = per_axis("interpolate", "size", size, axes)
         steps = [n / m for n, m in zip(old, new)]
     else:
-        one = isinstance(scale_factor, int | float | np.number)
-        factors = (scale_factor,) * axes if one else tuple(scale_factor)
-        if len(factors) != axes or any(not f > 0 for f in factors):
-            raise OptionError(
-                f"interpolate(scale_factor={scale_factor!r})", "a positive number, or one per axis"
-            )
+        factors = scales("interpolate", scale_factor, axes)
         new = tuple(max(1, math.floor(n * f)) for n, f in zip(old, factors))
         steps = [1 / float(f) for f in factors]
+    align_corners = bool(align_corners)
     for i, (n, m, step) in enumerate(zip(old, new, steps)):
         if align_corners and mode in KINDS:
             step = (n - 1) / (m - 1) if m > 1 else 0.0
@@ -182,6 +178,15 @@ def interpolate(
             plan = ("nearest", m, step, 0.5 if mode == "nearest-exact" else 0.0)
         x = bind(Resample(i + 1, plan), x)
     return x
+
+
+def scales(what: str, factor: Any, axes: int) -> tuple[float, ...]:
+    """A factor for each axis."""
+    each = tuple(factor) if isinstance(factor, tuple | list | np.ndarray) else (factor,) * axes
+    real = all(isinstance(f, int | float | np.number) and 0 < f < math.inf for f in each)
+    if len(each) != axes or not real:
+        raise OptionError(f"{what}(scale_factor={factor!r})", "a positive number, or one per axis")
+    return each
 
 
 def unfold(x: Any, kernel: Any, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> Any:
@@ -233,13 +238,17 @@ def fold(
 
     Shapes: x `[N, L, K C]`, y `[N, *size, C]`.
 
+    Args:
+        size: of the image, a length for each axis of space.
+        kernel, stride, padding, dilation: as in `unfold`.
+
     Example:
         >>> fold(np.ones((1, 3, 2)), (4,), 2).ravel()
         array([1., 2., 2., 1.])
     """
     x = array(x)
-    size = tuple(size)
-    axes = len(size)
+    axes = len(size) if isinstance(size, tuple | list | np.ndarray) else 1
+    size = per_axis("fold", "size", size, axes)
     k, s, p, d = window("fold", axes, kernel, stride, padding, dilation)
     wide = tuple(n + 2 * v for n, v in zip(size, p))
     out = places(wide, k, s, d)
@@ -266,8 +275,8 @@ def pixel_shuffle(x: Any, factor: int) -> Any:
     """
     x, single = batched("pixel_shuffle", array(x), 2)
     n, h, w, c = shape_of(x)
-    r = int(factor)
-    if r < 1 or c % (r * r):
+    r = count("pixel_shuffle", "factor", factor, 1)
+    if c % (r * r):
         raise ShapeError(
             f"pixel_shuffle(x, {factor})",
             f"the channels are a multiple of {r * r}",
@@ -285,8 +294,8 @@ def pixel_unshuffle(x: Any, factor: int) -> Any:
     """
     x, single = batched("pixel_unshuffle", array(x), 2)
     n, h, w, c = shape_of(x)
-    r = int(factor)
-    if r < 1 or h % r or w % r:
+    r = count("pixel_unshuffle", "factor", factor, 1)
+    if h % r or w % r:
         raise ShapeError(
             f"pixel_unshuffle(x, {factor})",
             f"height and width are multiples of {r}",
