@@ -8,6 +8,7 @@ import numpy as np
 
 from wengert.errors import ArgumentError, AxisError, DTypeError, OptionError, ShapeError
 from wengert.ops import elementwise as e
+from wengert.ops.losses import reached
 from wengert.trace import Tensor, looked
 from wengert.types import shape_of
 
@@ -127,7 +128,7 @@ def class_labels(loss: str, scores: Any, labels: Any, ignore: int | None) -> tup
             operands=operands,
         )
     here = None
-    if ignore is not None:
+    if reached(labels.dtype, ignore):
         here = e.ne(labels, ignore)
         labels = e.where(here, labels, 0).astype(labels.dtype)
     value = bottom(labels)
