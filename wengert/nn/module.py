@@ -71,10 +71,11 @@ class Module:
     """A function with parameters.
 
     Assigning to an attribute is all it takes: a tensor that requires a gradient is a parameter, any
-    other tensor is a buffer (saved, not trained), and modules are found wherever they stand, also
-    inside lists, tuples and dicts. A parameter may be replaced by a tensor, a module or None; an
-    array in its place is refused, as it would not be trained. Parameters learn their path, such as
-    `encoder.0.weight`, which is what messages and pictures call them.
+    other tensor is a buffer (saved, not trained; `register_buffer` makes one that is not saved),
+    and modules are found wherever they stand, also inside lists, tuples and dicts. A parameter may
+    be replaced by a tensor, a module or None; an array in its place is refused, as it would not be
+    trained. Parameters learn their path, such as `encoder.0.weight`, which is what messages and
+    pictures call them.
 
     A module is a pytree whose leaves are its parameters, so `wg.grad` of a function of a module is
     a module of gradients. A parameter that stands at two places is two leaves there.

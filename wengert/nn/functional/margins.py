@@ -16,6 +16,7 @@ from wengert.ops.losses import bce_logits
 from wengert.trace import bind
 from wengert.types import normalize_axes, shape_of
 
+from .conv import given
 from .losses_check import array, class_labels, class_weight, numbers, reduce, same, signs
 
 __all__ = [
@@ -259,7 +260,7 @@ def cosine_similarity(a: Any, b: Any, axis: int = -1, eps: float = 1e-8) -> Any:
         >>> cosine_similarity(np.array([3.0, 4.0]), np.array([4.0, 3.0])).item()
         0.96
     """
-    a, b = array(a), array(b)
+    a, b = given("cosine_similarity", a), given("cosine_similarity", b)
     together("cosine_similarity", a, b)
     if not all(-v.ndim <= axis < v.ndim for v in (a, b)):
         raise AxisError(

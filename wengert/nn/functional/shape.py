@@ -14,7 +14,7 @@ from wengert.ops.spatial import EDGES, Fold, Resample, Unfold, places
 from wengert.trace import Tensor, bind
 from wengert.types import shape_of
 
-from .conv import batched, count, per_axis
+from .conv import batched, count, given, per_axis
 
 __all__ = [
     "fold",
@@ -25,10 +25,6 @@ __all__ = [
     "pixel_unshuffle",
     "unfold",
 ]
-
-
-def array(x: Any) -> Any:
-    return x if isinstance(x, Tensor) else np.asarray(x)
 
 
 def pad(x: Any, widths: Any, mode: str = "constant", value: float = 0.0) -> Any:
@@ -51,7 +47,7 @@ def pad(x: Any, widths: Any, mode: str = "constant", value: float = 0.0) -> Any:
         >>> pad(np.array([[1.0], [2.0], [3.0]]), ((2, 1),), "reflect").ravel()
         array([3., 2., 1., 2., 3., 2.])
     """
-    x = array(x)
+    x = given("pad", x)
     shape = shape_of(x)
     pairs = paired(x, widths)
     after = 1 if len(pairs) < len(shape) else 0
@@ -93,9 +89,9 @@ def pad(x: Any, widths: Any, mode: str = "constant", value: float = 0.0) -> Any:
 
 def paired(x: Any, widths: Any) -> list[tuple[int, int]]:
     """The widths as pairs, one for each axis that has some."""
-    given: Any = widths.value() if isinstance(widths, Tensor) else widths
-    given = given.tolist() if isinstance(given, np.ndarray) else given
-    each = list(given) if isinstance(given, list | tuple) else [given]
+    w: Any = widths.value() if isinstance(widths, Tensor) else widths
+    w = w.tolist() if isinstance(w, np.ndarray) else w
+    each = list(w) if isinstance(w, list | tuple) else [w]
     pairs = [tuple(w) if isinstance(w, list | tuple) else (w,) for w in each]
     whole = all(isinstance(v, int | np.integer) for w in pairs for v in w)
     if whole and len(pairs) <= len(shape_of(x)) and all(len(w) == 2 for w in pairs):
@@ -144,7 +140,7 @@ def interpolate(
     References:
         R. Keys (1981), Cubic Convolution Interpolation for Digital Image Processing.
     """
-    x = array(x)
+    x = given("interpolate", x)
     axes = len(shape_of(x)) - 2
     if not 1 <= axes <= 3:
         raise ShapeError("interpolate(x)", "x is [N, *S, C], channels last", operands=[("x", x)])
@@ -207,7 +203,7 @@ def unfold(x: Any, kernel: Any, *, stride: Any = 1, padding: Any = 0, dilation: 
                [1., 2.],
                [2., 3.]])
     """
-    x = array(x)
+    x = given("unfold", x)
     axes = len(shape_of(x)) - 2
     if axes < 1:
         raise ShapeError("unfold(x)", "x is [N, *S, C], channels last", operands=[("x", x)])
@@ -219,8 +215,8 @@ def unfold(x: Any, kernel: Any, *, stride: Any = 1, padding: Any = 0, dilation: 
     return y.reshape((shape[0], math.prod(shape[1 : axes + 1]), math.prod(shape[axes + 1 :])))
 
 
-def window(what: str, axes: int, *given: Any) -> tuple[tuple[int, ...], ...]:
-    k, s, p, d = given
+def window(what: str, axes: int, *sizes: Any) -> tuple[tuple[int, ...], ...]:
+    k, s, p, d = sizes
     return (
         per_axis(what, "kernel", k, axes),
         per_axis(what, "stride", s, axes),
@@ -246,7 +242,7 @@ def fold(
         >>> fold(np.ones((1, 3, 2)), (4,), 2).ravel()
         array([1., 2., 2., 1.])
     """
-    x = array(x)
+    x = given("fold", x)
     axes = len(size) if isinstance(size, tuple | list | np.ndarray) else 1
     size = per_axis("fold", "size", size, axes)
     k, s, p, d = window("fold", axes, kernel, stride, padding, dilation)
@@ -273,7 +269,7 @@ def pixel_shuffle(x: Any, factor: int) -> Any:
     References:
         W. Shi et al. (2016), arXiv:1609.05158.
     """
-    x, single = batched("pixel_shuffle", array(x), 2)
+    x, single = batched("pixel_shuffle", x, 2)
     n, h, w, c = shape_of(x)
     r = count("pixel_shuffle", "factor", factor, 1)
     if c % (r * r):
@@ -292,7 +288,7 @@ def pixel_unshuffle(x: Any, factor: int) -> Any:
 
     Shapes: x `[N, H r, W r, C]`, y `[N, H, W, C r^2]`.
     """
-    x, single = batched("pixel_unshuffle", array(x), 2)
+    x, single = batched("pixel_unshuffle", x, 2)
     n, h, w, c = shape_of(x)
     r = count("pixel_unshuffle", "factor", factor, 1)
     if h % r or w % r:
@@ -333,7 +329,7 @@ def grid_sample(
     References:
         M. Jaderberg et al. (2015), Spatial Transformer Networks, arXiv:1506.02025.
     """
-    x, grid = array(x), array(grid)
+    x, grid = given("grid_sample", x), given("grid_sample", grid)
     sx, sg = shape_of(x), shape_of(grid)
     if len(sx) != 4 or len(sg) != 4 or sg[0] != sx[0] or sg[3] != 2:
         raise ShapeError(
