@@ -247,6 +247,19 @@ def test_labels_that_are_none_are_refused_as_uncompiled(backend):
          lambda: (x[:0], y[:0]), backend=backend)  # fmt: skip
 
 
+@pytest.mark.parametrize("ignored", [-100, 2, 156, 0])
+@pytest.mark.parametrize("dtype", ["int64", "int32", "int8", "uint8"])
+def test_labels_that_are_ignored_and_those_that_are_refused(backend, dtype, ignored):
+    """-100 is 156 in eight bits, which is no label to be ignored for that."""
+    x, y = X[[0, 1, 0]], np.array([0, 1, 2], dtype)
+    labels = [y, y[::-1], np.array([0, 3, 0]).astype(dtype)]
+    labels += [np.array([0, 1, v]).astype(dtype) for v in (-100, -1, 4, 156)]
+    options = {"ignore_index": ignored}
+    for more in ({}, {"reduction": "sum"}, {"weight": np.array([0.5, 2.0, 1.0, 3.0])}):
+        loss = nn.CrossEntropyLoss(**options, **more)
+        same(lambda x, y, f=loss: f(x, y), *[lambda v=v: (x, v) for v in labels], backend=backend)
+
+
 def test_floating_point_errors_are_not_recorded(backend):
     def f(x, y):
         with np.errstate(divide="raise"):

@@ -143,9 +143,39 @@ def test_labels_that_come_from_an_input_are_named_to_the_caller():
 
     i64 = np.dtype(np.int64)
     g = graph_of(f, (6, 5), Aval((2, 3), i64), Aval((6,), i64))
-    assert [(i, k) for i, k, _ in label_checks(g)] == [(1, 5), (2, 5)]
+    assert [c[:3] for c in label_checks(g)] == [(1, 5, None), (2, 5, None)]
     made = expand(g)
     assert not any(isinstance(line.op, CrossEntropy | MeanCrossEntropy) for line in made.lines)
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "int8", "uint8"])
+def test_a_label_that_is_none_is_named_to_the_caller(dtype):
+    """0 is in its place, and the caller lets it pass."""
+
+    def f(do, a, b):
+        c = do(e.copy, do(e.where, do(e.ne, b, -100), b, 0))
+        return do(CrossEntropy(), a, do(Reshape((6,)), c))
+
+    g = graph_of(f, (6, 5), Aval((2, 3), np.dtype(dtype)))
+    assert [c[:3] for c in label_checks(g)] == [(1, 5, -100)]
+    assert not any(isinstance(line.op, CrossEntropy) for line in expand(g).lines)
+
+
+@pytest.mark.parametrize("labels", [
+    lambda do, b, c: do(e.where, do(e.ne, b, -100), b, 1),  # another number in its place
+    lambda do, b, c: do(e.where, do(e.ne, c, -100), b, 0),  # where another input is none
+    lambda do, b, c: do(e.where, do(e.eq, b, -100), b, 0),  # the others are none
+    lambda do, b, c: do(e.where, do(e.ne, b, -100), b, c),
+    lambda do, b, c: do(e.where, do(e.ne, b, c), b, 0),
+    lambda do, b, c: do(e.add, do(e.where, do(e.ne, b, -100), b, 0), 0),
+    lambda do, b, c: do(e.where, do(e.ne, do(e.where, do(e.ne, b, 7), b, 0), 8),
+                        do(e.where, do(e.ne, b, 7), b, 0), 0),
+])  # fmt: skip
+def test_other_labels_that_are_computed_are_not(labels):
+    i64 = Aval((6,), np.dtype(np.int64))
+    g = graph_of(lambda do, a, b, c: do(CrossEntropy(), a, labels(do, b, c)), (6, 5), i64, i64)
+    assert label_checks(g) == []
+    assert [type(line.op) for line in expand(g).lines][-1] is CrossEntropy
 
 
 def test_labels_that_cannot_be_checked_before_stay_with_the_operation():

@@ -333,6 +333,18 @@ wg.cross_entropy(logits, classes)  # here
 scores = wg.tensor([[1.0, 2.0, 3.0], [0.5, 0.1, 0.2]], requires_grad=True)
 wg.cross_entropy(wg.softmax(scores, axis=-1), np.array([0, 2]))  # here
 """, "GradientWarning", ("logits",), ("softmax",)),
+    M("probabilities of other labels, with one ignored", """
+logits = wg.tensor(np.zeros((4, 3)), requires_grad=True)
+classes = np.zeros((2, 4), int)
+nn.CrossEntropyLoss(ignore_index=0)(logits, classes)  # here
+""", "ShapeError", ("logits", "labels", "classes"), ()),
+    M("a weight that makes a loss of all pairs", """
+p, y, factors = np.full(5, 0.5), np.ones(5), np.ones((5, 1))
+nn.functional.binary_cross_entropy(p, y, weight=factors)  # here
+""", "ShapeError", ("weight", "factors"), ("factors.squeeze(-1)",)),
+    M("the sum, as PyTorch had it once", """
+loss = nn.MSELoss(size_average=False)  # here
+""", "ArgumentError", ("size_average",), ('reduction="sum"',)),
     # ---- optimizers and modules
     M("the model for its parameters", """
 model = nn.Linear(2, 1, rng=0)
@@ -357,6 +369,18 @@ optim.SGD(model.parameters(), lr=float("nan"))  # here
 model = nn.Linear(2, 1, rng=0)
 model.weight = np.ones((2, 1))  # here
 """, "DTypeError", ("weight",), ("nn.Parameter",)),
+    M("a parameter for a buffer", """
+model, mine = nn.Linear(2, 1, rng=0), nn.Parameter([1.0, 2.0])
+model.register_buffer("scale", mine)  # here
+""", "DTypeError", ("scale", "float64[2]"), ("tensor.detach()",)),
+    M("an array for a parameter, by name", """
+model, mine = nn.Linear(2, 1, rng=0), np.ones(2)
+model.register_parameter("scale", mine)  # here
+""", "ArgumentError", ("scale", "float64[2]"), ("nn.Parameter(param)",)),
+    M("a class for a module, by name", """
+model = nn.Sequential()
+model.add_module("act", nn.Tanh)  # here
+""", "ArgumentError", ("act",), ("Tanh()",)),
     M("a weight that is missing", """
 model = nn.Linear(2, 1, rng=0)
 state = model.state_dict()

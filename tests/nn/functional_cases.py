@@ -215,6 +215,27 @@ for red in ("mean", "sum", "none"):
         lambda t, a, b, c, o=o: t.triplet_margin_loss(a, b, c, swap=True, eps=0.0, **o),
         s, t2, R((4, 5)),
     )  # fmt: skip
+    case(
+        f"triplet with distance, {red}",
+        lambda a, b, c, o=o: F.triplet_margin_with_distance_loss(a, b, c, margin=0.6, **o),
+        lambda t, a, b, c, o=o: t.triplet_margin_with_distance_loss(a, b, c, margin=0.6, **o),
+        s, t2, R((4, 5)),
+    )  # fmt: skip
+    case(
+        f"multilabel soft margin, {red}",
+        lambda x, o=o: F.multilabel_soft_margin_loss(x, SIGNS > 0, weight=WEIGHTS, **o),
+        lambda t, x, o=o: t.multilabel_soft_margin_loss(
+            x, x.new_tensor(SIGNS > 0), x.new_tensor(WEIGHTS), **o
+        ),
+        s,
+    )  # fmt: skip
+for order in (1.0, 2.0, 3.5, np.inf):
+    for eps in (0.0, 0.01):
+        case(
+            f"pairwise_distance, {order}, {eps}",
+            lambda a, b, p=order, e=eps: F.pairwise_distance(a, b, p, eps=e),
+            lambda t, a, b, p=order, e=eps: t.pairwise_distance(a, b, p, e), s, t2,
+        )  # fmt: skip
 case("cosine_similarity", F.cosine_similarity, lambda t, a, b: t.cosine_similarity(a, b, -1), s, t2)
 case("kl_div, batchmean", F.kl_div, lambda t, a, b: t.kl_div(a, b, reduction="batchmean"), s, p2)
 

@@ -228,6 +228,16 @@ rows("multi_margin_loss", weighed(F.multi_margin_loss, LABELS[:, 0]), (s,), weig
      p=(1, 2), margin=(1, 0.4), reduction=RED)  # fmt: skip
 rows("triplet_margin_loss", F.triplet_margin_loss, (s, t, R((4, 5))), margin=(1, 0.4), p=(1, 2, 3),
      swap=(False, True), reduction=RED)  # fmt: skip
+rows("triplet_margin_with_distance_loss", F.triplet_margin_with_distance_loss,
+     (s, t, R((4, 5))), margin=(1, 0.4), swap=(False, True), reduction=RED)  # fmt: skip
+row("triplet_margin_with_distance_loss", lambda *xs: F.triplet_margin_with_distance_loss(
+    *xs, distance_function=lambda a, b: 1 - F.cosine_similarity(a, b)), s, t, R((4, 5)),
+    options="a distance")  # fmt: skip
+rows("multilabel_soft_margin_loss", lambda x, weight, **o: F.multilabel_soft_margin_loss(
+    x, (SIGNS > 0).astype(x.dtype), weight=CLASS.astype(x.dtype) if weight else None, **o), (s,),
+    weight=(False, True), reduction=RED)  # fmt: skip
+rows("pairwise_distance", F.pairwise_distance, (s, t), p=(1, 2, 3.5, np.inf), eps=(0.0, 1e-6),
+     keepdims=(False, True))  # fmt: skip
 rows("cosine_similarity", F.cosine_similarity, (s, t), axis=(-1, 0))
 rows("cosine_embedding_loss", lambda a, b, **o: F.cosine_embedding_loss(
     a, b, SIGNS[:, 0].astype(a.dtype), **o), (s, t), margin=(0, 0.2), reduction=RED)  # fmt: skip

@@ -94,7 +94,7 @@ def short(variant: Any, leaves: list[Any], structure: tree.Tree, fixed: list[boo
     if not inputs(s, program, native, leaves) or not outputs(s, program, native):
         return None
     if s.late and native.checks:
-        labels = ", ".join(f"x{i}" for i, _ in native.checks)
+        labels = ", ".join(f"x{i}" for i, *_ in native.checks)
         s.miss(f"{s.name(native.asked())}({labels})")
     for line in s.late:
         s.add(line)

@@ -72,7 +72,8 @@ class Program:
     recorded: bool = False
     streams: list[Any] = field(default_factory=list)
     undo: list[Callable[[], None]] = field(default_factory=list)
-    checks: list[tuple[Source, int]] = field(default_factory=list)  # labels, number of classes
+    # labels, number of classes, what is none and may stand there all the same
+    checks: list[tuple[Source, int, int | None]] = field(default_factory=list)
     conditions: list[Callable[[], bool]] = field(default_factory=list)  # for a run to be like this
     gradients: list[tuple[Any, int, bool]] = field(default_factory=list)  # (leaf, place, had one)
     tensors: list[tuple[Any, Any, Any, Any]] = field(default_factory=list)  # see `guards.Watch`

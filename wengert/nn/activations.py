@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from . import functional as F
 from .functional import activations as f
 from .functional.conv import count
 from .module import Module, Parameter
+from .options import Optioned
 
 __all__ = [
     "CELU",
@@ -45,34 +46,12 @@ __all__ = [
 ]
 
 
-class Activation(Module):
+class Activation(Optioned):
     """A function without parameters, as a layer. Its options are those of the function."""
-
-    call: ClassVar[Any]
-    options: ClassVar[dict[str, Any]]
-
-    def __init__(self, *values: Any, **named: Any) -> None:
-        names = tuple(self.options)
-        given = {**dict(zip(names, values)), **named}
-        if len(values) > len(names) or not given.keys() <= self.options.keys():
-            raise ArgumentError(
-                f"{type(self).__name__}({', '.join(map(str, values))})",
-                f"its options are {', '.join(names)}" if names else "it has no options",
-            )
-        for name, usual in self.options.items():
-            setattr(self, name, given.get(name, usual))
 
     def forward(self, x: Any) -> Any:
         space = self.__dict__
         return type(self).call(x, *[space[name] for name in self.options])
-
-    def extra_repr(self) -> str:
-        shown = [
-            f"{name}={getattr(self, name)!r}"
-            for name, usual in self.options.items()
-            if getattr(self, name) != usual
-        ]
-        return ", ".join(shown)
 
 
 def layer(name: str, call: Any, equation: str, **options: Any) -> type[Activation]:

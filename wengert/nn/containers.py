@@ -108,6 +108,15 @@ class Sequential(Module):
         """Put a layer at the end."""
         return self.insert(len(self), layer)
 
+    def _put(self, name: str, module: Any) -> None:
+        if isinstance(self.layers, list) and name == str(len(self)):
+            self.append(module)
+            return
+        named = self.layers
+        if isinstance(named, list):  # their names were their numbers: no path changes
+            named = {str(i): layer for i, layer in enumerate(named)}
+        self.layers = {**named, name: _module("Sequential", module)}
+
     def extend(self, layers: Iterable[Any]) -> Sequential:
         """Put layers at the end."""
         for layer in layers:
@@ -167,6 +176,16 @@ class ModuleList(Module):
             delattr(self, k)
         for i, item in enumerate(items):
             setattr(self, str(i), item)
+
+    def _put(self, name: str, module: Any) -> None:
+        if name not in map(str, range(len(self) + 1)):
+            raise ArgumentError(
+                f"{type(self).__name__}.add_module({name!r}, module)",
+                f"the names are numbers, and the next is {str(len(self))!r}", fix="append(module)",
+            )  # fmt: skip
+        self._set(
+            [*self._items()[: int(name)], self._part(module), *self._items()[int(name) + 1 :]]
+        )
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._items())
@@ -267,6 +286,9 @@ class ModuleDict(Module):
         if key not in self._names:
             self._names = [*self._names, key]
         setattr(self, key, part)
+
+    def _put(self, name: str, module: Any) -> None:
+        self[name] = module
 
     def __getitem__(self, key: str) -> Any:
         if key not in self._names:

@@ -159,7 +159,7 @@ def load_into(
         )  # fmt: skip
     _check_layout("load_into", layout)
     arrays = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-    own = dict([*model.named_parameters(), *model.named_buffers()])
+    own = dict(model._saved())
     sources: Sources = {n: [((n,), same)] for n in own}
     if layout == "torch":
         sources = sources_of(model)

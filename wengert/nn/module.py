@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from wengert import tree
 from wengert.create import tensor
-from wengert.errors import DTypeError, ShapeError, UnknownNameError, verbatim
+from wengert.errors import ArgumentError, DTypeError, UnknownNameError, verbatim
 from wengert.hollow import Hollow
 from wengert.trace import EAGER, HERE, Tensor, make, no_grad, seq
 from wengert.transforms.hooks import Handle
 from wengert.transforms.memory import CALLS
 
 from .hooks import ModuleHooks, hooked_call
+from .state import as_buffer, as_parameter, check_name, check_state
 
 __all__ = ["Module", "Parameter", "watch"]
 
@@ -70,10 +71,11 @@ class Module:
     """A function with parameters.
 
     Assigning to an attribute is all it takes: a tensor that requires a gradient is a parameter, any
-    other tensor is a buffer (saved, not trained), and modules are found wherever they stand, also
-    inside lists, tuples and dicts. A parameter may be replaced by a tensor, a module or None; an
-    array in its place is refused, as it would not be trained. Parameters learn their path, such as
-    `encoder.0.weight`, which is what messages and pictures call them.
+    other tensor is a buffer (saved, not trained; `register_buffer` makes one that is not saved),
+    and modules are found wherever they stand, also inside lists, tuples and dicts. A parameter may
+    be replaced by a tensor, a module or None; an array in its place is refused, as it would not be
+    trained. Parameters learn their path, such as `encoder.0.weight`, which is what messages and
+    pictures call them.
 
     A module is a pytree whose leaves are its parameters, so `wg.grad` of a function of a module is
     a module of gradients. A parameter that stands at two places is two leaves there.
@@ -94,6 +96,7 @@ class Module:
     """
 
     training: bool = True
+    _passing: frozenset[str] = frozenset()  # the buffers that are not saved
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -132,12 +135,95 @@ class Module:
     def __delattr__(self, name: str) -> None:
         object.__delattr__(self, name)
         self._trained.pop(name, None)
+        if name in self._passing:
+            self._passing = self._passing - {name}
 
     @property
     def _trained(self) -> dict[str, None]:
         """The names of the attributes that are parameters, in order of assignment."""
         own: dict[str, None] = self.__dict__.setdefault("_parameters", {})
         return own
+
+    # ---- registering by name
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """Set an attribute to a tensor that goes with the module and is not trained.
+
+        Assignment does the same for a tensor; an array becomes one here, and what is not
+        persistent is left out of `state_dict` and of files.
+
+        Args:
+            name: of the attribute.
+            tensor: a tensor that requires no gradient, an array, or None.
+            persistent: whether it is saved.
+
+        Raises:
+            ArgumentError: a name that is taken or has a dot; something else than a tensor.
+            DTypeError: a tensor that requires a gradient.
+
+        Example:
+            >>> from wengert import nn
+            >>> model = nn.Linear(2, 2, rng=0)
+            >>> model.register_buffer("seen", np.zeros(2))
+            >>> model.register_buffer("mask", np.tri(2), persistent=False)
+            >>> [n for n, _ in model.named_buffers()], list(model.state_dict())
+            (['seen', 'mask'], ['weight', 'bias', 'seen'])
+        """
+        buffer = lambda v: isinstance(v, Tensor) and name not in self._trained
+        self._name("register_buffer", name, buffer)
+        value = as_buffer(f"{type(self).__name__}.register_buffer", name, tensor)
+        if (name in self._passing) == bool(persistent):
+            self._passing = self._passing ^ {name}
+        setattr(self, name, value)
+
+    def register_parameter(self, name: str, param: Any) -> None:
+        """Set an attribute to a parameter, or to None; assignment does the same.
+
+        Raises:
+            ArgumentError: a name that is taken or has a dot; a value that is no parameter.
+
+        Example:
+            >>> from wengert import nn
+            >>> model = nn.Tanh()
+            >>> model.register_parameter("gain", nn.Parameter([1.0]))
+            >>> [n for n, _ in model.named_parameters()]
+            ['gain']
+        """
+        self._name("register_parameter", name, lambda v: name in self._trained)
+        setattr(self, name, as_parameter(f"{type(self).__name__}.register_parameter", name, param))
+
+    def add_module(self, name: str, module: Any) -> None:
+        """Set an attribute to a module, or to None; in a container, put it in under this name.
+
+        Raises:
+            ArgumentError: a name that is taken or has a dot; a value that is no module.
+
+        Example:
+            >>> from wengert import nn
+            >>> model = nn.Sequential()
+            >>> model.add_module("into", nn.Linear(2, 3, rng=0))
+            >>> model.add_module("act", nn.Tanh())
+            >>> model(np.ones((1, 2), np.float32)).shape
+            (1, 3)
+        """
+        self._name("add_module", name, lambda v: isinstance(v, Module))
+        if module is not None and not isinstance(module, Module):
+            made = isinstance(module, type) and issubclass(module, Module)
+            raise ArgumentError(
+                f"{type(self).__name__}.add_module({name!r}, module)", "it is no module",
+                operands=[("module", module)], fix=f"{module.__name__}()" if made else None,
+            )  # fmt: skip
+        self._put(name, module)
+
+    register_module = add_module
+
+    def _name(self, what: str, name: Any, replaces: Callable[[Any], bool]) -> None:
+        """Refuses a name that is none, or has what the new value does not replace."""
+        old = self.__dict__.get(name) if isinstance(name, str) else None
+        check_name(what, self, name, free=old is None or replaces(old))
+
+    def _put(self, name: str, module: Any) -> None:
+        """Where `add_module` puts a module; a container has a place of its own."""
+        setattr(self, name, module)
 
     # ---- hooks
     def register_forward_pre_hook(self, hook: Callable[..., Any]) -> Handle:
@@ -219,6 +305,14 @@ class Module:
         """
         return found_at(self, "get_parameter", path, dict(self.named_parameters()))
 
+    def get_buffer(self, path: str) -> Tensor:
+        """The buffer at a path such as `encoder.0.running_mean`.
+
+        Raises:
+            UnknownNameError: there is none.
+        """
+        return found_at(self, "get_buffer", path, dict(self.named_buffers()))
+
     def apply(self: M, f: Callable[[Module], Any]) -> M:
         """Call f with every module: those below first, this one last."""
         for module in reversed(list(self.modules())):
@@ -251,12 +345,14 @@ class Module:
         """Every tensor that is saved but not trained, with its path."""
         return self._tensors(trained=False)
 
-    def _tensors(self, *, trained: bool) -> Iterator[tuple[str, Tensor]]:
+    def _tensors(self, *, trained: bool, passing: bool = True) -> Iterator[tuple[str, Tensor]]:
         seen: set[int] = set()
         for path, module in self.named_modules():
             for name, value in module.__dict__.items():
                 is_tensor = isinstance(value, Tensor) or name in module._trained
                 if not is_tensor or (name in module._trained) != trained or id(value) in seen:
+                    continue
+                if not passing and name in module._passing:
                     continue
                 seen.add(id(value))
                 yield f"{path}.{name}" if path else name, value
@@ -299,17 +395,41 @@ class Module:
             >>> nn.Linear(2, 2, rng=0).to(np.float64).weight.dtype
             dtype('float64')
         """
-        kind = np.dtype(dtype)
+        what = f"{type(self).__name__}.to({getattr(dtype, '__name__', dtype)})"
+        try:
+            kind = np.dtype(dtype)
+        except TypeError:
+            kind = np.dtype(object)
         if kind.kind not in "fc":
+            bf16 = "bfloat16" in what
             raise DTypeError(
-                f"{type(self).__name__}.to({kind})", "parameters are of a floating-point dtype"
-            )
+                what, "parameters are of a floating-point dtype",
+                fix="wg.amp.autocast('bfloat16') around the forward pass" if bf16 else None,
+            )  # fmt: skip
         for _, t in [*self.named_parameters(), *self.named_buffers()]:
             if t.dtype.kind in "fc" and t.dtype != kind:
                 t.data = t.data.astype(kind)
                 if t.requires_grad:
                     t.grad = None
         return self
+
+    def float(self: M) -> M:
+        """`to(np.float32)`."""
+        return self.to(np.float32)
+
+    def double(self: M) -> M:
+        """`to(np.float64)`."""
+        return self.to(np.float64)
+
+    def half(self: M) -> M:
+        """`to(np.float16)`; to train with half numbers, see `wg.amp`.
+
+        Example:
+            >>> from wengert import nn
+            >>> nn.Linear(2, 2, rng=0).half().weight.dtype
+            dtype('float16')
+        """
+        return self.to(np.float16)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients: `p.grad = None` for every parameter, or zeros in its place."""
@@ -321,9 +441,16 @@ class Module:
 
     # ---- state
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """A copy of every parameter and buffer, by path. Later training does not change it."""
-        named = [*self.named_parameters(), *self.named_buffers()]
-        return {name: np.array(t.value()) for name, t in named}
+        """A copy of every parameter and buffer, by path. Later training does not change it.
+
+        Buffers that `register_buffer` was told not to keep are left out.
+        """
+        return {name: np.array(t.value()) for name, t in self._saved()}
+
+    def _saved(self) -> Iterator[tuple[str, Tensor]]:
+        """What is saved: every parameter, and the buffers that are persistent, with their paths."""
+        yield from self.named_parameters()
+        yield from self._tensors(trained=False, passing=False)
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Names:
         """Take over every value; nothing is changed unless all of them fit.
@@ -339,12 +466,12 @@ class Module:
             UnknownNameError: there are such names, with `strict`.
             ShapeError: a value whose shape differs from the model's.
         """
-        own = dict([*self.named_parameters(), *self.named_buffers()])
+        own = dict(self._saved())
         names = Names([n for n in own if n not in state], [n for n in state if n not in own])
         if not strict:
             own = {name: t for name, t in own.items() if name in state}
             state = {name: state[name] for name in own}
-        _check_state(type(self).__name__, own, state)
+        check_state(type(self).__name__, own, state)
         with no_grad():
             for name, t in own.items():
                 t[...] = np.asarray(state[name], dtype=t.dtype)
@@ -466,60 +593,3 @@ def _unflatten(rest: Any, children: Sequence[Any]) -> Module:
     if rest.policies is not None:
         object.__setattr__(made, "_policies", rest.policies)
     return made
-
-
-def _check_state(kind: str, own: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    missing = [name for name in own if name not in state]
-    unexpected = [name for name in state if name not in own]
-    if missing or unexpected:
-        lines: list[tuple[str, Any, str]] = []
-        lines += [(f"missing    {name}", own[name], "in the model") for name in missing]
-        lines += [(f"unexpected {name}", state[name], "in the state") for name in unexpected]
-        shown = lines[:8]
-        if len(lines) > len(shown):
-            shown.append(("...", verbatim(f"and {len(lines) - len(shown)} more"), ""))
-        raise UnknownNameError(
-            f"{kind}.load_state_dict(state)",
-            f"the names differ: {len(missing)} missing, {len(unexpected)} unexpected",
-            operands=shown,
-            fix=_renaming(own, state, missing, unexpected),
-        )
-    wrong = [name for name in own if np.shape(state[name]) != own[name].shape]
-    if wrong:
-        raise ShapeError(
-            f"{kind}.load_state_dict(state)",
-            "the shapes differ",
-            operands=[
-                row
-                for name in wrong[:4]
-                for row in (
-                    (f"model {name}", own[name]),
-                    (f"state {name}", np.asarray(state[name])),
-                )
-            ],
-            fix=_transposing(own, state, wrong),
-        )
-
-
-def _renaming(
-    own: Mapping[str, Any], state: Mapping[str, Any], missing: list[str], unexpected: list[str]
-) -> str | None:
-    """The renaming that makes the names agree, if a common prefix or one slip explains it."""
-    for prefix in {name.partition(".")[0] + "." for name in unexpected}:
-        if {name.removeprefix(prefix) for name in state} == set(own):
-            return f"{{name.removeprefix({prefix!r}): value for name, value in state.items()}}"
-    for prefix in {name.partition(".")[0] + "." for name in missing}:
-        if {prefix + name for name in state} == set(own):
-            return f"{{{prefix!r} + name: value for name, value in state.items()}}"
-    if len(missing) == len(unexpected) == 1:
-        old, new = unexpected[0], missing[0]
-        if get_close_matches(old, [new]) and np.shape(state[old]) == np.shape(own[new]):
-            return f"state[{new!r}] = state.pop({old!r})"
-    return None
-
-
-def _transposing(own: Mapping[str, Any], state: Mapping[str, Any], wrong: list[str]) -> str | None:
-    name = wrong[0]
-    if np.shape(state[name])[::-1] == own[name].shape:
-        return f"state[{name!r}].T has the model's shape: a Linear weight is stored (in, out) here"
-    return None

@@ -80,7 +80,7 @@ def _give(
         found |= {theirs + name: value for name, value in give(module, local).items()}
     taken = next((f(module) for kind, f in LOCAL.items() if isinstance(module, kind)), {})
     for name, value in module.__dict__.items():
-        if isinstance(value, Tensor) and name not in taken:
+        if isinstance(value, Tensor) and name not in taken and name not in module._passing:
             found[theirs + name] = values[ours + name]
     if isinstance(module, WHOLE):
         return

@@ -11,7 +11,7 @@ from ..structural import unbroadcast
 from ..trace import bind
 from ..types import Array, Aval, Shape, dtype_of, shape_of
 from . import accurate
-from .elementwise import eq, log, log1p, logical_and, logical_not, sigmoid, where
+from .elementwise import eq, log, log1p, logical_and, ne, sigmoid, where
 from .fused import LogSumExp, Softmax, cross_entropy_rows, mean_cross_entropy, one_hot
 from .linear import Reshape, Sum
 
@@ -129,6 +129,14 @@ def _shape(a: Shape, b: Shape) -> Shape:
     return a[:-1]
 
 
+def reached(dtype: Any, number: int | None) -> bool:
+    """Whether an integer of a dtype may be this number; -100 is no uint8."""
+    if number is None or dtype.kind not in "iu":
+        return False
+    info = np.iinfo(dtype)
+    return bool(info.min <= number <= info.max)
+
+
 def general_cross_entropy(
     logits: Any,
     labels: Any,
@@ -148,11 +156,10 @@ def general_cross_entropy(
     else:
         here: Any = None
         safe = labels
-        if ignore_index is not None and labels.dtype.kind in "iu":
-            here = logical_not(eq(labels, ignore_index))
+        if reached(labels.dtype, ignore_index):
+            here = ne(labels, ignore_index)
             safe = where(here, labels, 0).astype(labels.dtype)
             logits = where(Reshape((*shape_of(here), 1))(here), logits, 0.0)  # inf and nan too
-        own = None if weight is None else weight[safe]
         if label_smoothing:
             target = one_hot(safe, k, logits.dtype) * (1 - label_smoothing) + label_smoothing / k
             bind(cross_entropy_rows, logits, safe)  # refuses labels that do not fit
@@ -161,7 +168,9 @@ def general_cross_entropy(
             return mean_cross_entropy(logits, labels)
         else:
             rows = cross_entropy_rows(logits, safe)
-            rows = rows if own is None else rows * own
+        own = None if weight is None else weight[safe]
+        if own is not None and not label_smoothing:
+            rows = rows * own
         if here is not None:
             rows = where(here, rows, 0.0)
             counted = where(here, rows.dtype.type(1) if own is None else own, rows.dtype.type(0))

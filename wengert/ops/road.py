@@ -478,7 +478,8 @@ def cross_entropy(
     >>> round(float(cross_entropy(np.zeros((2, 10)), np.array([3, 7]))), 6)
     2.302585
     """
-    if weight is not None or reduction != "mean" or label_smoothing or ignore_index is not None:
+    never = ignore_index is None or (ignore_index.__class__ is int and ignore_index < 0)
+    if weight is not None or reduction != "mean" or label_smoothing or not never:
         return optional(logits, labels, weight, ignore_index, label_smoothing, reduction)
     b = labels.data if labels.__class__ is Tensor and labels.node is None else labels
     if (
@@ -516,6 +517,8 @@ def cross_entropy(
             res = (mean_cross_entropy, a, index[1], (e, s, index))
             t.node = Node(seq(), LOSS, (logits.node,), res, fr.f_code, fr.f_lasti)
             return t
+    if ignore_index is not None:
+        return optional(logits, labels, None, ignore_index)
     try:
         labels = labels if isinstance(labels, Tensor) else np.asarray(labels)
         logits = logits if isinstance(logits, Tensor) else np.asarray(logits)
@@ -548,6 +551,10 @@ def optional(
         )
     logits = logits if isinstance(logits, Tensor) else np.asarray(logits)
     labels = labels if isinstance(labels, Tensor) else np.asarray(labels)
+    shape, kind = shape_of(logits), labels.dtype.kind
+    if not shape or shape_of(labels) != (shape if kind == "f" else shape[:-1]) or kind not in "iuf":
+        return mean_cross_entropy(logits, labels)  # which refuses them: nothing is broadcast
+    weight = weight if weight is None or isinstance(weight, Tensor) else np.asarray(weight)
     if weight is not None and shape_of(weight) != shape_of(logits)[-1:]:
         raise ShapeError(
             "cross_entropy(logits, labels, weight)",

@@ -318,3 +318,30 @@ def detach_(self: Tensor) -> Tensor:
     cut = detach(self)
     self.data, self.node, self.level, self.__class__ = cut.data, cut.node, cut.level, type(cut)
     return self
+
+
+# ------------------------------------------------------------------ PyTorch's names of sizes
+
+
+@method("numel")
+def numel(self: Tensor) -> int:
+    """How many numbers there are: `size`.
+
+    >>> import wengert as wg
+    >>> x = wg.zeros(2, 3)
+    >>> x.numel(), x.nelement(), x.element_size()
+    (6, 6, 8)
+    """
+    return self.size
+
+
+@method("nelement")
+def nelement(self: Tensor) -> int:
+    """How many numbers there are: `size`."""
+    return self.size
+
+
+@method("element_size")
+def element_size(self: Tensor) -> int:
+    """How many bytes a number takes: `itemsize`."""
+    return self.itemsize

@@ -89,8 +89,9 @@ def prepare(compiled: Any, variant: Any, first: bool) -> None:
     """
     program = variant.program
     program.graph = dce(program.graph)
-    checks = [(i, k) for i, k, _ in label_checks(program.graph)] + row_checks(program.graph)
-    program.checks = [(program.sources[i], k) for i, k in checks]
+    checks = [*[c[:3] for c in label_checks(program.graph)],
+              *[(i, n, None) for i, n in row_checks(program.graph)]]  # fmt: skip
+    program.checks = [(program.sources[i], k, spared) for i, k, spared in checks]
     start = perf_counter()
     graph, variant.passes = optimized(program.graph)
     variant.seconds["passes"] = perf_counter() - start

@@ -70,7 +70,7 @@ class Program:
         made: Plan,
         templates: list[Any],
         donated: Mapping[int, int],
-        labels: Sequence[tuple[int, int, Line]],
+        labels: Sequence[tuple[int, int, int | None, Line]],
     ) -> None:
         self.graph, self.arena, self.plan = graph, arena, made
         self.allocating = tuple(writer.allocating)
@@ -194,7 +194,7 @@ def admitted(i: int, x: Any, shape: Any, dtype: Any) -> Any:
 def build(
     graph: Graph,
     donate: Mapping[int, int] | None = None,
-    labels: Sequence[tuple[int, int, Line]] = (),
+    labels: Sequence[tuple[int, int, int | None, Line]] = (),
 ) -> Program:
     """A program of NumPy calls for a graph; the same numbers as `graph.evaluate`, to the bit.
 

@@ -100,18 +100,29 @@ def expand(graph: Graph, table: Table | None = None) -> Graph:
 LABELLED = (CrossEntropy, MeanCrossEntropy)
 
 
-def label_sources(graph: Graph) -> dict[int, int]:
-    """For variables that are inputs, rearranged or not: which input."""
-    source = {v.n: i for i, v in enumerate(graph.inputs)}
+def label_sources(graph: Graph) -> dict[int, tuple[int, int | None]]:
+    """For variables that are inputs, rearranged or not: (which input, the number it may hold).
+
+    Such a number is no label, as where(b != -100, b, 0) has 0 in its place; None if there is none.
+    """
+    source: dict[int, tuple[int, int | None]] = {v.n: (i, None) for i, v in enumerate(graph.inputs)}
+    others: dict[int, tuple[int, int]] = {}  # where a variable is not a number
     for line in graph.lines:
-        if type(line.op) in (Reshape, Transpose) and isinstance(line.inputs[0], Var):
-            i = source.get(line.inputs[0].n)
-            if i is not None:
-                source[line.outputs[0].n] = i
+        xs = [x.n if isinstance(x, Var) else None for x in line.inputs]
+        y = line.outputs[0].n
+        if type(line.op) in (Reshape, Transpose) or line.op is e.copy:
+            if xs[0] in source:
+                source[y] = source[xs[0]]
+        elif line.op is e.ne and xs[0] is not None and isinstance(line.inputs[1], int | np.integer):
+            others[y] = xs[0], int(line.inputs[1])
+        elif line.op is e.where and xs[0] in others and xs[1] in source and xs[2] is None:
+            (b, number), (i, spared) = others[xs[0]], source[xs[1]]
+            if b == xs[1] and spared is None and np.array_equal(line.inputs[2], 0):
+                source[y] = i, number
     return source
 
 
-def known_labels(line: Line, source: dict[int, int]) -> bool:
+def known_labels(line: Line, source: dict[int, tuple[int, int | None]]) -> bool:
     """Whether the labels can be held to their range outside the graph, or are right already."""
     logits, labels = line.inputs
     shape = shape_of(logits)
@@ -122,19 +133,25 @@ def known_labels(line: Line, source: dict[int, int]) -> bool:
     return bool(np.all((labels >= 0) & (labels < shape[-1])))
 
 
-def label_checks(graph: Graph) -> list[tuple[int, int, Line]]:
-    """(input, number of classes, line) of every cross-entropy whose refusal `expand` takes away."""
+def label_checks(graph: Graph) -> list[tuple[int, int, int | None, Line]]:
+    """What stands for every refusal of a cross-entropy that `expand` takes away.
+
+    (input, number of classes, a number that it may hold besides or None, line)
+    """
     source = label_sources(graph)
-    return [
-        (source[line.inputs[1].n], shape_of(line.inputs[0])[-1], line)
-        for line in graph.lines
-        if type(line.op) in LABELLED
-        and isinstance(line.inputs[1], Var)
-        and known_labels(line, source)
-    ]
+    found = []
+    for line in graph.lines:
+        if type(line.op) in LABELLED and known_labels(line, source):
+            logits, labels = line.inputs
+            if isinstance(labels, Var):
+                i, spared = source[labels.n]
+                found.append((i, shape_of(logits)[-1], spared, line))
+    return found
 
 
-def hold_labels(checks: Sequence[tuple[int, int, Line]], arrays: Sequence[Array]) -> None:
+def hold_labels(
+    checks: Sequence[tuple[int, int, int | None, Line]], arrays: Sequence[Array]
+) -> None:
     """Raise the operation's own error if an input holds a label that names no class.
 
     >>> import numpy as np
@@ -147,8 +164,8 @@ def hold_labels(checks: Sequence[tuple[int, int, Line]], arrays: Sequence[Array]
         ...
     wengert.AxisError: [WG103] cross_entropy(logits, labels): label 3 is outside the 3 classes...
     """
-    for i, classes, line in checks:
-        b = arrays[i]
+    for i, classes, spared, line in checks:
+        b = arrays[i] if spared is None else np.where(arrays[i] == spared, 0, arrays[i])
         if not b.size or (b.max() < classes and b.min() >= 0):
             continue
         logits, labels = (Aval.of(x.aval if isinstance(x, Var) else x) for x in line.inputs)

@@ -11,35 +11,26 @@ from wengert.errors import ArgumentError, OptionError, ShapeError
 from wengert.ops import elementwise as e
 from wengert.ops.ctc import CTC
 from wengert.ops.elementwise import where
-from wengert.ops.fused import Norm
 from wengert.ops.losses import bce_logits, times_log, times_log1m
 from wengert.ops.road import cross_entropy
 from wengert.trace import bind
-from wengert.types import normalize_axes, shape_of
+from wengert.types import shape_of
 
-from .losses_check import array, bottom, class_labels, numbers, reduce, same, signs
+from .losses_check import array, bottom, class_labels, class_weight, factor, numbers, reduce, same
 
 __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
-    "cosine_embedding_loss",
-    "cosine_similarity",
     "cross_entropy",
     "ctc_loss",
     "gaussian_nll_loss",
-    "hinge_embedding_loss",
-    "hinge_loss",
     "huber_loss",
     "kl_div",
     "l1_loss",
-    "margin_ranking_loss",
     "mse_loss",
-    "multi_margin_loss",
     "nll_loss",
     "poisson_nll_loss",
     "smooth_l1_loss",
-    "soft_margin_loss",
-    "triplet_margin_loss",
 ]
 
 
@@ -153,7 +144,8 @@ def nll_loss(
     Shapes: log_p `[.., k]`, labels `[..]`, weight `[k]`.
 
     Raises:
-        ShapeError, DTypeError, AxisError: labels of another shape, not integers, or outside [0, k).
+        ShapeError, DTypeError, AxisError: labels of another shape, not integers, or outside [0, k);
+            a weight that has not a number for each class.
 
     Example:
         >>> nll_loss(np.log([[0.25, 0.75]]), [1]).item()
@@ -161,8 +153,9 @@ def nll_loss(
     """
     log_p, labels = numbers("nll_loss", "log_p", log_p), numbers("nll_loss", "labels", labels)
     b, here = class_labels("nll_loss", log_p, labels, ignore_index)
+    weight = class_weight("nll_loss", log_p, weight)
     rows = -np.take_along_axis(log_p, b[..., None], -1)[..., 0]
-    own = None if weight is None else array(weight)[b]
+    own = None if weight is None else weight[b]
     rows = rows if own is None else rows * own
     counted = own
     if here is not None:
@@ -183,8 +176,11 @@ def binary_cross_entropy(
     It is inf where p is 0 or 1 and the target is not. `binary_cross_entropy_with_logits` is more
     accurate, as a p near 1 has few digits of 1 - p.
 
+    Args:
+        weight: a factor for each number, or one that broadcasts to their shape.
+
     Raises:
-        ShapeError: the shapes differ, see `mse_loss`.
+        ShapeError: the shapes differ, see `mse_loss`; a weight that would make more numbers.
         ArgumentError: a p outside 0 to 1.
 
     Example:
@@ -203,6 +199,7 @@ def binary_cross_entropy(
             fix="binary_cross_entropy_with_logits takes any number",
         )
     each = -(times_log(target, p) + times_log1m(1 - target, p))
+    weight = factor("binary_cross_entropy", "weight", weight, each)
     return reduce("binary_cross_entropy", each if weight is None else each * weight, reduction)
 
 
@@ -218,21 +215,26 @@ def binary_cross_entropy_with_logits(
 
         pos_weight target log(1 + e^-x) + (1 - target) log(1 + e^x)
 
+    Args:
+        weight, pos_weight: a factor for each number, or one that broadcasts to their shape.
+
     Raises:
-        ShapeError: the shapes differ, see `mse_loss`.
+        ShapeError: the shapes differ, see `mse_loss`; a weight that would make more numbers.
 
     Example:
         >>> binary_cross_entropy_with_logits(np.array([0.0, 800.0]), np.ones(2), reduction="none")
         array([0.69314718, 0.        ])
     """
     logits, target = same("binary_cross_entropy_with_logits", logits, target)
-    logits = array(logits)
+    what, logits = "binary_cross_entropy_with_logits", array(logits)
+    weight = factor(what, "weight", weight, logits)
+    pos_weight = factor(what, "pos_weight", pos_weight, logits)
     if pos_weight is None:
         each = bce_logits(logits, target)
     else:
         each = e.softplus(-logits) * target * pos_weight + e.softplus(logits) * (1 - target)
     each = each if weight is None else each * weight
-    return reduce("binary_cross_entropy_with_logits", each, reduction)
+    return reduce(what, each, reduction)
 
 
 def kl_div(
@@ -394,139 +396,3 @@ def ctc_loss(
     if reduction == "mean":
         y = y / e.maximum(d, 1).astype(y.dtype)
     return reduce("ctc_loss", y, reduction)
-
-
-# ------------------------------------------------------------------ margins
-
-
-def positive(x: Any) -> Any:
-    return e.relu(array(x))
-
-
-def hinge_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Any:
-    """max(0, 1 - target prediction), for targets 1 and -1.
-
-    Raises:
-        ArgumentError: another target.
-
-    Example:
-        >>> hinge_loss(np.array([0.5, 2.0]), np.array([1, -1]), reduction="none")
-        array([0.5, 3. ])
-    """
-    prediction, target = same("hinge_loss", prediction, target)
-    signs("hinge_loss", target)
-    return reduce("hinge_loss", positive(1 - prediction * target), reduction)
-
-
-def soft_margin_loss(prediction: Any, target: Any, *, reduction: str = "mean") -> Any:
-    """log(1 + e^(-target prediction)), for targets 1 and -1."""
-    prediction, target = same("soft_margin_loss", prediction, target)
-    signs("soft_margin_loss", target)
-    return reduce("soft_margin_loss", e.softplus(array(-(prediction * target))), reduction)
-
-
-def hinge_embedding_loss(
-    distance: Any, target: Any, margin: float = 1.0, *, reduction: str = "mean"
-) -> Any:
-    """distance where the target is 1, max(0, margin - distance) where it is -1."""
-    distance, target = same("hinge_embedding_loss", distance, target)
-    signs("hinge_embedding_loss", target)
-    each = where(e.gt(target, 0), array(distance), positive(margin - distance))
-    return reduce("hinge_embedding_loss", each, reduction)
-
-
-def margin_ranking_loss(
-    a: Any, b: Any, target: Any, margin: float = 0.0, *, reduction: str = "mean"
-) -> Any:
-    """max(0, margin - target (a - b)): a should be above b where the target is 1, else below."""
-    a, b = same("margin_ranking_loss", a, b, ("a", "b"))
-    a, target = same("margin_ranking_loss", a, target, ("a", "target"))
-    signs("margin_ranking_loss", target)
-    return reduce("margin_ranking_loss", positive(margin - (a - b) * target), reduction)
-
-
-def multi_margin_loss(
-    scores: Any,
-    labels: Any,
-    *,
-    p: int = 1,
-    margin: float = 1.0,
-    weight: Any = None,
-    reduction: str = "mean",
-) -> Any:
-    """sum over wrong classes j of max(0, margin - scores[label] + scores[j])^p / k.
-
-    Shapes: scores `[n, k]`, labels `[n]`, weight `[k]`.
-    """
-    if p not in (1, 2):
-        raise OptionError(f"multi_margin_loss(p={p!r})", "p is 1 or 2")
-    scores = numbers("multi_margin_loss", "scores", scores)
-    labels = numbers("multi_margin_loss", "labels", labels)
-    b, _ = class_labels("multi_margin_loss", scores, labels, None)
-    k = shape_of(scores)[-1]
-    gap = positive(margin - np.take_along_axis(scores, b[..., None], -1) + scores)
-    gap = gap if p == 1 else gap * gap
-    each = where(e.eq(b[..., None], np.arange(k)), 0.0, gap).sum(-1) / k
-    each = each if weight is None else each * array(weight)[b]
-    return reduce("multi_margin_loss", each, reduction)
-
-
-def distance(a: Any, b: Any, p: float) -> Any:
-    return np.linalg.norm(a - b, p, axis=-1)
-
-
-def triplet_margin_loss(
-    anchor: Any,
-    positive: Any,
-    negative: Any,
-    margin: float = 1.0,
-    *,
-    p: float = 2.0,
-    swap: bool = False,
-    reduction: str = "mean",
-) -> Any:
-    """max(0, margin + |anchor - positive|_p - |anchor - negative|_p) over the last axis.
-
-    Args:
-        swap: the negative may be nearer to the positive, and that distance then counts.
-
-    References:
-        V. Balntas et al. (2016), Learning Local Feature Descriptors with Triplets.
-    """
-    anchor, positive = same("triplet_margin_loss", anchor, positive, ("anchor", "positive"))
-    anchor, negative = same("triplet_margin_loss", anchor, negative, ("anchor", "negative"))
-    far = distance(anchor, negative, p)
-    if swap:
-        far = np.minimum(far, distance(positive, negative, p))
-    each = e.relu(array(margin + distance(anchor, positive, p) - far))
-    return reduce("triplet_margin_loss", each, reduction)
-
-
-def cosine_similarity(a: Any, b: Any, axis: int = -1, eps: float = 1e-8) -> Any:
-    """The cosine of the angle between vectors along an axis.
-
-        <a, b> / (max(|a|, eps) max(|b|, eps))
-
-    Example:
-        >>> cosine_similarity(np.array([3.0, 4.0]), np.array([4.0, 3.0])).item()
-        0.96
-    """
-    a, b = array(a), array(b)
-    lengths = [bind(Norm(normalize_axes(axis, v.ndim), True), v) for v in (a, b)]
-    x, y = [where(e.lt(n, eps), eps, n) for n in lengths]
-    return ((a / x) * (b / y)).sum(axis)
-
-
-def cosine_embedding_loss(
-    a: Any, b: Any, target: Any, margin: float = 0.0, *, reduction: str = "mean"
-) -> Any:
-    """1 - cos(a, b) where the target is 1, max(0, cos(a, b) - margin) where it is -1.
-
-    Shapes: a and b `[.., d]`, target `[..]`.
-    """
-    a, b = same("cosine_embedding_loss", a, b, ("a", "b"))
-    cos = array(cosine_similarity(a, b))
-    cos, target = same("cosine_embedding_loss", cos, target, ("cos", "target"))
-    signs("cosine_embedding_loss", target)
-    each = where(e.gt(target, 0), 1 - cos, e.relu(cos - margin))
-    return reduce("cosine_embedding_loss", each, reduction)

@@ -8,6 +8,7 @@ import numpy as np
 
 from wengert.errors import ArgumentError, AxisError, DTypeError, OptionError, ShapeError
 from wengert.ops import elementwise as e
+from wengert.ops.losses import reached
 from wengert.trace import Tensor, looked
 from wengert.types import shape_of
 
@@ -127,7 +128,7 @@ def class_labels(loss: str, scores: Any, labels: Any, ignore: int | None) -> tup
             operands=operands,
         )
     here = None
-    if ignore is not None:
+    if reached(labels.dtype, ignore):
         here = e.ne(labels, ignore)
         labels = e.where(here, labels, 0).astype(labels.dtype)
     value = bottom(labels)
@@ -139,6 +140,39 @@ def class_labels(loss: str, scores: Any, labels: Any, ignore: int | None) -> tup
             operands=operands,
         )
     return labels, here
+
+
+def class_weight(loss: str, scores: Any, weight: Any) -> Any:
+    """A weight with a number for each class, as an array, or None."""
+    if weight is None:
+        return None
+    weight = numbers(loss, "weight", weight)
+    if shape_of(weight) != shape_of(scores)[-1:]:
+        raise ShapeError(
+            f"{loss}(scores, weight)",
+            "weight has a number for each class, the last axis of the scores",
+            operands=[("scores", scores), ("weight", weight)],
+        )
+    return weight
+
+
+def factor(loss: str, name: str, weight: Any, each: Any) -> Any:
+    """A weight for each number of a loss, as an array, or None. It must not make more of them."""
+    if weight is None:
+        return None
+    weight, shape = numbers(loss, name, weight), shape_of(each)
+    try:
+        fits = np.broadcast_shapes(shape_of(weight), shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ShapeError(
+            f"{loss}({name})",
+            f"{name} has a factor for each number, or broadcasts to their shape",
+            operands=[("losses", each), (name, weight)],
+            fix=f"{{{name}}}.squeeze(-1)" if shape_of(weight) == (*shape, 1) else None,
+        )
+    return weight
 
 
 def signs(loss: str, target: Any) -> None:

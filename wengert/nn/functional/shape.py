@@ -14,7 +14,7 @@ from wengert.ops.spatial import EDGES, Fold, Resample, Unfold, places
 from wengert.trace import Tensor, bind
 from wengert.types import shape_of
 
-from .conv import batched, per_axis
+from .conv import batched, count, given, per_axis
 
 __all__ = [
     "fold",
@@ -25,10 +25,6 @@ __all__ = [
     "pixel_unshuffle",
     "unfold",
 ]
-
-
-def array(x: Any) -> Any:
-    return x if isinstance(x, Tensor) else np.asarray(x)
 
 
 def pad(x: Any, widths: Any, mode: str = "constant", value: float = 0.0) -> Any:
@@ -51,7 +47,7 @@ def pad(x: Any, widths: Any, mode: str = "constant", value: float = 0.0) -> Any:
         >>> pad(np.array([[1.0], [2.0], [3.0]]), ((2, 1),), "reflect").ravel()
         array([3., 2., 1., 2., 3., 2.])
     """
-    x = array(x)
+    x = given("pad", x)
     shape = shape_of(x)
     pairs = paired(x, widths)
     after = 1 if len(pairs) < len(shape) else 0
@@ -93,9 +89,9 @@ def pad(x: Any, widths: Any, mode: str = "constant", value: float = 0.0) -> Any:
 
 def paired(x: Any, widths: Any) -> list[tuple[int, int]]:
     """The widths as pairs, one for each axis that has some."""
-    given: Any = widths.value() if isinstance(widths, Tensor) else widths
-    given = given.tolist() if isinstance(given, np.ndarray) else given
-    each = list(given) if isinstance(given, list | tuple) else [given]
+    w: Any = widths.value() if isinstance(widths, Tensor) else widths
+    w = w.tolist() if isinstance(w, np.ndarray) else w
+    each = list(w) if isinstance(w, list | tuple) else [w]
     pairs = [tuple(w) if isinstance(w, list | tuple) else (w,) for w in each]
     whole = all(isinstance(v, int | np.integer) for w in pairs for v in w)
     if whole and len(pairs) <= len(shape_of(x)) and all(len(w) == 2 for w in pairs):
@@ -118,7 +114,7 @@ def interpolate(
     size: Any = None,
     scale_factor: Any = None,
     mode: str = "nearest",
-    align_corners: bool = False,
+    align_corners: bool | None = False,
 ) -> Any:
     """An image of another size.
 
@@ -144,7 +140,7 @@ def interpolate(
     References:
         R. Keys (1981), Cubic Convolution Interpolation for Digital Image Processing.
     """
-    x = array(x)
+    x = given("interpolate", x)
     axes = len(shape_of(x)) - 2
     if not 1 <= axes <= 3:
         raise ShapeError("interpolate(x)", "x is [N, *S, C], channels last", operands=[("x", x)])
@@ -162,14 +158,10 @@ def interpolate(
         new = per_axis("interpolate", "size", size, axes)
         steps = [n / m for n, m in zip(old, new)]
     else:
-        one = isinstance(scale_factor, int | float | np.number)
-        factors = (scale_factor,) * axes if one else tuple(scale_factor)
-        if len(factors) != axes or any(not f > 0 for f in factors):
-            raise OptionError(
-                f"interpolate(scale_factor={scale_factor!r})", "a positive number, or one per axis"
-            )
+        factors = scales("interpolate", scale_factor, axes)
         new = tuple(max(1, math.floor(n * f)) for n, f in zip(old, factors))
         steps = [1 / float(f) for f in factors]
+    align_corners = bool(align_corners)
     for i, (n, m, step) in enumerate(zip(old, new, steps)):
         if align_corners and mode in KINDS:
             step = (n - 1) / (m - 1) if m > 1 else 0.0
@@ -182,6 +174,15 @@ def interpolate(
             plan = ("nearest", m, step, 0.5 if mode == "nearest-exact" else 0.0)
         x = bind(Resample(i + 1, plan), x)
     return x
+
+
+def scales(what: str, factor: Any, axes: int) -> tuple[float, ...]:
+    """A factor for each axis."""
+    each = tuple(factor) if isinstance(factor, tuple | list | np.ndarray) else (factor,) * axes
+    real = all(isinstance(f, int | float | np.number) and 0 < f < math.inf for f in each)
+    if len(each) != axes or not real:
+        raise OptionError(f"{what}(scale_factor={factor!r})", "a positive number, or one per axis")
+    return each
 
 
 def unfold(x: Any, kernel: Any, *, stride: Any = 1, padding: Any = 0, dilation: Any = 1) -> Any:
@@ -202,7 +203,7 @@ def unfold(x: Any, kernel: Any, *, stride: Any = 1, padding: Any = 0, dilation: 
                [1., 2.],
                [2., 3.]])
     """
-    x = array(x)
+    x = given("unfold", x)
     axes = len(shape_of(x)) - 2
     if axes < 1:
         raise ShapeError("unfold(x)", "x is [N, *S, C], channels last", operands=[("x", x)])
@@ -214,8 +215,8 @@ def unfold(x: Any, kernel: Any, *, stride: Any = 1, padding: Any = 0, dilation: 
     return y.reshape((shape[0], math.prod(shape[1 : axes + 1]), math.prod(shape[axes + 1 :])))
 
 
-def window(what: str, axes: int, *given: Any) -> tuple[tuple[int, ...], ...]:
-    k, s, p, d = given
+def window(what: str, axes: int, *sizes: Any) -> tuple[tuple[int, ...], ...]:
+    k, s, p, d = sizes
     return (
         per_axis(what, "kernel", k, axes),
         per_axis(what, "stride", s, axes),
@@ -233,13 +234,17 @@ def fold(
 
     Shapes: x `[N, L, K C]`, y `[N, *size, C]`.
 
+    Args:
+        size: of the image, a length for each axis of space.
+        kernel, stride, padding, dilation: as in `unfold`.
+
     Example:
         >>> fold(np.ones((1, 3, 2)), (4,), 2).ravel()
         array([1., 2., 2., 1.])
     """
-    x = array(x)
-    size = tuple(size)
-    axes = len(size)
+    x = given("fold", x)
+    axes = len(size) if isinstance(size, tuple | list | np.ndarray) else 1
+    size = per_axis("fold", "size", size, axes)
     k, s, p, d = window("fold", axes, kernel, stride, padding, dilation)
     wide = tuple(n + 2 * v for n, v in zip(size, p))
     out = places(wide, k, s, d)
@@ -264,10 +269,10 @@ def pixel_shuffle(x: Any, factor: int) -> Any:
     References:
         W. Shi et al. (2016), arXiv:1609.05158.
     """
-    x, single = batched("pixel_shuffle", array(x), 2)
+    x, single = batched("pixel_shuffle", x, 2)
     n, h, w, c = shape_of(x)
-    r = int(factor)
-    if r < 1 or c % (r * r):
+    r = count("pixel_shuffle", "factor", factor, 1)
+    if c % (r * r):
         raise ShapeError(
             f"pixel_shuffle(x, {factor})",
             f"the channels are a multiple of {r * r}",
@@ -283,10 +288,10 @@ def pixel_unshuffle(x: Any, factor: int) -> Any:
 
     Shapes: x `[N, H r, W r, C]`, y `[N, H, W, C r^2]`.
     """
-    x, single = batched("pixel_unshuffle", array(x), 2)
+    x, single = batched("pixel_unshuffle", x, 2)
     n, h, w, c = shape_of(x)
-    r = int(factor)
-    if r < 1 or h % r or w % r:
+    r = count("pixel_unshuffle", "factor", factor, 1)
+    if h % r or w % r:
         raise ShapeError(
             f"pixel_unshuffle(x, {factor})",
             f"height and width are multiples of {r}",
@@ -324,7 +329,7 @@ def grid_sample(
     References:
         M. Jaderberg et al. (2015), Spatial Transformer Networks, arXiv:1506.02025.
     """
-    x, grid = array(x), array(grid)
+    x, grid = given("grid_sample", x), given("grid_sample", grid)
     sx, sg = shape_of(x), shape_of(grid)
     if len(sx) != 4 or len(sg) != 4 or sg[0] != sx[0] or sg[3] != 2:
         raise ShapeError(

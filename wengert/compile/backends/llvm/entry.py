@@ -17,6 +17,7 @@ import numpy as np
 
 from ....graph import Var
 from ....native.ir import Function, Module, Value
+from ....ops.losses import reached
 
 __all__ = ["function", "possible", "write", "write_check"]
 
@@ -73,7 +74,7 @@ def write(module: Module, native: Any) -> None:
             p = f.load(p, "ptr")
         f.store(p, table, 1 + k)
         pointers.append(p)
-    refuse(f, native, [pointers[i] for i, _ in native.checks])
+    refuse(f, native, [pointers[i] for i, *_ in native.checks])
     module.declare("declare ptr @PyLong_FromLong(i64)")
     if native.releases:
         module.declare("declare ptr @PyEval_SaveThread()")
@@ -92,13 +93,16 @@ def write(module: Module, native: Any) -> None:
 
 def refuse(f: Function, native: Any, labels: list[Any]) -> None:
     """Return 1 where a label is out of its range."""
-    for (i, count), p in zip(native.checks, labels):
+    for (i, count, spared), p in zip(native.checks, labels):
         v = native.steps.inputs[i]
         bad = f.slot(f.const(0, "i1"))
         kind = f"i{8 * v.dtype.itemsize}"
         with f.loop(0, v.size) as at:
             x = f.load(p, kind, at)
-            f.set(bad, f.get(bad, "i1") | f.compare("uge", x, count))
+            wrong = f.compare("uge", x, count)
+            if reached(v.dtype, spared):
+                wrong = wrong & f.compare("ne", x, spared)
+            f.set(bad, f.get(bad, "i1") | wrong)
         with f.when(f.get(bad, "i1")):
             one = f.call("PyLong_FromLong", "ptr", f.const(1, "i64"))
             f.raw(f"ret ptr {one.name}")

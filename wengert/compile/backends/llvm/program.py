@@ -114,7 +114,7 @@ def build(
     graph: Graph,
     alias: dict[int, int] | None = None,
     level: str | None = None,
-    checks: Sequence[tuple[int, int]] = (),
+    checks: Sequence[tuple[int, int, int | None]] = (),
 ) -> Native:
     """Machine code for a graph.
 
@@ -122,8 +122,9 @@ def build(
         graph: what to compute.
         alias: outputs that may be given the memory of an input: output -> input.
         level: of the processor; the highest it has, if left out.
-        checks: (input, count): its integers must be at least 0 and less than count. The short way
-            into the code asks that; callers of the long way do themselves.
+        checks: (input, count, spared): its integers must be at least 0 and less than count, or the
+            one that is spared, if not None. The short way into the code asks that; callers of the
+            long way do themselves.
     """
     made = target(level)
     blas.prepare()
@@ -140,7 +141,7 @@ class Native:
         steps: Steps,
         made: Target,
         alias: dict[int, int],
-        checks: Sequence[tuple[int, int]] = (),
+        checks: Sequence[tuple[int, int, int | None]] = (),
     ) -> None:
         start = perf_counter()
         self.checks = list(dict.fromkeys(checks))
