@@ -18,6 +18,8 @@ from .index import GetItem
 from .linear import Reshape, Sum, Transpose, drop
 from .products import by_transpose, plainly, transpose_by
 
+SHORT = 256  # numbers of a row up to which it is repeated
+
 
 def swap(x: Array) -> Array:
     """Exchange the last two axes."""
@@ -45,6 +47,17 @@ def ones(n: int, dtype: Any) -> Any:
 def rows(g: Any) -> Any:
     """The sum over rows, the cotangent of a bias, as a product with ones: BLAS does it faster."""
     return np.dot(ones(len(g), g.dtype), g) if g.__class__ is ndarray else g.sum(axis=0)
+
+
+def add_row(a: Any, c: Any) -> None:
+    """a += c, a line of a's last two axes at a time: NumPy's loop is as long as an axis."""
+    short = c.shape == a.shape[-1:] and c.size <= SHORT
+    if short and a.ndim > 2 and a.flags.c_contiguous and a.size:
+        wide = np.tile(c, a.shape[-2])
+        a = a.reshape(-1, wide.size)
+        a += wide
+    else:
+        a += c
 
 
 @op

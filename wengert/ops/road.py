@@ -31,7 +31,7 @@ from ..primitive import Elementwise, Rule
 from ..structural import fit
 from ..trace import Node, Tensor, View, bind, getframe, make, ndarray, new, seq
 from ..types import shape_of
-from .contract import affine, matmul, rows
+from .contract import add_row, affine, matmul, rows
 from .elementwise import add as plus
 from .fused import MeanCrossEntropy, Softmax, mean_cross_entropy
 from .losses import general_cross_entropy
@@ -394,17 +394,6 @@ def linear(x: Any, w: Any, b: Any) -> Any:
     return bind(affine, x, w, b)
 
 
-def add_row(a: Any, c: Any) -> None:
-    """a += c, a line of a's last two axes at a time: NumPy's loop is as long as an axis."""
-    short = c.shape == a.shape[-1:] and c.size <= SHORT
-    if short and a.ndim > 2 and a.flags.c_contiguous and a.size:
-        wide = np.tile(c, a.shape[-2])
-        a = a.reshape(-1, wide.size)
-        a += wide
-    else:
-        a += c
-
-
 def plus_bias(y: Any, b: Any) -> Any:
     """y + b for a y that was just made and that nobody else has: its memory is used again."""
     if not (y.__class__ is Tensor is b.__class__ and y.level is b.level) or trace.MODES:
@@ -446,7 +435,6 @@ def twice(logits: Any) -> None:
 LOSS = Rule(MeanCrossEntropy, (0,), ("op", "a", "b", "cache"), pull_loss)
 
 
-SHORT = 256  # numbers of a row up to which it is repeated
 INT64 = np.dtype(np.int64)
 
 
