@@ -20,6 +20,7 @@ from wengert.train import (
     Watcher,
     find,
     fit,
+    keep_memory,
     read_config,
     resume,
 )
@@ -94,6 +95,7 @@ def add_to(commands: Any) -> None:
 
 def train(args: argparse.Namespace) -> int:
     """Run the command; 1 if the recipe's problem was not solved."""
+    keep_memory()
     if args.resume:
         return go_on(args)
     options, notes = options_of(args)

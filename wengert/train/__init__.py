@@ -4,6 +4,7 @@ from .checkpoint import Checkpoints
 from .config import OPTIMIZERS, Options, read_config
 from .folder import RunFolder
 from .guard import Guard, guard
+from .heap import keep_memory
 from .loop import Outcome, Run, Stopped, Watcher, fit, resume
 from .memory import Breakdown, memory
 from .noise import GradientNoiseReport, gradient_noise
@@ -33,6 +34,7 @@ __all__ = [
     "fit",
     "gradient_noise",
     "guard",
+    "keep_memory",
     "load",
     "memory",
     "open_run",
