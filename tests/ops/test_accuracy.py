@@ -38,6 +38,7 @@ from wengert import native
 from wengert.errors import MissingExtraError
 from wengert.ops import accurate, elementwise, gauss_native, slopes
 from wengert.primitive import Elementwise
+from wengert.structural import chosen
 from wengert.trace import OPS
 
 # ------------------------------------------------------------------ points
@@ -489,3 +490,28 @@ def test_gelu_without_a_compiler(monkeypatch):
     monkeypatch.setattr(native, "need", missing)
     assert np.array_equal(accurate.gelu(x), want)
     gauss_native.compiled.cache_clear()
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "c8", "i4", "g"])
+def test_where_by_bits_is_that_of_numpy(dtype):
+    """To the bit, on masks of every kind, and of the same dtype."""
+    rng = np.random.default_rng(0)
+    for n in (10, 4095, 4096, 20_001):
+        a, b = (3 * rng.standard_normal((2, n))).astype(dtype)
+        if a.dtype.kind == "f":
+            for x in (a, b):
+                x[::7], x[1::7], x[2::7] = np.nan, -0.0, -np.inf
+        for mask in (rng.random(n) < 0.5, np.ones(n, bool), np.zeros(n, bool), rng.random(n)):
+            for other in (b, 0.0, -0.0, 0, 1.5, b[::-1], b[:1], b.real.astype("f8"), False):
+                y, want = chosen(mask, a, other), np.where(mask, a, other)
+                assert y.dtype == want.dtype
+                np.testing.assert_array_equal(y, want)
+                if y.dtype.kind == "f":
+                    np.testing.assert_array_equal(np.signbit(y), np.signbit(want))
+        square = a[: n // 2 * 2].reshape(2, -1)
+        for x in (square, square.T, np.asfortranarray(square)):
+            mask = rng.random(x.shape) < 0.5
+            np.testing.assert_array_equal(chosen(mask, x, 0.0), np.where(mask, x, 0.0))
+            np.testing.assert_array_equal(chosen(mask, x, -x), np.where(mask, x, -x))
+        row = rng.random(square.shape[1]) < 0.5
+        np.testing.assert_array_equal(chosen(row, square, 0.0), np.where(row, square, 0.0))

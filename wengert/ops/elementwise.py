@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 
 from ..primitive import UFUNCS, Constant, Elementwise
-from ..structural import masked
+from ..structural import chosen, masked
 from ..trace import OPS
 from ..types import Array
 from . import accurate, slopes
@@ -295,7 +295,7 @@ fmin = E(
     lambda d, a, b: masked(lesser_share(d, b, a), logical_not(isnan(b))),
 )
 where = E(
-    "where", np.where,
+    "where", chosen,
     None, lambda d, a: masked(d, a), lambda d, a: masked(d, logical_not(a)),
 )
 clip = E(
