@@ -134,7 +134,9 @@ class Hooks:
             return gs
         inputs = [gs] if rule.single else list(gs)
         places = slots(rule)
-        seen = tuple([None if i is None else self.shown(inputs[i]) for i in places])
+        seen = tuple(
+            [None if i is None or inputs[i] is None else self.shown(inputs[i]) for i in places]
+        )
         final = self.posthooks(seen, outputs, live)
         for i, a, b in zip(places, final, seen):
             if i is not None and a is not b:
