@@ -301,6 +301,12 @@ class Windows:
         cls, tokens: Any, length: int, *, test: float = 0.1, validation: float = 0.05, **about: Any
     ) -> Parts:
         """The beginning for training, then a piece for validation, and the end as a test."""
+        pieces = cls.pieces(tokens, test=test, validation=validation)
+        return Parts(*(cls(piece, length, **about) for piece in pieces))
+
+    @staticmethod
+    def pieces(tokens: Any, *, test: float = 0.1, validation: float = 0.05) -> Parts:
+        """The tokens of these three parts."""
         real("Windows.parts", "test", test, 0.0, 1.0)
         real("Windows.parts", "validation", validation, 0.0, 1.0)
         if test + validation >= 1:
@@ -310,8 +316,7 @@ class Windows:
             )
         n = len(tokens)
         a, b = round(n * (1 - test - validation)), round(n * (1 - test))
-        pieces = (tokens[:a], tokens[a:b], tokens[b:])
-        return Parts(*(cls(piece, length, **about) for piece in pieces))
+        return Parts(tokens[:a], tokens[a:b], tokens[b:])
 
 
 def pack(sequences: Iterable[Any], separator: int) -> NDArray[np.int64]:

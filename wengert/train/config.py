@@ -29,7 +29,16 @@ from wengert.version import __version__
 from .recipe import Recipe, check_option, find
 from .recipes import RECIPES
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "Options", "config_text", "read_config", "schedule"]
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "Options",
+    "config_text",
+    "read_config",
+    "schedule",
+    "told",
+    "with_epochs",
+]
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": optim.SGD,
@@ -181,8 +190,8 @@ class Options:
             takes.pop(name, None)
         for name, value in self.settings.items():
             find(f"setting of {self.optimizer}", name, takes)
-            if isinstance(value, bool | list | tuple):
-                continue
+            if isinstance(value, bool | list | tuple) or isinstance(takes[name].default, bool):
+                continue  # the optimizer looks at it
             if isinstance(value, str) and isinstance(takes[name].default, tuple):
                 fix = f"{name} = {list(takes[name].default)}"
                 raise OptionError(
@@ -371,6 +380,36 @@ def read_config(path: str | Path) -> tuple[Options, dict[str, Any]]:
         )
     name = optimizer.pop("name", None)
     return Options.of(**run, optimizer=name, settings=optimizer, task=config.get("task")), config
+
+
+def with_epochs(text: str, epochs: int) -> str:
+    """A `config.toml` with another number of epochs, and otherwise as it stands.
+
+    Example:
+        >>> print(with_epochs("[run]\\nepochs = 2 # few\\n[task]\\nepochs = 3", 5))
+        [run]
+        epochs = 5
+        [task]
+        epochs = 3
+    """
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.strip().startswith("[run]")) + 1
+    for i in range(start, len(lines)):
+        if lines[i].strip().startswith("["):
+            break
+        if lines[i].partition("=")[0].strip() == "epochs":
+            lines[i] = f"epochs = {epochs}"
+            return "\n".join(lines) + "\n" * text.endswith("\n")
+    return "\n".join([*lines[:start], f"epochs = {epochs}", *lines[start:]]) + "\n"
+
+
+def told(options: Options) -> dict[str, Any]:
+    """All that a run goes on with, as JSON has it: what its checkpoints and it must agree on."""
+    fixed = {name: getattr(options, name) for name in RUN if name != "epochs"}
+    flat = {"recipe": options.recipe, "optimizer": options.optimizer, **fixed}
+    flat |= {**options.task, **options.settings}
+    found: dict[str, Any] = json.loads(json.dumps(flat))
+    return found
 
 
 def changes(config: Mapping[str, Any], data: Parts | None = None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import threading
 import time
@@ -16,14 +17,21 @@ from typing import Any
 import numpy as np
 
 from wengert.data import Loader, Parts
-from wengert.errors import CheckpointError, DataError, NonFiniteError, OutputError, verbatim
+from wengert.errors import (
+    CheckpointError,
+    DataError,
+    NonFiniteError,
+    OptionError,
+    OutputError,
+    verbatim,
+)
 from wengert.extras import need
 from wengert.nn import Module
 from wengert.optim import EMA, Optimizer
 from wengert.trace import Tensor, no_grad
 
-from .checkpoint import Checkpoints, digest
-from .config import Options, config_text, read_config, schedule
+from .checkpoint import Checkpoints, check_same, digest, other_run, read_weights
+from .config import Options, config_text, read_config, schedule, told, with_epochs
 from .folder import RunFolder, no_run
 from .recipe import Recipe, find
 from .recipes import RECIPES
@@ -72,6 +80,7 @@ class Run:
         named = {"optimizer": self.optimizer, "loader": self.loader, **self._aside()}
         return {
             "recipe": self.recipe.name,
+            "options": told(self.options),
             "draw": self.draw,
             "epoch": self.epoch,
             "model": self.model.state_dict(),
@@ -226,9 +235,10 @@ def resume(
         and whatever `fit` raises.
     """
     path = Path(folder)
-    if not (path / "config.toml").exists():
+    if not os.path.exists(path / "config.toml"):
         raise no_run(path)
     options, config = read_config(path / "config.toml")
+    before = options.epochs
     if epochs is not None:
         options = Options.of(**{**vars(options), "epochs": epochs})
     recipe = find("recipe", options.recipe, RECIPES)
@@ -242,10 +252,25 @@ def resume(
             )  # fmt: skip
     place, notes = RunFolder.of(path), list[str]()
     state = Checkpoints(place).load(notes.append)
+    check_same(path, told(options), state)
+    done = state["loader"]["epoch"] + bool(state["loader"]["position"])
+    if epochs is not None and epochs < done:
+        raise OptionError(
+            f"wengert train --resume {path} --epochs {epochs}",
+            f"a run does not go back, and this one has come to epoch {done}",
+            fix=f"--epochs {done} or more",
+        )
     run = Run(recipe, options, parts, place, **_drawn(recipe, options, parts, state["draw"]))
-    run.restore(state)
+    try:
+        run.restore(state)
+    except (LookupError, ValueError) as error:
+        raise other_run(path, [("reason", verbatim(str(error).splitlines()[0]))]) from None
+    if options.epochs != before:  # also what a run that is cut off again goes on to
+        text = (path / "config.toml").read_text(encoding="utf-8")
+        place.write("config.toml", with_epochs(text, options.epochs).encode())
     place.write("metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in run.rows).encode())
-    _save(run, last_row=True)
+    with run.averaged:
+        _save(run, last_row=True)
     return _go(run, list(watchers), notes)
 
 
@@ -516,14 +541,16 @@ def _non_finite(run: Run, rule: str) -> NonFiniteError:
 
 def _save(run: Run, *, last_row: bool = False) -> None:
     """The weights for use; after a resume those of the last row, if they stand there already."""
-    path = run.folder.path / "model.safetensors"
-    if last_row and path.exists():
-        return
+    path, state = run.folder.path / "model.safetensors", run.model.state_dict()
+    if last_row:
+        with suppress(ValueError):
+            there = read_weights(path)
+            if {k: v.shape for k, v in there.items()} == {k: v.shape for k, v in state.items()}:
+                return
     safetensors = need("safetensors.numpy", extra="train")
-    state = run.model.state_dict()
-    told = {"recipe": run.recipe.name, "epoch": run.epoch}
+    about_run = {"recipe": run.recipe.name, "epoch": run.epoch}
     about = json.dumps(
-        {**told, "sha256": digest(json.dumps(told), state)}
+        {**about_run, "sha256": digest(json.dumps(about_run), state)}
     )  # one: they have no order
     run.folder.write("model.safetensors", safetensors.save(state, {"wengert": about}))
 
