@@ -17,6 +17,7 @@ import numpy as np
 from wengert import optim
 from wengert.amp import GradScaler, autocast
 from wengert.data import Parts
+from wengert.data.asked import path_of
 from wengert.errors import OptionError, verbatim
 from wengert.nn import Module, Sequential
 from wengert.optim import GradientNoise, Optimizer, schedules
@@ -162,6 +163,12 @@ class Options:
             {'lr': 0.05, 'momentum': 0.9, 'weight_decay': 0.001}
         """
         own = find("recipe", recipe, RECIPES)
+        for key, table in (("settings", settings), ("task", task)):
+            if table is not None and not isinstance(table, Mapping):
+                raise OptionError(
+                    f"Options.of({key}={table!r})", "it is a dict of values by their names",
+                    fix=f'{key}={{"name": value}}',
+                )  # fmt: skip
         name = next(iter(own.optimizers)) if optimizer is None else optimizer
         given = {k: v for k, v in (settings or {}).items() if v is not None}
         told = {k: v for k, v in (task or {}).items() if v is not None}
@@ -358,6 +365,7 @@ def read_config(path: str | Path) -> tuple[Options, dict[str, Any]]:
         UnknownNameError: a table, a recipe or an option that does not exist.
     """
     what = f"wengert train {path}"
+    path = path_of(what, path)
     try:
         with open(path, "rb") as file:
             config = tomllib.load(file)

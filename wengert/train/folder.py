@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from wengert.data.asked import path_of
 from wengert.errors import OptionError, OutputError, verbatim
 
 __all__ = ["RunFolder"]
@@ -35,7 +36,7 @@ class RunFolder:
     FILES = ("config.toml", "metrics.jsonl", "model.safetensors", "checkpoint.safetensors")
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = path_of(f"writing {path!r}", path)
         if not str(path):
             raise OutputError("writing a run", "the name of its folder is empty", fix="--out .")
         taken = [name for name in self.FILES if os.path.exists(self.path / name)]

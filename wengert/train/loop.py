@@ -6,10 +6,9 @@ import json
 import math
 import os
 import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from wengert.data import Loader, Parts
+from wengert.data.asked import path_of
 from wengert.errors import (
     CheckpointError,
     DataError,
@@ -35,6 +35,7 @@ from .config import Options, config_text, read_config, schedule, told, with_epoc
 from .folder import RunFolder, no_run
 from .recipe import Recipe, find
 from .recipes import RECIPES
+from .signals import held_back
 from .state import State, random_states, restore_random
 from .step import Step
 
@@ -177,6 +178,16 @@ class Watcher:
         """After the last step; without an outcome if the run broke off."""
 
 
+def watching(watchers: Any) -> list[Watcher]:
+    """The watchers, if they are some."""
+    listed = list(watchers) if np.iterable(watchers) else [watchers]
+    for watcher in listed:
+        if not isinstance(watcher, Watcher):
+            raise OptionError("fit(.., watchers)", "watchers are a list of `Watcher`s",
+                              operands=[("watchers", watcher)])  # fmt: skip
+    return listed
+
+
 def fit(
     options: Options, out: str | Path | None = None, watchers: Iterable[Watcher] = ()
 ) -> Outcome:
@@ -198,6 +209,10 @@ def fit(
         OutputError: the folder cannot be written.
         MissingExtraError: safetensors is not installed.
     """
+    if not isinstance(options, Options):
+        raise OptionError("fit(options)", "it takes the options of a run",
+                          operands=[("options", options)], fix='Options.of("digits")')  # fmt: skip
+    watchers = watching(watchers)
     need("safetensors.numpy", extra="train")
     recipe = find("recipe", options.recipe, RECIPES)
     parts = recipe.data(options.task)
@@ -213,7 +228,7 @@ def fit(
     folder.write("config.toml", config_text(options, recipe, parts, run.model).encode())
     _save(run)
     _checkpoint(run)
-    return _go(run, list(watchers))
+    return _go(run, watchers)
 
 
 def resume(
@@ -234,7 +249,7 @@ def resume(
         CheckpointError: there is nothing to go on from, or the data is not that of the run.
         and whatever `fit` raises.
     """
-    path = Path(folder)
+    path, watchers = path_of(f"resuming {folder!r}", folder), watching(watchers)
     if not os.path.exists(path / "config.toml"):
         raise no_run(path)
     options, config = read_config(path / "config.toml")
@@ -271,7 +286,7 @@ def resume(
     place.write("metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in run.rows).encode())
     with run.averaged:
         _save(run, last_row=True)
-    return _go(run, list(watchers), notes)
+    return _go(run, watchers, notes)
 
 
 def _go(run: Run, watchers: list[Watcher], notes: Iterable[str] = ()) -> Outcome:
@@ -380,7 +395,7 @@ def _train(run: Run, watchers: list[Watcher]) -> bool:
     steps = options.epochs * run.steps_per_epoch
     norms = _Norms(run)
     began, before = time.perf_counter(), run.since.get("examples", 0.0)
-    with _signals() as asked:
+    with held_back() as asked:
         while loader.epoch < options.epochs and not run.solved:
             epoch = loader.epoch
             if not loader.position:
@@ -563,27 +578,3 @@ def _since(run: Run) -> float:
 def _checkpoint(run: Run) -> None:
     Checkpoints(run.folder).save(run.state())
     run.saved = time.perf_counter()
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM inside the block only add to the list: nobody is cut off while writing.
-
-    A second Ctrl-C gets through.
-    """
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def remember(number: int, frame: Any) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {n: signal.signal(n, remember) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for n, handler in before.items():
-            signal.signal(n, handler)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wengert.data import Parts
+from wengert.data.asked import path_of
 from wengert.errors import (
     CheckpointError,
     DataError,
@@ -59,7 +60,7 @@ def open_run(folder: str | Path) -> Trained:
         CheckpointError: the weights cannot be read, or are those of another network.
         MissingExtraError: safetensors is not installed.
     """
-    path = Path(folder)
+    path = path_of(f"opening {folder!r}", folder)
     if not os.path.exists(path / "config.toml"):
         raise no_run(path)
     options, config = read_config(path / "config.toml")
