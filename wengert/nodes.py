@@ -40,7 +40,7 @@ class Node:
 class Leaf:
     """Where a gradient is wanted: a value that was not computed from recorded ones."""
 
-    __slots__ = ("__weakref__", "grad", "hooks", "level", "name", "seq")
+    __slots__ = ("__weakref__", "grad", "hooks", "level", "name", "owner", "seq")
     rule = None
     parents: tuple[Any, ...] = ()
 
@@ -50,6 +50,7 @@ class Leaf:
         self.hooks: Any = None
         self.level = level
         self.name = name
+        self.owner: Any = None  # a weak reference to the tensor whose leaf it is, if that is known
 
     def __repr__(self) -> str:
         return f"<leaf {self.name or ''}>"

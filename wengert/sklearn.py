@@ -6,15 +6,15 @@ Needs scikit-learn (the extra `sklearn`).
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wengert import nn
-from wengert.data import Dataset, Loader
-from wengert.errors import NonFiniteError, OptionError
+from wengert.data import Arrays, Loader
+from wengert.errors import ArgumentError, NonFiniteError, OptionError, ShapeError, verbatim
 from wengert.extras import need
 from wengert.nn import functional as F
 from wengert.optim import Optimizer
@@ -76,10 +76,17 @@ class _Network(Estimator):  # type: ignore[misc]
         self.dtype = dtype
 
     # ---- what the two differ in
-    def _loss(self, prediction: Any, target: Any) -> Any:
+    def _losses(self, prediction: Any, target: Any, reduction: str) -> Any:
         raise NotImplementedError
 
     # ---- descent
+    def _loss(self, prediction: Any, target: Any, weights: Any = None) -> Any:
+        """The mean over the examples of a batch, each as often as its weight says."""
+        if weights is None:
+            return self._losses(prediction, target, "mean")
+        each = self._losses(prediction, target, "none")
+        return (each * weights.reshape(-1, *[1] * (each.ndim - 1))).mean()
+
     def _layers(self, n_in: int, n_out: int, rng: np.random.Generator) -> nn.Module:
         make = find("activation", self.activation, ACTIVATIONS)
         init = "he" if self.activation in ("relu", "gelu", "softplus") else "xavier"
@@ -116,7 +123,43 @@ class _Network(Estimator):  # type: ignore[misc]
         if not real:
             raise OptionError(f"{what}(dtype={self.dtype!r})", "it is a floating-point dtype")
 
-    def _descend(self, x: NDArray[Any], y: NDArray[Any], n_out: int) -> None:
+    def _weights(self, given: Any, n: int) -> NDArray[np.float64]:
+        """The weights of n examples, checked, the largest of them 1."""
+        what = f"{type(self).__name__}.fit(X, y, sample_weight)"
+        if given is None or isinstance(given, numbers.Number):
+            given = np.full(n, 1.0 if given is None else given)
+        weights: NDArray[Any] = utils.check_array(
+            given, ensure_2d=False, allow_nd=True, dtype=np.float64, input_name="sample_weight"
+        )
+        if weights.shape != (n,):
+            raise ShapeError(
+                what, f"there is one weight for each of the {n} examples",
+                operands=[("sample_weight", weights)],
+            )  # fmt: skip
+        low = int(weights.argmin())
+        if weights[low] < 0:
+            raise ArgumentError(
+                what, "weights are at least 0",
+                operands=[(f"sample_weight[{low}]", verbatim(f"{weights[low]:g}"))],
+            )  # fmt: skip
+        if not (top := weights.max()):
+            raise ArgumentError(
+                what, "the weights are not all of them 0: no example is left to learn from",
+                operands=[("sample_weight", weights)],
+            )  # fmt: skip
+        return weights / top
+
+    @staticmethod
+    def _counted(weights: NDArray[Any], *arrays: NDArray[Any]) -> list[Any]:
+        """The rows that count, and their weights; None for weights that are all the same."""
+        kept = weights > 0
+        if not kept.all():
+            weights, *arrays = (a[kept] for a in (weights, *arrays))  # type: ignore[assignment]
+        return [*arrays, None if weights.min() == weights.max() else weights]
+
+    def _descend(
+        self, x: NDArray[Any], y: NDArray[Any], n_out: int, weights: NDArray[Any] | None
+    ) -> None:
         state = utils.check_random_state(self.random_state)
         rng = np.random.default_rng(state.randint(2**31))
         if not (self.warm_start and hasattr(self, "network_")):
@@ -129,13 +172,18 @@ class _Network(Estimator):  # type: ignore[misc]
         held = round(self.validation_fraction * len(x))
         order = rng.permutation(len(x))
         train, validation = order[held:], order[:held]
-        source = Dataset(x[train].astype(self.dtype), y[train])
+        arrays = [x[train].astype(self.dtype), y[train]]
+        judged = None
+        if weights is not None:  # of mean 1: the mean of a batch estimates that of them all
+            arrays.append((weights[train] / weights[train].mean()).astype(self.dtype))
+            judged = weights[validation] / weights[validation].mean() if held else None
+        source = Arrays(*arrays)
         loader = Loader(
             source, min(int(self.batch_size), len(source)), seed=int(rng.integers(2**31))
         )
         step = Step(
             self.network_,
-            lambda network, rows, target: self._loss(network(Tensor(rows)), target),
+            lambda network, rows, *told: self._loss(network(Tensor(rows)), *told),
             optimizer,
             clip_norm=self.clip_norm,
         )
@@ -156,7 +204,7 @@ class _Network(Estimator):  # type: ignore[misc]
             if held:
                 with no_grad():
                     answers = self.network_(Tensor(x[validation].astype(self.dtype)))
-                    loss = self._loss(answers, y[validation]).item()
+                    loss = self._loss(answers, y[validation], judged).item()
                 if loss < best:
                     best, waited, kept = loss, 0, self.network_.state_dict()
                 else:
@@ -183,6 +231,8 @@ class NetworkClassifier(Classifier, _Network):  # type: ignore[misc]
         activation: between them, one of relu, tanh, sigmoid, gelu, softplus.
         optimizer: one of `wengert.train.OPTIMIZERS`.
         lr, weight_decay: what it is told.
+        class_weight: how much an example of each class counts: a dict from labels, 1 for those
+            that are not in it; "balanced": all classes together as much as each other; None: 1.
         epochs, batch_size: passes over the data, and examples per step.
         clip_norm: limit of the gradient's length; None: none.
         validation_fraction: the share of examples that is held out to stop early; 0: none.
@@ -204,22 +254,88 @@ class NetworkClassifier(Classifier, _Network):  # type: ignore[misc]
         True
     """
 
-    def fit(self, X: Any, y: Any) -> NetworkClassifier:
-        """Learn from examples: X `[n, d]`, y `[n]` of labels of any kind."""
+    def __init__(
+        self,
+        hidden: Sequence[int] = (64,),
+        *,
+        activation: str = "relu",
+        optimizer: str = "adamw",
+        lr: float = 0.01,
+        weight_decay: float = 1e-3,
+        class_weight: Any = None,
+        epochs: int = 200,
+        batch_size: int = 64,
+        clip_norm: float | None = None,
+        validation_fraction: float = 0.0,
+        patience: int = 10,
+        warm_start: bool = False,
+        random_state: Any = None,
+        dtype: str = "float64",
+    ) -> None:
+        super().__init__(
+            hidden, activation=activation, optimizer=optimizer, lr=lr, weight_decay=weight_decay,
+            epochs=epochs, batch_size=batch_size, clip_norm=clip_norm,
+            validation_fraction=validation_fraction, patience=patience, warm_start=warm_start,
+            random_state=random_state, dtype=dtype,
+        )  # fmt: skip
+        self.class_weight = class_weight
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetworkClassifier:
+        """Learn from examples: X `[n, d]`, y `[n]` of labels of any kind.
+
+        Args:
+            X, y: the examples.
+            sample_weight: how much each counts, `[n]`, on top of `class_weight`; see
+                `NetworkRegressor.fit`.
+
+        Raises:
+            ShapeError, ArgumentError: weights of another number, below 0, or all of them 0; fewer
+                than two classes that count.
+        """
         self._check_options()
         x, y = checks.validate_data(self, X, y)
         multiclass.check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                "NetworkClassifier needs at least 2 classes; the data has one class: "
-                f"{self.classes_[0]!r}"
+        weights = self._weights(sample_weight, len(x))
+        weights = weights * self._class_weights(labels, weights)[labels]
+        x, labels, weights = self._counted(weights, x, labels)
+        if len(counted := np.unique(labels)) < 2:
+            rest = f"one class: {self.classes_[counted[0]]!s}" if len(counted) else "none"
+            raise ArgumentError(
+                "NetworkClassifier.fit(X, y)",
+                f"it takes at least 2 classes that count, and the data has {rest}",
+                operands=[("y", y)],
             )
-        self._descend(x, labels, len(self.classes_))
+        self._descend(x, labels, len(self.classes_), weights)
         return self
 
-    def _loss(self, prediction: Any, target: Any) -> Any:
-        return F.cross_entropy(prediction, target)
+    def _class_weights(
+        self, labels: NDArray[Any], weights: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """How much an example of each class counts, the largest 1."""
+        told, classes = self.class_weight, self.classes_.tolist()
+        what = f"NetworkClassifier(class_weight={told!r})"
+        out = np.ones(len(classes))
+        if isinstance(told, str) and told == "balanced":
+            counts = np.bincount(labels, weights, len(classes))
+            out[counts > 0] = 1 / counts[counts > 0]
+        elif isinstance(told, Mapping):
+            for label, weight in told.items():
+                if label not in classes:
+                    raise OptionError(
+                        what, f"{label!r} is no class of the data",
+                        operands=[("classes", verbatim(classes[:8]))],
+                    )  # fmt: skip
+                out[classes.index(label)] = check("NetworkClassifier", "class_weight", weight)
+        elif told is not None:
+            raise OptionError(
+                what, "it is None, 'balanced' or a dict from labels to weights",
+                fix="class_weight='balanced'",
+            )  # fmt: skip
+        return out / (out.max() or 1.0)
+
+    def _losses(self, prediction: Any, target: Any, reduction: str) -> Any:
+        return F.cross_entropy(prediction, target, reduction=reduction)
 
     def decision_function(self, X: Any) -> NDArray[Any]:
         """The logits, `[n, classes]`; for two classes their difference, `[n]`."""
@@ -265,20 +381,43 @@ class NetworkRegressor(Regressor, _Network):  # type: ignore[misc]
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: Any, y: Any) -> NetworkRegressor:
-        """Learn from examples: X `[n, d]`, y `[n]` or `[n, k]`."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NetworkRegressor:
+        """Learn from examples: X `[n, d]`, y `[n]` or `[n, k]`.
+
+        With weights the loss is
+
+            L = sum_i w_i L_i / sum_i w_i
+
+        in measures of the held-out share too. A batch counts as much as its weights sum to. An
+        example of weight 0 is left out, as if it were not there. A whole weight is as many copies
+        of the example, to rounding where an epoch is one batch; else the batches are other ones.
+
+        Args:
+            X, y: the examples.
+            sample_weight: how much each counts, `[n]`, at least 0; only ratios matter.
+
+        Raises:
+            ShapeError, ArgumentError: weights of another number, below 0, or all of them 0.
+        """
         self._check_options()
         x, y = checks.validate_data(self, X, y, multi_output=True, y_numeric=True)
         y = np.asarray(y, self.dtype)
         self._flat = y.ndim == 1
-        target = y.reshape(len(y), -1)
-        self.mean_, scale = target.mean(axis=0), target.std(axis=0)
+        x, target, weights = self._counted(
+            self._weights(sample_weight, len(x)), x, y.reshape(len(y), -1)
+        )
+        if weights is None:
+            self.mean_, scale = target.mean(axis=0), target.std(axis=0)
+        else:
+            own = weights.astype(self.dtype)
+            self.mean_ = np.average(target, axis=0, weights=own)
+            scale = np.sqrt(np.average((target - self.mean_) ** 2, axis=0, weights=own))
         self.scale_ = np.where(scale > 0, scale, 1.0)
-        self._descend(x, (target - self.mean_) / self.scale_, target.shape[1])
+        self._descend(x, (target - self.mean_) / self.scale_, target.shape[1], weights)
         return self
 
-    def _loss(self, prediction: Any, target: Any) -> Any:
-        return F.mse_loss(prediction, target)
+    def _losses(self, prediction: Any, target: Any, reduction: str) -> Any:
+        return F.mse_loss(prediction, target, reduction=reduction)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The answers, `[n]` or `[n, k]` as the targets were."""

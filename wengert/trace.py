@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from itertools import count
 from types import CodeType
@@ -363,6 +364,7 @@ def _unpickled(data: Any, leaf: bool, name: str | None) -> Tensor:
     t = make(data, None, EAGER)
     if leaf:
         t.node = Leaf(EAGER, name)
+        t.node.owner = weakref.ref(t)
     return t
 
 

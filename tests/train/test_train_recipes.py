@@ -290,7 +290,7 @@ def test_all_options_at_once(tmp_path, text):
 
 def test_texts_that_cannot_be_learned(tmp_path):
     (tmp_path / "short.txt").write_text("too short")
-    for name, rule in (("none.txt", "No such file"), ("short.txt", "are too few")):
+    for name, rule in (("none.txt", "No such file"), ("short.txt", "the text is too short")):
         with pytest.raises(DataError, match=rule):
             fit(Options.of("char-gpt", task={"text": str(tmp_path / name)}), tmp_path / "run")
     assert not (tmp_path / "run").exists()

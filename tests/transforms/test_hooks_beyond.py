@@ -1,13 +1,17 @@
 """Hooks: what PyTorch has no word for, backward to some inputs, threads."""
 
+import copy
+import gc
+import pickle
 import threading
+import weakref
 
 import numpy as np
 import pytest
 from test_hooks import mine
 
 import wengert as wg
-from wengert import trace
+from wengert import nn, trace
 
 # ------------------------------------------------------------------ what PyTorch has no word for
 
@@ -190,6 +194,35 @@ def test_looking_at_the_graph():
     assert y.retains_grad
     z.backward()
     assert z.grad_fn.next_functions == ()
+
+
+def test_a_leaf_in_the_graph_knows_its_tensor():
+    x = wg.tensor([1.0, 2.0], requires_grad=True)
+    v = wg.Variable([3.0, 4.0], name="v")
+    w = pickle.loads(pickle.dumps(wg.tensor([5.0, 6.0], requires_grad=True)))
+    late = wg.tensor([[7.0, 8.0]])[0].requires_grad_()
+    copied = copy.deepcopy(x)
+    for t in (x, v, w, late, copied):
+        end = (t * 2.0).grad_fn.next_functions[0][0]
+        assert end.variable is t
+        end.variable.sum().backward()
+        assert end.variable.grad is t.grad is not None
+    layer = nn.Linear(2, 3, rng=0)
+    graph, found = [layer(np.ones((1, 2), np.float32)).sum().grad_fn], []
+    for node in graph:
+        graph += [n for n, _ in node.next_functions if n is not None]
+        found += [node.variable] if node.name() == "AccumulateGrad" else []
+    assert {id(p) for p in found} == {id(p) for p in layer.parameters()}
+
+
+def test_a_graph_does_not_keep_its_leaf_s_tensor():
+    x = wg.tensor(np.ones(3), requires_grad=True)
+    y, gone = (x * 2.0).sum(), weakref.ref(x)
+    del x
+    gc.collect()
+    assert gone() is None
+    assert y.grad_fn.next_functions[0][0].next_functions[0][0].variable is None
+    y.backward()
 
 
 def test_an_optimizer_in_the_backward(close):

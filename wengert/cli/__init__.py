@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import NoReturn
 
-from wengert.errors import WengertError, explain
+from wengert.errors import OptionError, WengertError, explain
 from wengert.version import __version__
 
 from . import memory, train, use
@@ -15,9 +18,19 @@ from . import memory, train, use
 __all__ = ["main"]
 
 
+class Parser(argparse.ArgumentParser):
+    """What it refuses is an error like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        chosen = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        known = re.findall(r"[\w-]+", chosen[2]) if chosen else []
+        close = get_close_matches(chosen[1], known, n=1) if chosen else []
+        raise OptionError(self.prog, message, fix=f"{self.prog} {close[0] if close else '--help'}")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="wengert",
         description="Backpropagation for NumPy: train a network and see what happened.",
     )

@@ -155,6 +155,11 @@ def options_of(args: argparse.Namespace) -> tuple[Options, list[str]]:
     settings: dict[str, Any] = {} if args.lr is None else {"lr": args.lr}
     others = told(args.task)
     if not args.recipe.endswith(".toml"):
+        if args.recipe not in RECIPES and (file := Path(args.recipe) / "config.toml").exists():
+            raise OptionError(
+                f"wengert train {args.recipe}", "this is a run, and no recipe",
+                fix=f"wengert train --resume {args.recipe}, or wengert train {file}",
+            )  # fmt: skip
         own = find("recipe", args.recipe, RECIPES).task
         task = {k: v for k, v in others.items() if k in own}
         settings |= {k: v for k, v in others.items() if k not in own}

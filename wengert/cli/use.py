@@ -209,8 +209,8 @@ def picture(trained: Trained, path: str) -> NDArray[Any]:
             grey = opened_file.convert("L")
             given = (grey.height, grey.width)
             x = np.asarray(grey.resize((size[1], size[0]), pillow.Resampling.BOX)) / 255.0
-    except OSError as error:
-        raise DataError(f"reading {path}", error.strerror or str(error)) from None
+    except (OSError, SyntaxError, ValueError, pillow.DecompressionBombError) as error:
+        raise DataError(f"reading {path}", getattr(error, "strerror", None) or str(error)) from None
     edge = np.concatenate([x[0], x[-1], x[:, 0], x[:, -1]])
     if given != tuple(size):
         print(f"note: reduced from {given} to {tuple(size)} pixels", file=sys.stderr)

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from wengert.errors import ShapeError
+from wengert.errors import AxisError, OptionError, ShapeError
 
+from .asked import real, whole
 from .loader import Batch
 
 __all__ = ["Transform", "chain", "flip", "noise", "shift"]
@@ -28,6 +29,12 @@ def chain(*transforms: Transform) -> Transform:
         >>> both((np.zeros((2, 3, 3, 1)),), np.random.default_rng(0))[0].shape
         (2, 3, 3, 1)
     """
+    for i, transform in enumerate(transforms):
+        if not callable(transform):
+            raise OptionError(
+                "chain(*transforms)", "transforms are functions of a batch and a generator",
+                operands=[(f"transforms[{i}]", transform)],
+            )  # fmt: skip
 
     def all_of(batch: Batch, rng: np.random.Generator) -> Batch:
         for transform in transforms:
@@ -49,6 +56,8 @@ def shift(pixels: int = 1, fill: float = 0.0) -> Transform:
                [6., 7., 8.],
                [0., 0., 0.]])
     """
+    whole("shift", "pixels", pixels, 0)
+    real("shift", "fill", fill, -np.inf)
 
     def shifted(batch: Batch, rng: np.random.Generator) -> Batch:
         x = _pictures("shift", batch)
@@ -70,9 +79,17 @@ def flip(axis: int = 2, share: float = 0.5) -> Transform:
         axis: of the array `[n, height, width, ...]`.
         share: how probable it is.
     """
+    whole("flip", "axis", axis, -64)
+    real("flip", "share", share, 0.0, 1.0)
 
     def flipped(batch: Batch, rng: np.random.Generator) -> Batch:
         x = _pictures("flip", batch)
+        if not -x.ndim < axis < x.ndim or not axis:
+            raise AxisError(
+                f"flip(axis={axis})", f"a picture's own axes are 1 to {x.ndim - 1}: 1 is up and "
+                "down, 2 left and right",
+                operands=[("batch[0]", x)],
+            )  # fmt: skip
         some = rng.random(len(x)) < share
         y = x.copy()
         y[some] = np.flip(x[some], axis)
@@ -89,6 +106,7 @@ def noise(deviation: float) -> Transform:
         >>> round(float(y.std()), 1), label
         (0.5, 3)
     """
+    real("noise", "deviation", deviation)
 
     def noisy(batch: Batch, rng: np.random.Generator) -> Batch:
         x = np.asarray(batch[0])

@@ -45,7 +45,7 @@ def bundled(name: str) -> Dataset:
 'versicolor', 'virginica'])
     """
     if name not in KNOWN:
-        close = get_close_matches(name, KNOWN, n=1)
+        close = get_close_matches(str(name), KNOWN, n=1)
         raise UnknownNameError(
             f"bundled({name!r})",
             "there is no such data set in scikit-learn",

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from wengert.errors import OptionError, ShapeError
 
+from .asked import no_rows, whole
+
 __all__ = ["Arrays", "Dataset", "Parts", "fingerprint"]
 
 CHUNK = 1 << 22  # how many bytes of a large array are in memory at a time
@@ -79,11 +81,21 @@ class Arrays:
     ) -> None:
         if not arrays:
             raise OptionError(f"{type(self).__name__}()", "there is no array")
-        self.arrays = tuple(np.asanyarray(a) for a in arrays)
+        self.arrays = tuple([self._array(i, a) for i, a in enumerate(arrays)])
         self.name, self.citation, self.licence = name, citation, licence
         lengths = [a.shape[0] if a.ndim else None for a in self.arrays]
         if len({*lengths}) != 1 or None in lengths:
             raise self._refusal(lengths)
+
+    def _array(self, i: int, a: Any) -> Any:
+        try:
+            return np.asanyarray(a)
+        except ValueError:
+            name = self.names[i] if self.names else f"arrays[{i}]"
+            raise ShapeError(
+                f"{type(self).__name__}(...)", f"{name} has rows of different lengths",
+                fix="wg.data.Sequences fills them up",
+            ) from None  # fmt: skip
 
     def _refusal(self, lengths: list[int | None]) -> ShapeError:
         names = self.names or tuple(f"arrays[{i}]" for i in range(len(lengths)))
@@ -101,11 +113,17 @@ class Arrays:
 
     def __getitem__(self, rows: Any) -> Self:
         """The same data set with these rows alone: a slice, indices or a mask."""
+        what, n = f"{type(self).__name__}[rows]", len(self)
         if isinstance(rows, int | np.integer):
+            if not -n <= rows < n:  # this is also what ends a loop over the rows
+                raise no_rows(what, n, rows)
             rows = slice(rows, rows + 1 or None)
         own = object.__new__(type(self))
         own.__dict__.update(self.__dict__)
-        own.arrays = tuple(a[rows] for a in self.arrays)
+        try:
+            own.arrays = tuple([a[rows] for a in self.arrays])
+        except IndexError:
+            raise no_rows(what, n, rows) from None
         return own
 
     def __repr__(self) -> str:
@@ -114,7 +132,12 @@ class Arrays:
 
     def batch(self, rows: Any) -> tuple[Any, ...]:
         """The arrays of some examples, as a `Loader` asks for them."""
-        return tuple(np.asarray(a[rows]) for a in self.arrays)
+        try:
+            if rows is not None:
+                return tuple([np.asarray(a[rows]) for a in self.arrays])
+        except IndexError:
+            pass
+        raise no_rows(f"{type(self).__name__}.batch(rows)", len(self), rows)
 
     @property
     def sha256(self) -> str:
@@ -143,9 +166,8 @@ class Arrays:
 
 def held_out(labels: NDArray[Any], test: int, validation: int) -> NDArray[np.int64]:
     """0, 1 or 2 for each example: training, validation, test."""
-    for name, value in (("test", test), ("validation", validation)):
-        if value < 1:
-            raise OptionError(f"split({name}={value})", f"every {name}-th example is held out")
+    whole("split", "test", test)
+    whole("split", "validation", validation)
     where = np.zeros(len(labels), dtype=np.int64)
     for label in np.unique(labels):
         (own,) = np.nonzero(labels == label)

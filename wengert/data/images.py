@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wengert.errors import DataError, verbatim
+from wengert.errors import DataError, OptionError, verbatim
 from wengert.extras import need
 
+from .asked import path_of, rows_of
 from .loader import Batch
 
 __all__ = ["ImageFolder"]
@@ -61,8 +62,15 @@ class ImageFolder:
         citation: str = "",
         licence: str = "",
     ) -> None:
-        self.folder, self.size = Path(folder), size
         self.what = f"ImageFolder({str(folder)!r})"
+        self.folder, self.size = path_of(self.what, folder), size
+        pair = isinstance(size, tuple | list) and len(size) == 2
+        if size is not None and not (
+            pair and all(isinstance(n, int | np.integer) and n > 0 for n in size)
+        ):
+            raise OptionError(
+                f"ImageFolder(size={size!r})", "it is (height, width), whole numbers above 0"
+            )
         if channels not in (1, 3, 4):
             raise DataError(f"ImageFolder(channels={channels})", "1, 3 or 4 channels")
         self.mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
@@ -109,7 +117,7 @@ class ImageFolder:
 
     def batch(self, rows: Any) -> Batch:
         """These pictures, decoded now, and their classes."""
-        rows = np.arange(len(self))[rows]
+        rows = rows_of("ImageFolder.batch(rows)", len(self), rows)
         out = np.empty((len(rows), *self.shape), np.float32)
         for row, i in zip(out, rows, strict=True):
             pixels = self.read(i)

@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wengert import random
-from wengert.errors import OptionError, verbatim
+from wengert.errors import ArgumentError, OptionError, verbatim
+from wengert.given import call
+
+from .asked import source_of, whole
 
 __all__ = ["Batch", "Loader", "Source"]
 
@@ -69,18 +72,15 @@ class Loader:
         transform: Callable[[Batch, np.random.Generator], Batch] | None = None,
     ) -> None:
         for name, value, low in (("batch_size", batch_size, 1), ("prefetch", prefetch, 0)):
-            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-            if not whole or value < low:
-                raise OptionError(
-                    f"Loader({name}={value!r})", f"it must be a whole number, at least {low}"
-                )
+            whole("Loader", name, value, low)
         for name, value in (("shuffle", shuffle), ("drop_last", drop_last)):
             if not isinstance(value, bool | np.bool_):
                 raise OptionError(f"Loader({name}={value!r})", f"{name} is True or False")
-        if not callable(getattr(source, "batch", None)):
+        source_of("Loader(source)", source)
+        if transform is not None and not callable(transform):
             raise OptionError(
-                "Loader(source)", "a source has a length and gives batch(rows)",
-                operands=[("source", source)], fix="Loader(wg.data.Arrays(x, y))",
+                "Loader(transform=...)", "a transform is a function of a batch and a generator",
+                operands=[("transform", transform)],
             )  # fmt: skip
         if not len(source):
             raise OptionError("Loader(source)", "the source has no examples")
@@ -121,7 +121,10 @@ class Loader:
         for i in range(start, len(self)):
             batch = self.source.batch(order[i * self.batch_size : (i + 1) * self.batch_size])
             if self.transform is not None:
-                batch = self.transform(batch, random.generator((*self.seed, epoch, i)))
+                rng = random.generator((*self.seed, epoch, i))
+                batch = call("Loader(transform=f)", "f", self.transform, batch, rng)
+                if batch is None:
+                    raise ArgumentError("Loader(transform=f)", "f returned None, not a batch")
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
@@ -133,15 +136,22 @@ class Loader:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on at a position of a loader with the same source, batch size and seed."""
-        mine = self.state_dict()
+        mine, what = self.state_dict(), "Loader.load_state_dict(state)"
+        if not isinstance(state, Mapping) or set(mine) - set(state):
+            raise OptionError(what, f"a state has {', '.join(mine)}", operands=[("state", state)])
         for name in ("seed", "examples", "batch_size"):
             if state[name] != mine[name]:
                 raise OptionError(
-                    "Loader.load_state_dict(state)",
+                    what,
                     f"{name} is another one, so the position means other examples",
                     operands=[("here", verbatim(mine[name])), ("state", verbatim(state[name]))],
                 )
-        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+        epoch, position = (whole("state", k, state[k], 0) for k in ("epoch", "position"))
+        if position >= len(self):
+            raise OptionError(
+                what, f"position={position} is past the end: an epoch has {len(self)} batches"
+            )
+        self.epoch, self.position = epoch, position
 
 
 _END = object()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from wengert.errors import DataError, verbatim
 
+from .asked import path_of
 from .dataset import Dataset
 
 __all__ = ["cifar", "idx", "mnist"]
@@ -75,6 +76,7 @@ def mnist(folder: str | Path, part: str = "train") -> Dataset:
     prefix = {"train": "train", "test": "t10k"}.get(part)
     if prefix is None:
         raise DataError(f"mnist(.., part={part!r})", "the parts are train and test")
+    folder = path_of("mnist(folder)", folder)
     arrays = []
     for kind, axes in (("images", 3), ("labels", 1)):
         names = [f"{prefix}-{kind}{dash}idx{axes}-ubyte{z}" for dash in "-." for z in ("", ".gz")]
@@ -145,7 +147,7 @@ def cifar(*paths: str | Path, classes: int = 10) -> Dataset:
 
 def _content(what: str, path: str | Path) -> bytes:
     try:
-        content = Path(path).read_bytes()
+        content = path_of(what, path).read_bytes()
         return gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(what, f"its compression is damaged: {error}") from None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wengert.errors import OptionError, ShapeError
 
+from .asked import rows_of, whole
 from .dataset import fingerprint
 from .loader import Batch
 
@@ -35,7 +36,9 @@ def collate(
         (array([[ 1,  2,  3],
                [ 4, -1, -1]]), array([3, 1]))
     """
-    arrays = [np.asarray(s) for s in sequences]
+    arrays = listed("collate(sequences)", sequences)
+    if length is not None:
+        whole("collate", "length", length, 0)
     if not arrays:
         raise OptionError("collate([])", "there is no sequence")
     shapes = {a.shape[1:] if a.ndim else None for a in arrays}
@@ -56,10 +59,39 @@ def collate(
             operands=[(f"sequences[{i}]", arrays[i])], fix=f"length={lengths[i]}",
         )  # fmt: skip
     dtype = np.result_type(*arrays)
-    out = np.full((len(arrays), longest, *arrays[0].shape[1:]), fill, dtype=dtype)
+    out = np.empty((len(arrays), longest, *arrays[0].shape[1:]), dtype=dtype)
+    out[...] = filling(fill, dtype)
     for row, a in zip(out, arrays, strict=True):
         row[: len(a)] = a
     return out, lengths
+
+
+def listed(what: str, sequences: Any) -> list[Any]:
+    """The sequences as arrays."""
+    try:
+        return [np.asarray(s) for s in sequences]
+    except (TypeError, ValueError):
+        raise OptionError(
+            what, "it takes a list of sequences", operands=[("sequences", sequences)]
+        ) from None
+
+
+def filling(fill: Any, dtype: Any) -> Any:
+    """What stands after the end, as a number of this dtype; refused where it would be another."""
+    with np.errstate(all="ignore"):
+        try:
+            value = np.asarray(fill).astype(dtype)
+            same = value.ndim == 0 and (value == fill or (dtype.kind in "fc" and fill != fill))
+        except (TypeError, ValueError, OverflowError):
+            same = False
+        if dtype.kind in "fc" and not same:  # 0.1 is none of float32's, and rounded as usual
+            same = isinstance(fill, int | float | complex | np.number)
+    if not same:
+        raise OptionError(
+            f"collate(fill={fill!r})", f"it is a number that the sequences' {dtype} can hold",
+            fix="sequences of floats" if dtype.kind in "iub" else None,
+        )  # fmt: skip
+    return value
 
 
 class Sequences:
@@ -88,12 +120,12 @@ class Sequences:
         citation: str = "",
         licence: str = "",
     ) -> None:
-        self.sequences = [np.asarray(s) for s in sequences]
+        self.sequences = listed("Sequences(sequences)", sequences)
         self.labels = tuple(np.asarray(a) for a in labels)
         self.fill, self.length = fill, length
         self.name, self.citation, self.licence = name, citation, licence
         for i, a in enumerate(self.labels):
-            if len(a) != len(self.sequences):
+            if not a.ndim or len(a) != len(self.sequences):
                 raise ShapeError(
                     "Sequences(sequences, *labels)", "one label for each sequence is needed",
                     operands=[(f"labels[{i}]", a, f"for {len(self.sequences)} sequences")],
@@ -104,7 +136,7 @@ class Sequences:
 
     def batch(self, rows: Any) -> Batch:
         """These sequences, filled up, with their lengths and labels."""
-        rows = np.arange(len(self))[rows]
+        rows = rows_of("Sequences.batch(rows)", len(self), rows)
         some = [self.sequences[i] for i in rows]
         filled, lengths = collate(some, fill=self.fill, length=self.length)
         return (filled, lengths, *(a[rows] for a in self.labels))

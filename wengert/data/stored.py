@@ -10,8 +10,9 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from wengert.errors import DataError, UnknownNameError, verbatim
+from wengert.errors import DataError, OptionError, UnknownNameError, verbatim
 
+from .asked import path_of, whole
 from .dataset import Arrays
 
 __all__ = ["mapped", "stored"]
@@ -47,6 +48,8 @@ def mapped(
         memmap([2., 3.])
     """
     what = f"mapped({str(path)!r})"
+    path = path_of(what, path)
+    whole("mapped", "offset", offset, 0)
     try:
         if Path(path).suffix == ".npz":
             return _member(what, path, name)
@@ -55,16 +58,39 @@ def mapped(
                 return _after_header(what, path, file, 0)
         if dtype is None:
             raise DataError(what, "plain numbers have no header", fix='dtype="<f4", say')
-        kind = _plain(what, np.dtype(dtype))
+        kind = _plain(what, _numbers(dtype))
         left = Path(path).stat().st_size - offset
-        count = max(0, left // kind.itemsize)
-        whole = (count,) if shape is None else tuple(shape)
-        if -1 in whole:
-            row = int(np.prod([n for n in whole if n != -1]))
-            whole = tuple(count // max(row, 1) if n == -1 else n for n in whole)
-        return _map(what, path, kind, whole, offset)
+        if left < 0:
+            raise DataError(f"mapped(offset={offset})", f"the file has {left + offset:,} bytes")
+        count = left // kind.itemsize
+        places = (count,) if shape is None else _places(shape)
+        if -1 in places:
+            row = int(np.prod([n for n in places if n != -1]))
+            places = tuple([count // max(row, 1) if n == -1 else n for n in places])
+        return _map(f"{what[:-1]}, shape={shape})", path, kind, places, offset)
     except OSError as error:
         raise DataError(what, error.strerror or str(error)) from None
+
+
+def _numbers(dtype: Any) -> np.dtype[Any]:
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = np.dtype("V0")
+    if not found.itemsize:
+        raise OptionError(f"mapped(dtype={dtype!r})", 'it is a dtype of NumPy\'s, such as "<f4"')
+    return found
+
+
+def _places(shape: Any) -> tuple[int, ...]:
+    """A shape, with -1 in one place at most."""
+    given = shape if isinstance(shape, tuple | list) else (shape,)
+    fits = all(isinstance(n, int | np.integer) and n >= -1 for n in given)
+    if not fits or list(given).count(-1) > 1:
+        raise OptionError(
+            f"mapped(shape={shape!r})", "it has whole numbers, and -1 for one of them at most"
+        )
+    return tuple(map(int, given))
 
 
 def _member(what: str, path: str | Path, name: str | None) -> NDArray[Any]:
@@ -139,6 +165,7 @@ def stored(path: str | Path, *names: str, citation: str = "", licence: str = "")
         >>> stored(path, "x", "y").batch(np.array([2]))
         (array([[0., 0., 1.]]), array([2]))
     """
+    path = path_of(f"stored({str(path)!r})", path)
     if not names:
         try:
             with zipfile.ZipFile(path) as archive:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from wengert import random
-from wengert.errors import OptionError
 
+from .asked import real, whole
 from .dataset import Arrays, Dataset
 
 __all__ = ["sines", "spirals"]
@@ -38,8 +38,9 @@ def spirals(
         Connectionist Models Summer School.
     """
     for name, count in (("n", n), ("arms", arms)):
-        if count < 1:
-            raise OptionError(f"spirals({name}={count})", "there is at least one")
+        whole("spirals", name, count)
+    real("spirals", "turns", turns, -np.inf)
+    real("spirals", "noise", noise)
     rng = random.generator((seed, 1))
     labels = np.arange(n) % arms
     r = 0.05 + 0.95 * np.sqrt(rng.random(n))
@@ -69,8 +70,7 @@ def sines(tasks: int = 1000, *, shots: int = 10, queries: int = 10, seed: int = 
         C. Finn, P. Abbeel, S. Levine (2017), Model-Agnostic Meta-Learning, section 5.1.
     """
     for name, count in (("tasks", tasks), ("shots", shots), ("queries", queries)):
-        if count < 1:
-            raise OptionError(f"sines({name}={count})", "there is at least one")
+        whole("sines", name, count)
     rng = random.generator((seed, 2))
     a = rng.uniform(0.1, 5.0, (tasks, 1, 1))
     b = rng.uniform(0.0, np.pi, (tasks, 1, 1))

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wengert.errors import DataError, UnknownNameError, verbatim
+from wengert.errors import DataError, OptionError, UnknownNameError, verbatim
 
+from .asked import path_of
 from .dataset import Dataset
 
 __all__ = ["Table", "csv"]
@@ -78,7 +79,10 @@ def csv(
         (['kind=cat', 'kind=dog', 'weight'], [[1.0, 0.0, 4.0], [0.0, 1.0, 20.0], [1.0, 0.0, 12.0]])
     """
     what = f"csv({str(path)!r})"
-    lines, rows = _cells(what, path, delimiter)
+    drop = (drop,) if isinstance(drop, str) else drop
+    if not isinstance(target, str | int):
+        raise OptionError(f"{what}: target={target!r}", "a column is told by its name or number")
+    lines, rows = _cells(what, path_of(what, path), delimiter)
     if header is None:
         header = not any(_is_number(c) for c in rows[0]) and len(rows) > 1
     names = [c.strip() for c in rows[0]] if header else [f"{i}" for i in range(len(rows[0]))]

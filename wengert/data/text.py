@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from wengert.errors import DataError, OptionError, verbatim
 
+from .asked import path_of, real, rows_of, text_of, whole
 from .dataset import Parts, fingerprint
 from .loader import Batch
 
@@ -58,7 +59,7 @@ class Characters:
     """
 
     def __init__(self, text: str) -> None:
-        self.alphabet = "".join(sorted(set(text)))
+        self.alphabet = "".join(sorted(set(text_of("Characters(text)", text))))
         if not self.alphabet:
             raise OptionError("Characters('')", "an alphabet has at least one character")
         self._codes = np.frombuffer(self.alphabet.encode("utf-32-le", "surrogatepass"), "<u4")
@@ -72,6 +73,7 @@ class Characters:
         Raises:
             DataError: a character is not in the alphabet.
         """
+        text = text_of("Characters.encode(text)", text)
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
         found = np.searchsorted(self._codes, codes).clip(0, len(self) - 1)
         wrong = self._codes[found] != codes
@@ -85,7 +87,7 @@ class Characters:
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of tokens."""
-        return "".join(self.alphabet[t] for t in tokens)
+        return "".join([self.alphabet[t] for t in _known("Characters", tokens, len(self))])
 
 
 class Bytes:
@@ -101,11 +103,11 @@ class Bytes:
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """The tokens of a text."""
-        return np.frombuffer(text.encode(), np.uint8).astype(np.int64)
+        return np.frombuffer(_utf8("Bytes.encode(text)", text), np.uint8).astype(np.int64)
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of tokens; bytes that are no text become U+FFFD."""
-        return bytes(tokens).decode(errors="replace")
+        return bytes(_known("Bytes", tokens, 256)).decode(errors="replace")
 
 
 class BPE:
@@ -131,8 +133,8 @@ class BPE:
     WORD = re.compile(r"\s?[^\W\d_]+|\s?\d+|\s?[^\w\s]+|_+|\s+")
 
     def __init__(self, text: str, size: int = 512) -> None:
-        if size < 256:
-            raise OptionError(f"BPE(size={size})", "there are 256 tokens of one byte", fix="256")
+        whole("BPE", "size", size, 256)
+        _utf8("BPE(text)", text)
         self.tokens = [bytes([i]) for i in range(256)]
         self.ranks: dict[tuple[int, int], int] = {}
         found = Counter(self.WORD.findall(text))
@@ -166,6 +168,7 @@ class BPE:
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """The tokens of a text."""
+        _utf8("BPE.encode(text)", text)
         found: list[int] = []
         for word in self.WORD.findall(text):
             parts = self._known.get(word)
@@ -183,7 +186,35 @@ class BPE:
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of tokens; bytes that are no text become U+FFFD."""
-        return b"".join(self.tokens[t] for t in tokens).decode(errors="replace")
+        known = _known("BPE", tokens, len(self))
+        return b"".join([self.tokens[t] for t in known]).decode(errors="replace")
+
+
+def _known(name: str, tokens: Iterable[int], n: int) -> list[int]:
+    """Tokens as ints, all of them from 0 to n - 1."""
+    what = f"{name}.decode(tokens)"
+    try:
+        found = tokens.tolist() if isinstance(tokens, np.ndarray) else list(tokens)
+    except TypeError:
+        raise DataError(what, "it takes a row of tokens", operands=[("tokens", tokens)]) from None
+    for i, t in enumerate(found):
+        if not isinstance(t, int | np.integer) or not 0 <= t < n:
+            raise DataError(
+                what, f"a token is a whole number from 0 to {n - 1}",
+                operands=[(f"tokens[{i}]", verbatim(repr(t)))],
+            )  # fmt: skip
+    return found
+
+
+def _utf8(what: str, text: str) -> bytes:
+    """The bytes of a text."""
+    try:
+        return text_of(what, text).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            what, "a surrogate is half of a character, and has no bytes",
+            operands=[("place", verbatim(f"{error.start}"))],
+        ) from None  # fmt: skip
 
 
 def _merged(parts: Sequence[int], pair: tuple[int, int], new: int) -> list[int]:
@@ -233,11 +264,16 @@ class Windows:
         citation: str = "",
         licence: str = "",
     ) -> None:
-        self.tokens, self.length, self.stride = tokens, length, stride or length
+        self.length = whole("Windows", "length", length)
+        self.stride = length if stride is None else whole("Windows", "stride", stride)
+        self.tokens = tokens = tokens if hasattr(tokens, "dtype") else np.asarray(tokens)
+        if tokens.dtype.kind not in "iu" or tokens.ndim != 1:
+            raise DataError(
+                "Windows(tokens, length)", "tokens are a row of whole numbers",
+                operands=[("tokens", tokens)],
+            )  # fmt: skip
         self.vocabulary = vocabulary
         self.name, self.citation, self.licence = name, citation, licence
-        if length < 1 or self.stride < 1:
-            raise OptionError(f"Windows(tokens, {length}, stride={stride})", "both are at least 1")
         if len(tokens) <= length:
             raise DataError(
                 f"Windows(tokens, {length})",
@@ -250,7 +286,7 @@ class Windows:
 
     def batch(self, rows: Any) -> Batch:
         """The windows with these numbers."""
-        starts = np.arange(len(self))[rows] * self.stride
+        starts = rows_of("Windows.batch(rows)", len(self), rows) * self.stride
         both = np.asarray(self.tokens[starts[:, None] + np.arange(self.length + 1)])
         both = both.astype(np.int64)
         return both[:, :-1], both[:, 1:]
@@ -265,10 +301,22 @@ class Windows:
         cls, tokens: Any, length: int, *, test: float = 0.1, validation: float = 0.05, **about: Any
     ) -> Parts:
         """The beginning for training, then a piece for validation, and the end as a test."""
+        pieces = cls.pieces(tokens, test=test, validation=validation)
+        return Parts(*(cls(piece, length, **about) for piece in pieces))
+
+    @staticmethod
+    def pieces(tokens: Any, *, test: float = 0.1, validation: float = 0.05) -> Parts:
+        """The tokens of these three parts."""
+        real("Windows.parts", "test", test, 0.0, 1.0)
+        real("Windows.parts", "validation", validation, 0.0, 1.0)
+        if test + validation >= 1:
+            raise OptionError(
+                f"Windows.parts(test={test}, validation={validation})",
+                "nothing is left to learn from",
+            )
         n = len(tokens)
         a, b = round(n * (1 - test - validation)), round(n * (1 - test))
-        pieces = (tokens[:a], tokens[a:b], tokens[b:])
-        return Parts(*(cls(piece, length, **about) for piece in pieces))
+        return Parts(tokens[:a], tokens[a:b], tokens[b:])
 
 
 def pack(sequences: Iterable[Any], separator: int) -> NDArray[np.int64]:
@@ -278,7 +326,16 @@ def pack(sequences: Iterable[Any], separator: int) -> NDArray[np.int64]:
         >>> pack([[5, 6], [7]], separator=0)
         array([5, 6, 0, 7, 0])
     """
-    pieces = [np.append(np.asarray(s, dtype=np.int64), separator) for s in sequences]
+    whole("pack", "separator", separator, -(2**63))
+    pieces = []
+    for i, s in enumerate(sequences if np.iterable(sequences) else [sequences]):
+        row = np.asarray(s)
+        if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
+            raise DataError(
+                "pack(sequences, separator)", "each sequence is a row of whole numbers",
+                operands=[(f"sequences[{i}]", row)],
+            )  # fmt: skip
+        pieces.append(np.append(row.astype(np.int64), separator))
     return np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
 
 
@@ -289,7 +346,7 @@ def read_text(path: str | Path) -> str:
         DataError: it is not there, is empty, or is not text; the message names the byte.
     """
     try:
-        content = Path(path).read_bytes()
+        content = path_of(f"reading {path!r}", path).read_bytes()
     except OSError as error:
         raise DataError(f"reading {path}", error.strerror or str(error)) from None
     try:

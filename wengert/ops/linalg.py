@@ -501,7 +501,27 @@ class PNorm(OfMatrix):
     ]
 
     def impl(self, x: Array) -> Array:
-        return np.linalg.norm(x, self.p, self.axis, self.keepdims)
+        if x.dtype == np.float16:
+            y: Array = self.impl(x.astype(np.float32))
+            return y.astype(np.float16)
+        with np.errstate(all="ignore"):
+            y = np.asarray(np.linalg.norm(x, self.p, self.axis))
+            edge = np.float64(1 << 20) ** (1 / abs(self.p))  # within it NumPy's formula is good
+            fine = (1 / edge < y) & (y < edge)
+        if not fine.all():
+            y[~fine] = self._scaled(np.abs(np.moveaxis(x, self.axis, 0)[:, ~fine]))
+        return (np.expand_dims(y, self.axis) if self.keepdims else y)[()]
+
+    def _scaled(self, size: Array) -> Array:
+        """By the number that counts most; with a step of Newton's for the rounding of 1 / p."""
+        with np.errstate(over="ignore", under="ignore"):
+            unit = np.max(size, 0, initial=0) if self.p > 0 else np.min(size, 0, initial=np.inf)
+            unit = np.where((unit > 0) & np.isfinite(unit), unit, 1)
+            s = np.add.reduce((size / unit) ** self.p, axis=0)
+            y = s ** (1 / self.p)
+        good = (s > 0) & (s < np.inf)
+        step = 1 + (np.where(good, s, 1) / np.where(good, y, 1) ** self.p - 1) / self.p
+        return unit * y * step
 
     def infer(self, x: Aval) -> Aval:
         axes = (self.axis,)

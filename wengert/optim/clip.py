@@ -10,8 +10,9 @@ import numpy as np
 
 from wengert import trace, tree
 from wengert.compile import live
-from wengert.errors import NonFiniteError
+from wengert.errors import NonFiniteError, OptionError
 from wengert.graph import Var
+from wengert.ops.linalg import PNorm
 from wengert.trace import Tensor, no_grad
 
 from .base import check
@@ -77,52 +78,100 @@ def clip_by_global_norm(gradients: Any, max_norm: float) -> tuple[Any, float]:
 
 
 def clip_grad_norm_(
-    parameters: Iterable[Tensor] | Tensor, max_norm: float, *, error_if_nonfinite: bool = False
+    parameters: Iterable[Tensor] | Tensor,
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
+    *,
+    eps: float = 1e-6,
 ) -> float:
     """Scale the gradients of parameters to be at most `max_norm` long together, in place.
 
-    With a loss scaler, unscale first: the length of scaled gradients means nothing.
+        g <- g min(1, max_norm / (|g| + eps)),    |g| = (sum |g_i|^p)^(1/p) over all of them
+
+    These are PyTorch's numbers; with eps=0 the gradient is `max_norm` long to rounding. With a
+    loss scaler, unscale first: the length of scaled gradients means nothing.
 
     Args:
         parameters: those without a gradient are left out.
-        max_norm: at least 0.
+        max_norm: at least 0; inf only asks for the length.
+        norm_type: p, above 0; inf for the largest number.
         error_if_nonfinite: refuse when the length is nan or infinite.
+        foreach: taken for PyTorch's sake, and without a meaning here.
+        eps: at least 0.
 
     Returns:
         how long they were.
+
+    Raises:
+        OptionError: an option out of range.
+        NonFiniteError: a length that is not finite, if that is to be refused.
 
     Example:
         >>> import wengert as wg
         >>> w = wg.tensor([3.0, 4.0], requires_grad=True)
         >>> (w * w / 2).sum().backward()
-        >>> clip_grad_norm_([w], 1.0), w.grad
+        >>> clip_grad_norm_([w], 1.0, eps=0), w.grad
         (5.0, tensor([0.6, 0.8]))
     """
-    limit = check("clip_grad_norm_", "max_norm", max_norm, fix="max_norm=1.0")
+    what = "clip_grad_norm_"
+    limit = max_norm if _is_inf(max_norm) else check(what, "max_norm", max_norm, fix="max_norm=1.0")
+    least = check(what, "eps", eps, fix="eps=1e-6")
+    p = math.inf if _is_inf(norm_type) else check(what, "norm_type", norm_type, fix="norm_type=2.0")
+    if not p:
+        raise OptionError(f"{what}(norm_type={norm_type!r})", "it is a number above 0, or inf")
     leaves = _with_gradient(parameters)
+    gradients = [leaf.node.grad for leaf in leaves]
     tracer = live.recording() if trace.MODES else None
     if tracer is not None and leaves and not error_if_nonfinite:
-        return recorded_clip(leaves, limit, tracer)
-    norm = global_norm([p.node.grad for p in leaves])
+        return recorded_clip(leaves, limit, least, p, tracer)
+    norm = global_norm(gradients) if p == 2 else _length(gradients, p)
     if error_if_nonfinite and not math.isfinite(norm):
         raise NonFiniteError(
             "clip_grad_norm_(parameters)",
             f"the length of the gradient is {norm}",
             operands=[
-                (p.name or "parameter", p)
-                for p in leaves
-                if not np.isfinite(np.asarray(p.grad.value())).all()
+                (leaf.name or "parameter", leaf)
+                for leaf in leaves
+                if not np.isfinite(np.asarray(leaf.grad.value())).all()
             ][:4],
         )
-    if norm > limit or math.isnan(norm):
-        for p in leaves:
-            g = p.grad.value()
-            p.grad = g * g.dtype.type(limit / norm)
+    if limit < math.inf and not norm + least <= limit:
+        factor = limit / (norm + least)
+        with np.errstate(invalid="ignore"):  # inf * 0
+            for leaf in leaves:
+                g = leaf.grad.value()
+                leaf.grad = g * g.dtype.type(factor)
     return norm
 
 
-def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, value: float) -> None:
-    """Cut every number of the gradients off at -value and value, in place.
+def _is_inf(x: Any) -> bool:
+    return x == "inf" or (isinstance(x, float) and x == math.inf)
+
+
+def _length(gradients: list[Any], p: float) -> float:
+    """The p-norm of gradients as one vector, in float64."""
+    kind = {"c": np.complex128}
+    given = [np.asarray(g.value() if isinstance(g, Tensor) else g).ravel() for g in gradients]
+    sizes = [np.abs(g.astype(kind.get(g.dtype.kind, np.float64))) for g in given]
+    if p == math.inf:
+        return float(np.max([a.max(initial=0) for a in sizes], initial=0))
+    if p == 1:
+        return math.fsum(float(a.sum()) for a in sizes)
+    norm = PNorm(p, 0).impl
+    return float(norm(np.array([float(norm(a)) for a in sizes] or [0.0])))
+
+
+def clip_grad_value_(
+    parameters: Iterable[Tensor] | Tensor, clip_value: float, foreach: bool | None = None
+) -> None:
+    """Cut every number of the gradients off at -clip_value and clip_value, in place.
+
+    Args:
+        parameters: those without a gradient are left out.
+        clip_value: at least 0.
+        foreach: taken for PyTorch's sake, and without a meaning here.
 
     Example:
         >>> import wengert as wg
@@ -131,7 +180,9 @@ def clip_grad_value_(parameters: Iterable[Tensor] | Tensor, value: float) -> Non
         >>> clip_grad_value_([w], 1.0); w.grad
         tensor([ 0.5, -1. ])
     """
-    limit = check("clip_grad_value_", "value", value, fix="value=1.0")
+    limit = clip_value
+    if not _is_inf(clip_value):
+        limit = check("clip_grad_value_", "clip_value", clip_value, fix="clip_value=1.0")
     with no_grad():
         for p in _with_gradient(parameters):
             p.grad = np.clip(p.grad if recording() else p.grad.value(), -limit, limit)

@@ -149,29 +149,41 @@ def recorded_mean(ema: Any, tracer: Any) -> None:
     tracer.after.append(lambda: setattr(ema, "steps", ema.steps + 1))
 
 
-def recorded_norm(gradients: list[Any], tracer: Any) -> Any:
-    """The length of gradients as one vector, which a run hands out as a number."""
-    squares: Any = 0.0
+def recorded_norm(gradients: list[Any], tracer: Any, p: float = 2.0) -> Any:
+    """The p-norm of gradients as one vector, which a run hands out as a number."""
+    parts = []
     with no_grad():
         for g in gradients:
             tracer.touch(g)
             g = g.data if isinstance(g, Tensor) else g
             wide = OPS["Cast"](np.dtype(np.complex128 if g.dtype.kind == "c" else np.float64))(g)
-            squares = squares + np.sum(np.square(np.abs(make(wide, None, EAGER))))
-        return tracer.number_of(np.sqrt(squares))
+            size: Any = np.abs(make(wide, None, EAGER))
+            if p == np.inf:
+                parts.append(np.max(size, initial=0.0))
+            elif p in (1, 2):
+                parts.append(np.sum(size if p == 1 else np.square(size)))
+            else:
+                parts.append(np.linalg.norm(size.reshape(-1), p))
+        if p in (1, 2):
+            total: Any = sum(parts, 0.0)
+            return tracer.number_of(np.sqrt(total) if p == 2 else total)
+        joined: Any = np.stack(parts)
+        return tracer.number_of(np.max(joined) if p == np.inf else np.linalg.norm(joined, p))
 
 
-def recorded_clip(leaves: list[Tensor], limit: float, tracer: Any) -> Any:
-    """Gradients scaled by min(1, limit / norm), and the norm, which a run hands out as a number."""
-    for p in leaves:
-        tracer.touch(p)
-    norm = recorded_norm([p.node.grad for p in leaves], tracer)
+def recorded_clip(leaves: list[Tensor], limit: float, eps: float, p: float, tracer: Any) -> Any:
+    """Gradients scaled as by `clip_grad_norm_`, and the norm, which a run hands out."""
+    for leaf in leaves:
+        tracer.touch(leaf)
+    norm = recorded_norm([leaf.node.grad for leaf in leaves], tracer, p)
+    if limit == np.inf:
+        return norm
     with no_grad():
-        factor = np.where(norm <= limit, 1.0, limit / norm)
-        for p in leaves:
-            g = p.node.grad
+        factor = np.where(norm + eps <= limit, 1.0, limit / (norm + eps))
+        for leaf in leaves:
+            g = leaf.node.grad
             g = g if isinstance(g, Tensor) else make(g, None, EAGER)
-            p.grad = g * factor.astype(g.real.dtype)
+            leaf.grad = g * factor.astype(g.real.dtype)
     return norm
 
 

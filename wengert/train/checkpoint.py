@@ -21,7 +21,15 @@ from wengert.extras import need
 
 from .folder import RunFolder
 
-__all__ = ["Checkpoints", "digest", "pack", "unpack"]
+__all__ = [
+    "Checkpoints",
+    "check_same",
+    "digest",
+    "other_run",
+    "pack",
+    "read_weights",
+    "unpack",
+]
 
 State = dict[str, Any]
 
@@ -58,6 +66,46 @@ def unpack(content: bytes) -> State:
         raise ValueError("its checksum does not fit its content")
     state: State = _whole(json.loads(text), arrays)
     return state
+
+
+def read_weights(path: Path) -> State:
+    """The weights in a `model.safetensors`, by name.
+
+    Raises:
+        ValueError: they are not those that were saved.
+    """
+    opened = need("safetensors", extra="train").safe_open
+    try:
+        with opened(path, "numpy") as file:
+            told = json.loads((file.metadata() or {}).get("wengert", "{}"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+    except Exception as error:  # safetensors has errors of its own for every kind of damage
+        raise ValueError(f"model.safetensors is damaged: {error}") from None
+    kept = told.pop("sha256", None)
+    if kept is not None and kept != digest(json.dumps(told), weights):
+        raise ValueError("model.safetensors is damaged: its numbers are not those that were saved")
+    return weights
+
+
+def check_same(path: Path, now: Mapping[str, Any], state: State) -> None:
+    """Refuse a checkpoint of a run with other options."""
+    missing = object()
+    then = state.get("options", {"recipe": state["recipe"]})
+    other = [k for k in {**now, **then} if k in then and now.get(k, missing) != then[k]]
+    if other:
+        raise other_run(path, [
+            (k, verbatim(f"{now.get(k, 'nothing')} in config.toml, {then[k]} in the checkpoint"))
+            for k in other
+        ])  # fmt: skip
+
+
+def other_run(path: Path, operands: list[tuple[str, Any]]) -> CheckpointError:
+    """The error for a checkpoint that does not belong to the `config.toml` beside it."""
+    return CheckpointError(
+        f"resuming {path}", "the checkpoint is not one of the run in config.toml",
+        operands=operands,
+        fix=f"bring the old config.toml back, or start anew: wengert train {path / 'config.toml'}",
+    )  # fmt: skip
 
 
 def _plain(value: Any, arrays: dict[str, NDArray[Any]]) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 from wengert.amp import GradScaler
 from wengert.compile import live
 from wengert.errors import ArgumentError
+from wengert.given import call
 from wengert.optim import EMA, Optimizer, clip_grad_norm_, clip_grad_value_, global_norm
 from wengert.optim.events import LISTENERS
 from wengert.optim.recorded import only_if, taken_back
@@ -47,7 +48,7 @@ class Programs:
 
         def sweep(share: float, scale: float, *part: Any) -> Any:
             with autocast():
-                y = loss(model, *part)
+                y = call("Step: loss(model, *batch)", "loss", loss, model, *part)
             if not isinstance(y, Tensor) or y.node is None or y.size != 1:
                 raise no_loss(y)
             (y * share * scale).backward()

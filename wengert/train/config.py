@@ -17,6 +17,7 @@ import numpy as np
 from wengert import optim
 from wengert.amp import GradScaler, autocast
 from wengert.data import Parts
+from wengert.data.asked import path_of
 from wengert.errors import OptionError, verbatim
 from wengert.nn import Module, Sequential
 from wengert.optim import GradientNoise, Optimizer, schedules
@@ -29,7 +30,16 @@ from wengert.version import __version__
 from .recipe import Recipe, check_option, find
 from .recipes import RECIPES
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "Options", "config_text", "read_config", "schedule"]
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "Options",
+    "config_text",
+    "read_config",
+    "schedule",
+    "told",
+    "with_epochs",
+]
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     "sgd": optim.SGD,
@@ -153,6 +163,12 @@ class Options:
             {'lr': 0.05, 'momentum': 0.9, 'weight_decay': 0.001}
         """
         own = find("recipe", recipe, RECIPES)
+        for key, table in (("settings", settings), ("task", task)):
+            if table is not None and not isinstance(table, Mapping):
+                raise OptionError(
+                    f"Options.of({key}={table!r})", "it is a dict of values by their names",
+                    fix=f'{key}={{"name": value}}',
+                )  # fmt: skip
         name = next(iter(own.optimizers)) if optimizer is None else optimizer
         given = {k: v for k, v in (settings or {}).items() if v is not None}
         told = {k: v for k, v in (task or {}).items() if v is not None}
@@ -181,8 +197,8 @@ class Options:
             takes.pop(name, None)
         for name, value in self.settings.items():
             find(f"setting of {self.optimizer}", name, takes)
-            if isinstance(value, bool | list | tuple):
-                continue
+            if isinstance(value, bool | list | tuple) or isinstance(takes[name].default, bool):
+                continue  # the optimizer looks at it
             if isinstance(value, str) and isinstance(takes[name].default, tuple):
                 fix = f"{name} = {list(takes[name].default)}"
                 raise OptionError(
@@ -349,6 +365,7 @@ def read_config(path: str | Path) -> tuple[Options, dict[str, Any]]:
         UnknownNameError: a table, a recipe or an option that does not exist.
     """
     what = f"wengert train {path}"
+    path = path_of(what, path)
     try:
         with open(path, "rb") as file:
             config = tomllib.load(file)
@@ -371,6 +388,36 @@ def read_config(path: str | Path) -> tuple[Options, dict[str, Any]]:
         )
     name = optimizer.pop("name", None)
     return Options.of(**run, optimizer=name, settings=optimizer, task=config.get("task")), config
+
+
+def with_epochs(text: str, epochs: int) -> str:
+    """A `config.toml` with another number of epochs, and otherwise as it stands.
+
+    Example:
+        >>> print(with_epochs("[run]\\nepochs = 2 # few\\n[task]\\nepochs = 3", 5))
+        [run]
+        epochs = 5
+        [task]
+        epochs = 3
+    """
+    lines = text.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.strip().startswith("[run]")) + 1
+    for i in range(start, len(lines)):
+        if lines[i].strip().startswith("["):
+            break
+        if lines[i].partition("=")[0].strip() == "epochs":
+            lines[i] = f"epochs = {epochs}"
+            return "\n".join(lines) + "\n" * text.endswith("\n")
+    return "\n".join([*lines[:start], f"epochs = {epochs}", *lines[start:]]) + "\n"
+
+
+def told(options: Options) -> dict[str, Any]:
+    """All that a run goes on with, as JSON has it: what its checkpoints and it must agree on."""
+    fixed = {name: getattr(options, name) for name in RUN if name != "epochs"}
+    flat = {"recipe": options.recipe, "optimizer": options.optimizer, **fixed}
+    flat |= {**options.task, **options.settings}
+    found: dict[str, Any] = json.loads(json.dumps(flat))
+    return found
 
 
 def changes(config: Mapping[str, Any], data: Parts | None = None) -> list[str]:

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from wengert.data.asked import path_of
 from wengert.errors import OptionError, OutputError, verbatim
 
 __all__ = ["RunFolder"]
@@ -35,8 +36,10 @@ class RunFolder:
     FILES = ("config.toml", "metrics.jsonl", "model.safetensors", "checkpoint.safetensors")
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        taken = [name for name in self.FILES if (self.path / name).exists()]
+        self.path = path_of(f"writing {path!r}", path)
+        if not str(path):
+            raise OutputError("writing a run", "the name of its folder is empty", fix="--out .")
+        taken = [name for name in self.FILES if os.path.exists(self.path / name)]
         if taken:
             raise OutputError(
                 self._what(),
@@ -105,7 +108,7 @@ class RunFolder:
         return f"writing {self.path / name if name else f'{self.path}{os.sep}'}"
 
     def _refusal(self, error: OSError, name: str = "") -> OutputError:
-        kept = [n for n in self.FILES if (self.path / n).exists()] if self.path.is_dir() else []
+        kept = [n for n in self.FILES if os.path.exists(self.path / n)]
         note = f"; {', '.join(kept)} of the last whole epoch are there" if kept else ""
         fix = {
             PermissionError: "--out with a folder that you may write",
@@ -127,12 +130,12 @@ def _free(path: Path) -> Path:
 
 def no_run(path: Path) -> OptionError:
     """The error for a folder without a run, with the runs that are near."""
-    near = path if path.is_dir() else path.parent
+    near = path if os.path.isdir(path) else path.parent  # a name may be too long to ask for
     found = sorted(p.parent.name for p in near.glob("*/config.toml")) if near.is_dir() else []
     rule = "there is no such folder"
-    if path.is_dir():
+    if os.path.isdir(path):
         rule = "there is no run in this folder: it has no config.toml"
-    elif path.exists():
+    elif os.path.exists(path):
         rule = "this is a file, and a run is a folder"
     elif not near.is_dir():
         found = sorted(str(p.parent) for p in Path("runs").glob("*/config.toml"))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,26 @@ from typing import Any
 import numpy as np
 
 from wengert.data import Loader, Parts
-from wengert.errors import CheckpointError, DataError, NonFiniteError, OutputError, verbatim
+from wengert.data.asked import path_of
+from wengert.errors import (
+    CheckpointError,
+    DataError,
+    NonFiniteError,
+    OptionError,
+    OutputError,
+    verbatim,
+)
 from wengert.extras import need
 from wengert.nn import Module
 from wengert.optim import EMA, Optimizer
 from wengert.trace import Tensor, no_grad
 
-from .checkpoint import Checkpoints, digest
-from .config import Options, config_text, read_config, schedule
+from .checkpoint import Checkpoints, check_same, digest, other_run, read_weights
+from .config import Options, config_text, read_config, schedule, told, with_epochs
 from .folder import RunFolder, no_run
 from .recipe import Recipe, find
 from .recipes import RECIPES
+from .signals import held_back
 from .state import State, random_states, restore_random
 from .step import Step
 
@@ -72,6 +81,7 @@ class Run:
         named = {"optimizer": self.optimizer, "loader": self.loader, **self._aside()}
         return {
             "recipe": self.recipe.name,
+            "options": told(self.options),
             "draw": self.draw,
             "epoch": self.epoch,
             "model": self.model.state_dict(),
@@ -168,6 +178,16 @@ class Watcher:
         """After the last step; without an outcome if the run broke off."""
 
 
+def watching(watchers: Any) -> list[Watcher]:
+    """The watchers, if they are some."""
+    listed = list(watchers) if np.iterable(watchers) else [watchers]
+    for watcher in listed:
+        if not isinstance(watcher, Watcher):
+            raise OptionError("fit(.., watchers)", "watchers are a list of `Watcher`s",
+                              operands=[("watchers", watcher)])  # fmt: skip
+    return listed
+
+
 def fit(
     options: Options, out: str | Path | None = None, watchers: Iterable[Watcher] = ()
 ) -> Outcome:
@@ -189,6 +209,10 @@ def fit(
         OutputError: the folder cannot be written.
         MissingExtraError: safetensors is not installed.
     """
+    if not isinstance(options, Options):
+        raise OptionError("fit(options)", "it takes the options of a run",
+                          operands=[("options", options)], fix='Options.of("digits")')  # fmt: skip
+    watchers = watching(watchers)
     need("safetensors.numpy", extra="train")
     recipe = find("recipe", options.recipe, RECIPES)
     parts = recipe.data(options.task)
@@ -204,7 +228,7 @@ def fit(
     folder.write("config.toml", config_text(options, recipe, parts, run.model).encode())
     _save(run)
     _checkpoint(run)
-    return _go(run, list(watchers))
+    return _go(run, watchers)
 
 
 def resume(
@@ -225,10 +249,11 @@ def resume(
         CheckpointError: there is nothing to go on from, or the data is not that of the run.
         and whatever `fit` raises.
     """
-    path = Path(folder)
-    if not (path / "config.toml").exists():
+    path, watchers = path_of(f"resuming {folder!r}", folder), watching(watchers)
+    if not os.path.exists(path / "config.toml"):
         raise no_run(path)
     options, config = read_config(path / "config.toml")
+    before = options.epochs
     if epochs is not None:
         options = Options.of(**{**vars(options), "epochs": epochs})
     recipe = find("recipe", options.recipe, RECIPES)
@@ -242,11 +267,26 @@ def resume(
             )  # fmt: skip
     place, notes = RunFolder.of(path), list[str]()
     state = Checkpoints(place).load(notes.append)
+    check_same(path, told(options), state)
+    done = state["loader"]["epoch"] + bool(state["loader"]["position"])
+    if epochs is not None and epochs < done:
+        raise OptionError(
+            f"wengert train --resume {path} --epochs {epochs}",
+            f"a run does not go back, and this one has come to epoch {done}",
+            fix=f"--epochs {done} or more",
+        )
     run = Run(recipe, options, parts, place, **_drawn(recipe, options, parts, state["draw"]))
-    run.restore(state)
+    try:
+        run.restore(state)
+    except (LookupError, ValueError) as error:
+        raise other_run(path, [("reason", verbatim(str(error).splitlines()[0]))]) from None
+    if options.epochs != before:  # also what a run that is cut off again goes on to
+        text = (path / "config.toml").read_text(encoding="utf-8")
+        place.write("config.toml", with_epochs(text, options.epochs).encode())
     place.write("metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in run.rows).encode())
-    _save(run, last_row=True)
-    return _go(run, list(watchers), notes)
+    with run.averaged:
+        _save(run, last_row=True)
+    return _go(run, watchers, notes)
 
 
 def _go(run: Run, watchers: list[Watcher], notes: Iterable[str] = ()) -> Outcome:
@@ -355,7 +395,7 @@ def _train(run: Run, watchers: list[Watcher]) -> bool:
     steps = options.epochs * run.steps_per_epoch
     norms = _Norms(run)
     began, before = time.perf_counter(), run.since.get("examples", 0.0)
-    with _signals() as asked:
+    with held_back() as asked:
         while loader.epoch < options.epochs and not run.solved:
             epoch = loader.epoch
             if not loader.position:
@@ -516,14 +556,16 @@ def _non_finite(run: Run, rule: str) -> NonFiniteError:
 
 def _save(run: Run, *, last_row: bool = False) -> None:
     """The weights for use; after a resume those of the last row, if they stand there already."""
-    path = run.folder.path / "model.safetensors"
-    if last_row and path.exists():
-        return
+    path, state = run.folder.path / "model.safetensors", run.model.state_dict()
+    if last_row:
+        with suppress(ValueError):
+            there = read_weights(path)
+            if {k: v.shape for k, v in there.items()} == {k: v.shape for k, v in state.items()}:
+                return
     safetensors = need("safetensors.numpy", extra="train")
-    state = run.model.state_dict()
-    told = {"recipe": run.recipe.name, "epoch": run.epoch}
+    about_run = {"recipe": run.recipe.name, "epoch": run.epoch}
     about = json.dumps(
-        {**told, "sha256": digest(json.dumps(told), state)}
+        {**about_run, "sha256": digest(json.dumps(about_run), state)}
     )  # one: they have no order
     run.folder.write("model.safetensors", safetensors.save(state, {"wengert": about}))
 
@@ -536,27 +578,3 @@ def _since(run: Run) -> float:
 def _checkpoint(run: Run) -> None:
     Checkpoints(run.folder).save(run.state())
     run.saved = time.perf_counter()
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM inside the block only add to the list: nobody is cut off while writing.
-
-    A second Ctrl-C gets through.
-    """
-    asked: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-
-    def remember(number: int, frame: Any) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {n: signal.signal(n, remember) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for n, handler in before.items():
-            signal.signal(n, handler)

@@ -145,6 +145,6 @@ def find(kind: str, name: str, known: Mapping[str, V]) -> V:
     raise UnknownNameError(
         f"{kind} {name!r}",
         f"there is no such {kind}",
-        operands=[("known", verbatim(", ".join(known)))],
+        operands=[("known", verbatim(", ".join(known)))] if known else [],
         fix=f"did you mean {close[0]}?" if close else None,
     )

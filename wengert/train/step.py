@@ -15,6 +15,7 @@ import numpy as np
 from wengert import tree
 from wengert.amp import GradScaler
 from wengert.errors import ArgumentError, OptionError, ShapeError, verbatim
+from wengert.given import call
 from wengert.nn import Module
 from wengert.optim import EMA, Optimizer
 from wengert.optim.events import LISTENERS, tell
@@ -61,7 +62,13 @@ def tokens(ignore: int = -100, labels: int = -1) -> Callable[..., float]:
         >>> tokens()(np.zeros((2, 3)), np.array([[1, 2, -100], [3, -100, -100]]))
         3.0
     """
-    return lambda *batch: float(np.count_nonzero(np.asarray(_plain(batch[labels])) != ignore))
+
+    def counted(*batch: Any) -> float:
+        if not -len(batch) <= labels < len(batch):
+            raise ArgumentError(f"tokens(labels={labels})", f"the batch has {len(batch)} arrays")
+        return float(np.count_nonzero(np.asarray(_plain(batch[labels])) != ignore))
+
+    return counted
 
 
 class Step:
@@ -146,18 +153,20 @@ class Step:
                 f"Step(autocast={autocast!r})", "it is a function that opens the context",
                 fix="autocast=lambda: wg.amp.autocast('bfloat16')",
             )  # fmt: skip
+        if compile and not isinstance(scaler, GradScaler | None):
+            raise OptionError(
+                f"Step(compile=True, scaler={type(scaler).__name__}(...))",
+                "what it does to a loss is not known, so it cannot be recorded",
+                fix="scaler=wg.amp.GradScaler()",
+            )
+        check_parts(loss, optimizer, weight=weight, noise=noise, ema=ema, schedule=schedule,
+                    scaler=scaler, compile=compile)  # fmt: skip
         _refuse_closure(optimizer)
         if isinstance(schedule, Plateau):
             raise OptionError(
                 "Step(schedule=Plateau(...))",
                 "a plateau is found in a measure of the validation part, not step by step",
                 fix="plateau.step(measure) after every epoch",
-            )
-        if compile and not isinstance(scaler, GradScaler | None):
-            raise OptionError(
-                f"Step(compile=True, scaler={type(scaler).__name__}(...))",
-                "what it does to a loss is not known, so it cannot be recorded",
-                fix="scaler=wg.amp.GradScaler()",
             )
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.accumulate, self.clip_norm, self.clip_value = accumulate, clip_norm, clip_value
@@ -183,8 +192,14 @@ class Step:
             >>> step.micro(np.ones((n, 1), np.float32) for n in (3, 5)).weight
             8.0
         """
+        if not np.iterable(parts):
+            raise ArgumentError(
+                "Step.micro(parts)", "parts are tuples of arguments of the loss, one after the "
+                "other",
+                operands=[("parts", parts)],
+            )  # fmt: skip
         listed = [p if isinstance(p, tuple | list) else (p,) for p in parts]
-        weights = [float(self.weight(*part)) for part in listed]
+        weights = [self._counts(part) for part in listed]
         total = sum(weights)
         if not (0.0 < total < math.inf and min(weights) >= 0.0):
             raise ArgumentError(
@@ -204,6 +219,17 @@ class Step:
                 self.scaler.forget(self.optimizer)
             raise
 
+    def _counts(self, part: Sequence[Any]) -> float:
+        """How much a part counts."""
+        counted = call("Step(weight=f)", "f", self.weight, *part)
+        try:
+            return float(counted)
+        except (TypeError, ValueError):
+            raise ArgumentError(
+                "Step(weight=f)", "the weight of a part is one number",
+                operands=[("f(*part)", counted)],
+            ) from None  # fmt: skip
+
     def _gradient(self, parts: list[Any], weights: list[float], total: float) -> float:
         """Add up the scaled gradient of the whole batch, and give its loss."""
         scaler, value = self.scaler, 0.0
@@ -214,7 +240,7 @@ class Step:
             if not weight:
                 continue
             with self.autocast():
-                loss = self.loss(self.model, *part)
+                loss = call("Step: loss(model, *batch)", "loss", self.loss, self.model, *part)
             if not isinstance(loss, Tensor) or loss.node is None or loss.size != 1:
                 raise no_loss(loss)
             share = weight / total
@@ -294,6 +320,26 @@ class Step:
             if stop > start:
                 cut = [a[start:stop] if shape_of(a) else a for a in leaves]
                 yield tuple(tree.unflatten(structure, cut))
+
+
+def check_parts(loss: Any, optimizer: Any, **parts: Any) -> None:
+    """Refuse what a step could not use, before it has changed anything."""
+    needed = {"optimizer": ("step", "zero_grad"), "ema": ("update",), "schedule": ("step",),
+              "scaler": ("scale", "unscale_", "step", "update")}  # fmt: skip
+    for name, value in {"loss": loss, "optimizer": optimizer, **parts}.items():
+        if value is None and name in parts:
+            continue
+        if name == "compile":
+            fits = isinstance(value, bool | np.bool_)
+        elif name in needed:
+            fits = not isinstance(value, type) and all(hasattr(value, n) for n in needed[name])
+        else:
+            fits = callable(value)
+        if not fits:
+            kind = {"compile": "True or False", "optimizer": "one of wg.optim, over parameters"}
+            has = f"something with {' and '.join(needed.get(name, ()))}"
+            rule = kind.get(name, has if name in needed else "a function")
+            raise OptionError(f"Step({name}=...)", f"it is {rule}", operands=[(name, value)])
 
 
 def _plain(x: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wengert.data import Parts
-from wengert.errors import CheckpointError, DataError, OptionError, ShapeError
-from wengert.extras import need
+from wengert.data.asked import path_of
+from wengert.errors import (
+    CheckpointError,
+    DataError,
+    OptionError,
+    ShapeError,
+    WengertError,
+    verbatim,
+)
 from wengert.nn import Module
 
-from .checkpoint import Checkpoints, digest
+from .checkpoint import Checkpoints, read_weights
 from .config import Options, changes, read_config
 from .folder import RunFolder, no_run
 from .recipe import Recipe, find
@@ -52,8 +60,8 @@ def open_run(folder: str | Path) -> Trained:
         CheckpointError: the weights cannot be read, or are those of another network.
         MissingExtraError: safetensors is not installed.
     """
-    path = Path(folder)
-    if not (path / "config.toml").exists():
+    path = path_of(f"opening {folder!r}", folder)
+    if not os.path.exists(path / "config.toml"):
         raise no_run(path)
     options, config = read_config(path / "config.toml")
     if not (path / "model.safetensors").exists():
@@ -61,21 +69,18 @@ def open_run(folder: str | Path) -> Trained:
     recipe = find("recipe", options.recipe, RECIPES)
     parts = recipe.data(options.task)
     model = recipe.model(np.random.default_rng(0), options.task, parts)
-    opened = need("safetensors", extra="train").safe_open
+    fix = f"wengert train --resume {path}, which goes on from a whole checkpoint"
     try:
-        with opened(path / "model.safetensors", "numpy") as file:
-            told = json.loads((file.metadata() or {}).get("wengert", "{}"))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
-    except Exception as error:  # safetensors has errors of its own for every kind of damage
-        raise CheckpointError(f"opening {path}", f"model.safetensors is damaged: {error}") from None
-    kept = told.pop("sha256", None)
-    if kept is not None and kept != digest(json.dumps(told), weights):
+        weights = read_weights(path / "model.safetensors")
+    except ValueError as error:
+        raise CheckpointError(f"opening {path}", str(error), fix=fix) from None
+    try:
+        model.load_state_dict(weights)
+    except WengertError as error:
         raise CheckpointError(
-            f"opening {path}",
-            "model.safetensors is damaged: its numbers are not those that were saved",
-            fix=f"wengert train --resume {path}, which goes on from a whole checkpoint",
-        )
-    model.load_state_dict(weights)
+            f"opening {path}", "the weights in model.safetensors are those of another network",
+            operands=[("reason", verbatim(error.rule))], fix=fix,
+        ) from None  # fmt: skip
     return Trained(recipe, options, parts, model.eval(), changes(config, parts))
 
 
@@ -116,6 +121,7 @@ def fitting(trained: Trained, x: NDArray[Any]) -> NDArray[Any]:
             "predict(RUN, INPUT)", f"{trained.recipe.name} takes examples of shape [{wanted}]",
             operands=[("INPUT", x, "no example" if x.ndim and not len(x) else "")],
         )  # fmt: skip
+    kind = np.asarray(example).dtype
     finite = np.isfinite(x).reshape(len(x), -1).all(axis=1)
     if not finite.all():
         raise DataError(
@@ -123,7 +129,17 @@ def fitting(trained: Trained, x: NDArray[Any]) -> NDArray[Any]:
             "finite, counted from 0",
             operands=[("INPUT", x)],
         )  # fmt: skip
-    return x.astype(np.asarray(example).dtype)
+    with np.errstate(all="ignore"):
+        y: NDArray[Any] = x.astype(kind)
+    held = np.isfinite(y) if kind.kind == "f" else y == x
+    if not held.all():
+        i = int(held.reshape(len(x), -1).all(axis=1).argmin())
+        raise DataError(
+            "predict(RUN, INPUT)", f"example {i} has a number that {kind} cannot hold, counted "
+            "from 0",
+            operands=[("INPUT", x)],
+        )  # fmt: skip
+    return y
 
 
 # ---- many runs
@@ -155,34 +171,59 @@ def summaries(root: str | Path) -> list[Summary]:
     Raises:
         OptionError: there is no such folder.
     """
-    if not Path(root).is_dir():
-        rule = "this is no folder" if Path(root).exists() else "there is no such folder"
+    if not os.path.isdir(root):
+        rule = "this is no folder" if os.path.exists(root) else "there is no such folder"
         raise OptionError(f"wengert runs {root}", rule)
     files = {p.parent for name in RunFolder.FILES for p in Path(root).glob(f"*/{name}")}
     return [summary(path) for path in sorted(files)]
 
 
 def summary(path: Path) -> Summary:
-    """How one run stands."""
+    """How one run stands; where its notes are damaged, by its checkpoint."""
     try:
         options, _ = read_config(path / "config.toml")
-        lines = (path / "metrics.jsonl").read_text() if (path / "metrics.jsonl").exists() else ""
-        rows = [json.loads(line) for line in lines.splitlines()]
-        note = path / "result.json"
-        result = json.loads(note.read_text()) if note.exists() else {}
     except (LookupError, OSError, ValueError) as error:
         return Summary(path.name, why=str(error).splitlines()[0])
-    last = rows[-1] if rows else {}
+    result, rows, why = _note(path), _rows(path), ""
+    state = result.get("state", "stopped")
+    if state == "stopped" or rows is None:
+        try:
+            kept = Checkpoints(RunFolder.of(path)).load()
+            rows = kept["rows"] if rows is None else rows
+        except CheckpointError:
+            if state == "stopped":
+                state, why = "broken", "no checkpoint to go on from"
+    last: dict[str, Any] = rows[-1] if rows else {}
     measures = result.get("measures") or {
         k.removeprefix("validation_"): v for k, v in last.items() if k.startswith("validation_")
     }
-    state, why = result.get("state", "stopped"), result.get("error", "")
-    if state == "stopped":
-        try:
-            Checkpoints(RunFolder.of(path)).load()
-        except CheckpointError:
-            state, why = "broken", "no checkpoint to go on from"
     return Summary(
-        path.name, options.recipe, state, last.get("epoch", 0), options.epochs, measures,
-        result.get("seconds", last.get("seconds", math.nan)), why,
+        path.name, options.recipe, state, last.get("epoch", result.get("epoch", 0)),
+        options.epochs, measures, result.get("seconds", last.get("seconds", math.nan)),
+        result.get("error", why),
     )  # fmt: skip
+
+
+def _note(path: Path) -> dict[str, Any]:
+    """How the run ended, as far as its `result.json` can be read."""
+    kinds: dict[str, Any] = {"state": str, "error": str, "epoch": int, "seconds": int | float}
+    try:
+        found = json.loads((path / "result.json").read_text())
+        note = {k: found[k] for k, kind in kinds.items() if isinstance(found.get(k), kind)}
+        measures = found.get("measures", {}).items()
+        note["measures"] = {k: v for k, v in measures if isinstance(v, int | float)}
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return note if note.get("state") in ("finished", "broken") else {}
+
+
+def _rows(path: Path) -> list[dict[str, Any]] | None:
+    """The rows of `metrics.jsonl`; None if it is damaged."""
+    try:
+        rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError):
+        return None
+    whole = all(isinstance(r, dict) and isinstance(r.get("epoch"), int) for r in rows)
+    return rows if whole else None

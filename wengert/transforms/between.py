@@ -113,7 +113,7 @@ def pull_between(
                     rule.hooks.release()
             g = res = None
             for p, x in zip(parents, (gs,) if rule.single else gs):
-                if p not in useful:
+                if p not in useful or x is None:
                     continue
                 c = cotangents.pop(p, None)
                 if c is None:

@@ -58,6 +58,8 @@ def pull(inner: Rule, entry: Entry, g: Any, *res: Any) -> Any:
         entry.arrived = None
     out = through(inner, g, res)
     for i, (p, c) in enumerate(zip(entry.parents, (out,) if inner.single else out)):
+        if c is None:
+            continue
         below = entry_at(p)
         if below is not None:
             below.fed = True

@@ -75,6 +75,8 @@ class Context:
 class Applied(Law):
     """One call of a `Function`."""
 
+    holes = True
+
     def __init__(self, cls: type[Function], args: tuple[Any, ...]) -> None:
         self.cls, self.name = cls, cls.__name__
         self.places = [i for i, a in enumerate(args) if isinstance(a, Tensor)]
@@ -157,7 +159,7 @@ class Applied(Law):
         def transposed(xs: list[Array], dxs: list[Array], ys: list[Array]) -> list[Array]:
             ctx = self.restored(xs, None, tuple(range(len(xs))))
             return self.transposed(
-                lambda gs: self.backward(ctx, xs, gs, tuple(range(len(xs)))),
+                lambda gs: filled(self.backward(ctx, xs, gs, tuple(range(len(xs)))), xs),
                 [tangent_zero(y) for y in ys], dxs,
             )  # fmt: skip
 
@@ -166,10 +168,14 @@ class Applied(Law):
     def pull(
         self, xs: list[Array], gs: list[Array], live: tuple[int, ...], residuals: Any
     ) -> list[Array | None]:
+        none: list[set[int]] = []  # in every run of the rule, where it gave no gradient
+
         def pulled(xs: list[Array], gs: list[Array]) -> list[Array]:
             ctx = self.restored(xs, residuals, live)
             if self.has("backward"):
-                return self.backward(ctx, xs, gs, live)
+                got = self.backward(ctx, xs, gs, live)
+                none.append({k for k, v in enumerate(got) if v is None})
+                return filled(got, [xs[i] for i in live])
 
             def along(some: list[Array]) -> list[Array]:
                 dxs = filled([None] * len(xs), xs)
@@ -179,7 +185,9 @@ class Applied(Law):
 
             return self.transposed(along, [tangent_zero(xs[i]) for i in live], gs)
 
-        return self.guarded(pulled, xs, gs)
+        out = self.guarded(pulled, xs, gs)
+        gone = set.intersection(*none) if none else set()
+        return [None if k in gone else v for k, v in enumerate(out)]
 
     def guarded(self, f: Callable[..., Any], *parts: list[Array]) -> Any:
         """A backward that is once differentiable is an operation without a derivative."""
@@ -209,7 +217,7 @@ class Applied(Law):
 
     def backward(
         self, ctx: Context, xs: list[Array], gs: list[Any], live: tuple[int, ...]
-    ) -> list[Array]:
+    ) -> list[Array | None]:
         what = f"{self.name}.backward"
         given = [as_tensor_of(paired(g)) for g in gs]
         got = call(what, "backward", self.cls.backward, ctx, *given)
@@ -223,7 +231,7 @@ class Applied(Law):
         found = [got[i] for i in self.places]
         for k in live:
             check_shape(what, "gradient", found[k], f"argument {self.places[k]}", xs[k])
-        return filled([paired(as_variable(found[k])) for k in live], [xs[k] for k in live])
+        return [paired(as_variable(found[k])) for k in live]
 
     def tangents(
         self,
@@ -263,6 +271,10 @@ class Function:
     both. `apply(*args)` calls it. It works in both modes, under vmap and, unless its backward is
     `once_differentiable`, at every order: what forward keeps between its arguments and its results
     is computed again on recorded values.
+
+    None from `backward` is no gradient at all, not zeros: a leaf that gets nothing else keeps
+    `.grad` None, and the sweep does not go on to what that argument was computed from. Transforms,
+    which have a place for every argument, give zeros.
 
     >>> import numpy as np, wengert as wg
     >>> class Exp(wg.autograd.Function):

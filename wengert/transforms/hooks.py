@@ -85,14 +85,13 @@ class Hooks:
     """The hooks of one place on the tape: by registration, in four tables."""
 
     __slots__ = (
-        "__weakref__", "accumulated", "after", "before", "grad", "level", "owner", "place",
+        "__weakref__", "accumulated", "after", "before", "grad", "level", "place",
         "retains", "rule", "tensor",
     )  # fmt: skip
 
     def __init__(self, place: Any, level: Level) -> None:
         self.place, self.level = weakref.ref(place), level
         self.rule: Any = None  # of a node: the one inside
-        self.owner: Any = None  # the tensor of a leaf, for the hooks after the accumulation
         self.retains = False
         self.grad: Any = None
         self.release()
@@ -135,7 +134,9 @@ class Hooks:
             return gs
         inputs = [gs] if rule.single else list(gs)
         places = slots(rule)
-        seen = tuple([None if i is None else self.shown(inputs[i]) for i in places])
+        seen = tuple(
+            [None if i is None or inputs[i] is None else self.shown(inputs[i]) for i in places]
+        )
         final = self.posthooks(seen, outputs, live)
         for i, a, b in zip(places, final, seen):
             if i is not None and a is not b:
@@ -154,7 +155,7 @@ class Hooks:
 
     def done(self, g: Any) -> None:
         """After the accumulation of g into a leaf."""
-        owner = self.owner() if self.owner is not None else None
+        owner = owner_of(self.place())
         for f in list(self.accumulated.values()):
             if owner is not None:
                 run(f, (owner,), self.level, False)
@@ -300,8 +301,14 @@ def at_leaf(leaf: Leaf, owner: Tensor | None = None) -> Hooks:
         if leaf.hooks is None:
             leaf.hooks = Hooks(leaf, leaf.level)
         if owner is not None:
-            leaf.hooks.owner = weakref.ref(owner)
+            leaf.owner = weakref.ref(owner)
         return leaf.hooks
+
+
+def owner_of(leaf: Any) -> Tensor | None:
+    """The tensor whose leaf this is, if it is known and still there."""
+    owner = getattr(leaf, "owner", None)
+    return None if owner is None else owner()
 
 
 def at_tensor(what: str, t: Tensor) -> Hooks:
@@ -407,9 +414,8 @@ class AccumulateGrad:
 
     @property
     def variable(self) -> Tensor | None:
-        """The tensor, if hooks have been registered on it and it is still there."""
-        owner = getattr(self.leaf.hooks, "owner", None)
-        return owner() if owner is not None else None
+        """The tensor that requires the gradient, if it is still there; None in a transform."""
+        return owner_of(self.leaf)
 
     def register_hook(self, f: Callable[..., Any]) -> Handle:
         """Call f((), (gradient,)) after the accumulation."""

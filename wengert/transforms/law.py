@@ -43,12 +43,13 @@ class Law:
     """A function of flat lists of arrays, with its derivatives.
 
     `call` gives the value; `push` is linear in the tangents and `pull` in the cotangents, where
-    None is zero, in the result too.
+    None is zero, in the result too; or no gradient at all, in that of `pull`, if `holes`.
     """
 
     name = "custom"
     opaque = False  # its value can be had from plain arrays alone
     materialize = True  # cotangents that are missing come as zeros, not None
+    holes = False  # whether None from `pull` ends the sweep there
 
     def call(self, xs: list[Array], want: bool) -> tuple[list[Array], tree.Tree, Any]:
         """(outputs, their structure, residuals): residuals are wanted for a pull to come."""
@@ -231,7 +232,7 @@ def ruled(name: str, outputs: int, live: tuple[int, ...]) -> Rule:
 
 def pull(
     g: Any, op: Custom, live: tuple[int, ...], xs: Sequence[Array], cache: Any
-) -> tuple[Array, ...]:
+) -> tuple[Array | None, ...]:
     parts = [g] if op.outputs == 1 else list(g)
     fill = op.law.materialize
     gs = [
@@ -241,8 +242,8 @@ def pull(
     # residuals of plain arrays are constants to every other level: those compute them again
     plain = not any(isinstance(x, Tensor) or hasattr(x, "graph") for x in xs)
     got = op.law.pull(list(xs), gs, live, op.uncached(cache) if plain else None)
-    return tuple([tangent_zero(xs[i]) if v is None else cast_to(v, xs[i])
-                  for i, v in zip(live, got)])  # fmt: skip
+    none = (lambda x: None) if op.law.holes else tangent_zero
+    return tuple([none(xs[i]) if v is None else cast_to(v, xs[i]) for i, v in zip(live, got)])
 
 
 def cast_to(d: Array, x: Array) -> Array:
@@ -441,6 +442,10 @@ class Lanes(Law):
     @property
     def materialize(self) -> bool:
         return self.law.materialize
+
+    @property
+    def holes(self) -> bool:
+        return self.law.holes
 
     def infer(self, *avals: Aval) -> Any:
         lanes = [Aval(a.shape[1:], a.dtype) if d is not None else a

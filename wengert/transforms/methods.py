@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -217,10 +218,12 @@ def requires_grad_(self: Tensor, requires_grad: bool = True) -> Tensor:
     if t.level.depth & 1:  # an eager tape already: level 0's, or the ambient one of a transform
         if t.node is None:
             t.node = Leaf(t.level)
+            t.node.owner = weakref.ref(t)
         return t
     inner = make(t.data, t.node, t.level, type(t))
     level = t.level.ambient()
     t.data, t.level, t.node = inner, level, Leaf(level)
+    t.node.owner = weakref.ref(t)
     t.__class__ = Tensor
     return t
 

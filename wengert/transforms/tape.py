@@ -346,6 +346,8 @@ def sweep(
             else:
                 x = None
                 for p, x in zip(parents, gs):
+                    if x is None:  # a rule of the user's that has no gradient for this argument
+                        continue
                     c = cotangents.get(p)
                     if c is None:
                         cotangents[p] = x

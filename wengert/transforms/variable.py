@@ -20,7 +20,6 @@ _node: Any = Tensor.__dict__["node"]
 _frozen: dict[int, str | None] = {}  # names of the variables that are not trainable
 _lock = threading.Lock()
 _watches: weakref.WeakKeyDictionary[Leaf, Watch] = weakref.WeakKeyDictionary()
-_of_leaf: weakref.WeakKeyDictionary[Leaf, weakref.ref[Variable]] = weakref.WeakKeyDictionary()
 
 
 class Variable(Tensor):
@@ -64,8 +63,8 @@ class Variable(Tensor):
         self.store = 0
         if trainable and is_inexact(data.dtype):
             leaf = Leaf(EAGER, name)
+            leaf.owner = weakref.ref(self)
             _node.__set__(self, leaf)
-            _of_leaf[leaf] = weakref.ref(self)
         else:
             _frozen[id(self)] = name
             weakref.finalize(self, _frozen.pop, id(self), None)
@@ -161,8 +160,9 @@ class Variable(Tensor):
 
 
 def variable_of(leaf: Any) -> Variable | None:
-    ref = _of_leaf.get(leaf)
-    return None if ref is None else ref()
+    owner = getattr(leaf, "owner", None)
+    found = None if owner is None else owner()
+    return found if isinstance(found, Variable) else None
 
 
 def plain(what: str, value: Any) -> Any:

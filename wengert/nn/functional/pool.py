@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from wengert.errors import DTypeError, OptionError, ShapeError
-from wengert.ops.elementwise import where
-from wengert.ops.index import HOLE, ScatterAdd
+from wengert.ops.fused import Norm
+from wengert.ops.index import HOLE, Concatenate, GetItem, Pad, ScatterAdd
+from wengert.ops.linalg import PNorm
+from wengert.ops.linear import Reshape, Transpose
 from wengert.ops.pool import MaxPool, MaxTap, SumPool, flat_places
 from wengert.trace import Tensor
 from wengert.types import shape_of
@@ -84,6 +86,18 @@ class Windows:
     def back(self, y: Any) -> Any:
         return y[0] if self.single else y
 
+    def taps(self, what: str) -> Any:
+        """Each place of a window for all windows, `[K, N, *O, C]`; 0 in the padding."""
+        try:
+            places = SumPool(*self.settings).places(self.size)
+        except ValueError as error:
+            raise ShapeError(f"{what}(x)", str(error), operands=[("x", self.x)]) from None
+        widths = ((0, 0), *self.padding, (0, 0))
+        x = Pad(widths)(self.x) if any(map(any, widths)) else self.x
+        for i, (k, s, o) in enumerate(zip(self.kernel, self.stride, places)):
+            x = taps_along(x, 2 * i + 1, k, s, o)
+        return Reshape((math.prod(self.kernel), *shape_of(x)[len(places) :]))(x)
+
     def counts(self, include: bool) -> Any:
         """How many numbers a window holds: an integer, or `[*O, 1]` where they differ."""
         total = np.ones((1,) * len(self.size), np.intp)
@@ -96,6 +110,18 @@ class Windows:
             total = total * line.reshape((-1,) + (1,) * (len(self.size) - axis - 1))
         first = int(total.flat[0]) if total.size else 1
         return first if (total == first).all() else total[..., None]
+
+
+def taps_along(x: Any, axis: int, k: int, s: int, o: int) -> Any:
+    """`[k, .., o, ..]`: the k numbers of each of o windows of an axis, in front."""
+    lead, shape = (slice(None),) * axis, shape_of(x)
+    if s == k or o == 1:  # side by side
+        x = x if shape[axis] == o * k else GetItem((*lead, slice(o * k)))(x)
+        x = Reshape((*shape[:axis], o, k, *shape[axis + 1 :]))(x)
+        rest = (*range(axis + 1), *range(axis + 2, len(shape) + 1))
+        return Transpose((axis + 1, *rest))(x)
+    last = s * (o - 1) + 1
+    return Concatenate(0)(*[GetItem((None, *lead, slice(i, i + last, s)))(x) for i in range(k)])
 
 
 def rounded_up(n: int, k: int, s: int, pad: tuple[int, int], d: int) -> tuple[int, int]:
@@ -320,12 +346,9 @@ def lp_pool(
             fix=f"max_pool{axes}d(abs(x), ...) is its limit" if p == math.inf else None,
         )  # fmt: skip
     w = Windows(what, x, axes, kernel, stride, padding, 1, ceil_mode)
-    size = abs(w.x)
-    total = SumPool(*w.settings)(size * size if p == 2 else size**p)
     if p == 1:
-        return w.back(total)
-    zero = plain(total) == 0
-    return w.back(where(zero, 0.0, where(zero, 1.0, total) ** (1 / p)))
+        return w.back(SumPool(*w.settings)(abs(w.x)))
+    return w.back((Norm((0,), False) if p == 2 else PNorm(float(p), 0))(w.taps(what)))
 
 
 def lp_pool1d(
@@ -351,7 +374,8 @@ def lp_pool2d(
 
         y[n, o, c] = (sum_k |x[n, s o + k, c]|^p)^(1/p)
 
-    A window of zeros has the gradient 0.
+    Nothing overflows on the way: y is right wherever it fits into its dtype. A window of zeros has
+    the gradient 0, and no second derivative (nan).
 
     Shapes: x `[N, H, W, C]` or `[H, W, C]`, y `[N, OH, OW, C]`.
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wengert import nn
 from wengert.data import BPE, Bytes, Characters, Parts, Windows, python_help, read_text
 from wengert.data.text import Vocabulary
-from wengert.errors import DataError
+from wengert.errors import DataError, verbatim
 from wengert.nn import functional as F
 from wengert.random import generator
 from wengert.trace import no_grad
@@ -56,7 +56,18 @@ def text_parts(task: Mapping[str, Any]) -> Parts:
         }
     vocabulary = make(text, task["vocabulary"])
     tokens = vocabulary.encode(text)
-    return Windows.parts(tokens, task["context"], vocabulary=vocabulary, **about)
+    context = task["context"]
+    pieces = Windows.pieces(tokens)
+    least = min(len(piece) for piece in pieces._asdict().values())
+    if least <= context:
+        sizes = {name: verbatim(f"{len(piece)} tokens") for name, piece in pieces._asdict().items()}
+        raise DataError(
+            "wengert train", f"the text is too short: it has {len(tokens)} tokens, and each part "
+            f"needs {context + 1} of them, a window and the token after it",
+            operands=list(sizes.items()),
+            fix=f"--set context={least - 1} or a longer text" if least > 1 else "a longer text",
+        )  # fmt: skip
+    return Windows.parts(tokens, context, vocabulary=vocabulary, **about)
 
 
 def vocabulary_of(parts: Parts) -> Vocabulary:

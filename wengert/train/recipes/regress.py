@@ -17,7 +17,7 @@ import numpy as np
 from wengert import nn
 from wengert.create import tensor
 from wengert.data import Parts, Standardise, bundled, csv
-from wengert.errors import OptionError
+from wengert.errors import DataError, OptionError, verbatim
 from wengert.nn import functional as F
 from wengert.trace import Tensor
 
@@ -34,7 +34,15 @@ def _data(task: Mapping[str, Any]) -> Parts:
             f"--set data={task['data']}", "its labels are classes, not numbers to be estimated",
             fix="--set data=diabetes",
         )  # fmt: skip
-    return source.split()
+    parts = source.split()
+    for name, part in parts._asdict().items():
+        if len(part) and (part.labels == part.labels[0]).all():
+            raise DataError(
+                "wengert train regress", f"the target is one number everywhere in the {name} part, "
+                "which leaves no variance to explain",
+                operands=[(n, verbatim(f"{len(p)} examples")) for n, p in parts._asdict().items()],
+            )  # fmt: skip
+    return parts
 
 
 class Regression(nn.Module):
