@@ -58,10 +58,31 @@ def test_windows_of_larger_arrays():
     np.testing.assert_allclose(products.product(cut[2], cut[3], True, False), c.T @ d, atol=1e-11)
 
 
+def test_transposed_views():
+    """Whichever way they lie in memory: all four products of two matrices."""
+    a, b, c, d = matrices(70, 90, 80, "float64")
+    turned = [np.asfortranarray(x) for x in (a, b, c, d)]
+    assert not any(x.flags.c_contiguous for x in turned)
+    for x, y in ((a, b), (turned[0], b), (a, turned[1]), (turned[0], turned[1])):
+        np.testing.assert_allclose(products.product(x, y, False, True), a @ b.T, atol=1e-11)
+    for x, y in ((c, d), (turned[2], d), (c, turned[3]), (turned[2], turned[3])):
+        np.testing.assert_allclose(products.product(x, y, True, False), c.T @ d, atol=1e-11)
+
+
+def test_the_product_itself():
+    """Of tensors and of batches of rows, by an operator and by a function."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((3, 120, 90)), rng.standard_normal((90, 70))
+    for y in (wg.tensor(x[0]) @ wg.tensor(w), wg.tensor(x[0], requires_grad=True) @ w,
+              x[0] @ wg.tensor(w, requires_grad=True), np.matmul(wg.tensor(x[0]), w)):  # fmt: skip
+        np.testing.assert_allclose(y.detach().numpy(), x[0] @ w, atol=1e-11)
+    np.testing.assert_allclose((wg.tensor(x) @ wg.tensor(w)).numpy(), x @ w, atol=1e-11)
+
+
 def test_what_is_left_to_numpy():
     a, b, *_ = matrices(64, 64, 64, "float64")
     for x, y in (
-        (a.T, b), (a[::-1], b), (a[:, ::2], b[:, ::2]), (a, b.astype(np.float32)),
+        (a[::-1], b), (a[:, ::2], b[:, ::2]), (a, b.astype(np.float32)),
         (a.astype(np.float16), b.astype(np.float16)), (a + 1j, b + 1j), (a[0], b),
         (np.broadcast_to(a[0], a.shape), b), (a.astype(">f8"), b.astype(">f8")),
     ):  # fmt: skip

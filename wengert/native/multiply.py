@@ -16,11 +16,13 @@ from .target import target
 
 __all__ = ["FIELDS", "address"]
 
-FIELDS = ("ta", "tb", "m", "n", "k", "lda", "ldb", "ldc", "parts", "across", "a", "b", "c")
+FIELDS = (
+    "ta", "tb", "m", "n", "k", "lda", "ldb", "ldc", "parts", "across", "unit", "a", "b", "c"
+)  # fmt: skip
 
 
 def source(kind: str) -> str:
-    """@multiply(context, i); `across`: columns are cut, and not rows."""
+    """@multiply(context, i); `across`: columns are cut, and not rows, into multiples of `unit`."""
     module = Module(fma=target().fma)
     name = f"wg_gemm_{SUFFIX[kind]}"
     types = f"i32, i32, i64, i64, i64, {kind}, ptr, i64, ptr, i64, {kind}, ptr, i64"
@@ -33,7 +35,9 @@ def source(kind: str) -> str:
     across, ta, tb = (f.compare("ne", of[x], 0) for x in ("across", "ta", "tb"))
     i = f.cast("sext", f["i"], "i64")
     whole = f.select(across, of["n"], of["m"])
-    start, stop = (whole * (i + j) / of["parts"] for j in (0, 1))
+    units = (whole + (of["unit"] - 1)) / of["unit"]
+    cuts = (units * (i + j) / of["parts"] * of["unit"] for j in (0, 1))
+    start, stop = (f.smaller(cut, whole) for cut in cuts)
     row, column = f.select(across, 0, start), f.select(across, start, 0)
     m, n = f.select(across, of["m"], stop - start), f.select(across, stop - start, of["n"])
     a = f.at(of["a"], f.select(ta, row, row * of["lda"]), kind)

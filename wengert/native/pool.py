@@ -4,10 +4,10 @@
                                             in any order and on any thread; back when all are done
 
 The threads are created by the native half (`pool_code`) at the first region, know nothing of
-Python, and take chunks for themselves. After a region they spin for some 50 microseconds and then
-sleep until the next. A region inside a region, and a region while another Python thread has one
-running, runs on its caller alone. The child of a fork has threads of its own, from its first region
-on.
+Python, and take chunks for themselves. After a region they spin for some 300 microseconds, as long
+as Python takes from one operation to the next, and then sleep until there is another. A region
+inside a region, and a region while another Python thread has one running, runs on its caller alone.
+The child of a fork has threads of its own, from its first region on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["default_threads", "parallel", "prepare", "set_threads", "threads"]
 
 VARIABLE = "WENGERT_NUM_THREADS"
 MOST = 1024
-SPIN = 50e-6  # seconds
+SPIN = 300e-6  # seconds
 _lock = threading.Lock()
 _asked: int | None = None  # by set_threads, before the pool is there
 

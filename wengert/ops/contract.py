@@ -19,6 +19,7 @@ from .linear import Reshape, Sum, Transpose, drop
 from .products import by_transpose, plainly, transpose_by
 
 SHORT = 256  # numbers of a row up to which it is repeated
+ALONE = 1 << 18  # numbers of a matrix that BLAS multiplies by a vector on one thread
 
 
 def swap(x: Array) -> Array:
@@ -45,8 +46,18 @@ def ones(n: int, dtype: Any) -> Any:
 
 
 def rows(g: Any) -> Any:
-    """The sum over rows, the cotangent of a bias, as a product with ones: BLAS does it faster."""
-    return np.dot(ones(len(g), g.dtype), g) if g.__class__ is ndarray else g.sum(axis=0)
+    """The sum over rows, the cotangent of a bias, as products with ones: BLAS does it faster.
+
+    In parts that it does on one thread: its others would be awake for long after, in the way.
+    """
+    if g.__class__ is not ndarray:
+        return g.sum(axis=0)
+    most = max(1, ALONE // max(1, g.shape[1]))
+    y = np.dot(ones(min(most, len(g)), g.dtype), g[:most])
+    for i in range(most, len(g), most):
+        part = g[i : i + most]
+        y += np.dot(ones(len(part), g.dtype), part)
+    return y
 
 
 def add_row(a: Any, c: Any) -> None:
@@ -86,11 +97,11 @@ class MatMul(Multilinear):
     def __repr__(self) -> str:
         return "matmul"
 
-    def impl(self, a: Array, b: Array, product: Any = np.matmul) -> Array:
+    def impl(self, a: Array, b: Array) -> Array:
         if np.ndim(b) == 2 and np.ndim(a) > 2 and a.flags.c_contiguous and a.size:
-            y = product(a.reshape(-1, a.shape[-1]), b)  # one product in place of many
+            y = plainly(a.reshape(-1, a.shape[-1]), b)  # one product in place of many
             return y.reshape(*a.shape[:-1], b.shape[1])
-        return product(a, b)
+        return plainly(a, b)
 
     def infer(self, a: Aval, b: Aval) -> Aval:
         m, n = a.shape[-2:-1], b.shape[-1:] if b.ndim > 1 else ()
@@ -357,7 +368,7 @@ class Affine(General):
         return "affine"
 
     def impl(self, a: Array, b: Array, c: Array) -> Array:
-        y = matmul.impl(a, b, plainly)
+        y = matmul.impl(a, b)
         if y.dtype is c.dtype and y.ndim > 0:
             y += c
             return y

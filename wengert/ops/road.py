@@ -279,7 +279,7 @@ def method(s, o):
     if a.__class__ is not ndarray or b.__class__ is not ndarray or a.ndim != 2 or b.ndim != 2:
         return bind(op, s, o)
     if a.dtype is not b.dtype or a.shape[1] != b.shape[0]: return bind(op, s, o)
-    y = a @ b
+    y = a @ b if a.size < FEW else plainly(a, b)
     t = new(Tensor); t.data = y; t.level = s.level
     p = s.node; q = o.node
     if p is not None:
@@ -321,6 +321,7 @@ def matrix_rules() -> dict[int, Rule]:
 
 
 MATRIX = matrix_rules()
+FEW = 1 << 13  # numbers of a factor up to which the product is NumPy's
 
 
 def matmul_raw(a: Any, b: Any, depth: int) -> Any:
@@ -333,7 +334,7 @@ def matmul_raw(a: Any, b: Any, depth: int) -> Any:
     if d.__class__ is not ndarray or d.ndim != 2 or x.ndim != 2 or d.dtype is not x.dtype:
         return bind(matmul, a, b)
     try:
-        y = d @ x if left else x @ d
+        y = plainly(d, x) if left else plainly(x, d)
     except ValueError as error:
         raise matmul.refusal((a, b), error) from error
     fr = getframe(depth)
@@ -344,7 +345,16 @@ def matmul_raw(a: Any, b: Any, depth: int) -> Any:
 
 
 def matmul_method() -> Callable[..., Any]:
-    return build(MATMUL, matmul, R1=MATRIX[1], R2=MATRIX[2], R3=MATRIX[3], raw=matmul_raw)
+    return build(
+        MATMUL,
+        matmul,
+        R1=MATRIX[1],
+        R2=MATRIX[2],
+        R3=MATRIX[3],
+        raw=matmul_raw,
+        FEW=FEW,
+        plainly=plainly,
+    )
 
 
 def pull_wb(g: Any, a: Any) -> Any:
