@@ -117,3 +117,20 @@ def test_gradients_of_a_layer():
     gx, gw = wg.grad(lambda x, w: np.sum(u * (x @ w)), argnums=(0, 1))(x, w)
     np.testing.assert_allclose(gx, u @ w.T, atol=1e-11)
     np.testing.assert_allclose(gw, x.T @ u, atol=1e-11)
+
+
+def test_into_an_array():
+    """As a program that has planned its memory asks for it; a window of a larger array too."""
+    a, _, _, d = matrices(70, 90, 80, "float64")
+    room = np.full((70, 100), np.nan)
+    y = room[:, 4:94]
+    assert products.product(a, d, False, False, y) is y
+    np.testing.assert_allclose(y, a @ d, atol=1e-11)
+    assert np.isnan(room[:, :4]).all()
+    assert np.isnan(room[:, 94:]).all()
+    for wrong in (
+        np.empty((70, 90), np.float32),
+        np.empty((90, 70)).T,
+        np.empty((70, 180))[:, ::2],
+    ):
+        assert products.product(a, d, False, False, wrong) is None

@@ -28,10 +28,10 @@ SMALL = 1 << 16  # numbers of a factor whose copy costs less than it saves
 FEW = 16  # rows from which on that is so
 
 
-def plainly(a: Array, b: Array) -> Array:
-    """a b, of arrays."""
-    y = product(a, b, False, False)
-    return np.matmul(a, b) if y is None else y
+def plainly(a: Array, b: Array, out: Array | None = None) -> Array:
+    """a b, of arrays, as np.matmul; `out` shares no memory with them."""
+    y = product(a, b, False, False, out)
+    return np.matmul(a, b, out) if y is None else y
 
 
 def by_transpose(g: Any, b: Any) -> Any:
@@ -54,8 +54,8 @@ def transpose_by(a: Any, g: Any) -> Any:
     return a.T @ g
 
 
-def product(a: Any, b: Any, ta: bool, tb: bool) -> Array | None:
-    """op(a) op(b) of matrices; None if NumPy has to do it."""
+def product(a: Any, b: Any, ta: bool, tb: bool, out: Any = None) -> Array | None:
+    """op(a) op(b) of matrices, into `out` if that is given; None if NumPy has to do it."""
     if a.__class__ is not ndarray or b.__class__ is not ndarray or not a.ndim == b.ndim == 2:
         return None
     if a.size * max(b.shape) < WORTH:
@@ -68,7 +68,9 @@ def product(a: Any, b: Any, ta: bool, tb: bool) -> Array | None:
         return None
     if not (by_rows(a) and by_rows(b) and native.available() and faster(m, n, k, tb)):
         return None
-    c = np.empty((m, n), a.dtype)
+    c = np.empty((m, n), a.dtype) if out is None else out
+    if c.shape != (m, n) or c.dtype is not a.dtype or not by_rows(c):
+        return None
     across = n > m
     unit = COLUMNS if across else ROWS
     units = -(-max(m, n) // unit)

@@ -18,6 +18,7 @@ from ...ops.embedding import Embedding, check_rows
 from ...ops.index import AddAt, Concatenate, GetItem, Pad, ScatterAdd, Write, filled, put
 from ...ops.linear import Broadcast, Cast, CastConstant, Cumsum, Reshape, Sum, Transpose
 from ...ops.order import Max, Min
+from ...ops.products import plainly
 from ...types import BOOL
 from .layout import windowed
 
@@ -258,7 +259,7 @@ def call_matmul(w: Writer, line: Line, xs: list[Value], outs: list[Value]) -> bo
     if b.array.ndim == 2 and a.array.ndim > 2 and a.array.flags.c_contiguous and a.array.size:
         a = w.derive(a, "reshape", (-1, a.array.shape[-1]))
         out = w.derive(out, "reshape", (-1, b.array.shape[1]))
-    w.add(f"{w.name(np.matmul, 'f')}({a.text}, {b.text}, {out.text})")
+    w.add(f"{w.name(plainly, 'f')}({a.text}, {b.text}, {out.text})")
     return True
 
 
