@@ -134,3 +134,17 @@ def test_into_an_array():
         np.empty((70, 180))[:, ::2],
     ):
         assert products.product(a, d, False, False, wrong) is None
+
+
+def test_a_missing_compiler_is_looked_for_once(monkeypatch):
+    seen = []
+
+    def missing(module, extra):
+        seen.append(module)
+        raise MissingExtraError(f"import {module}", "it is not installed")
+
+    monkeypatch.setattr(native, "need", missing)
+    a, b, *_ = matrices(64, 64, 64, "float64")
+    for _ in range(3):
+        assert products.product(a, b, False, True) is None
+    assert len(seen) == 1

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -26,7 +27,12 @@ __all__ = ["aligned", "available", "library", "parallel", "threads"]
 
 
 def available() -> bool:
-    """Whether there is a compiler."""
+    """Whether there is a compiler. It is looked for once: a search in vain takes a while."""
+    return there(need)
+
+
+@lru_cache(8)
+def there(need: Callable[..., Any]) -> bool:
     try:
         need("llvmlite.binding", extra="compile")
     except MissingExtraError:
