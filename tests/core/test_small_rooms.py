@@ -173,7 +173,7 @@ def test_the_package_is_typed_and_small():
         return len(wheel.getvalue())
 
     assert size("llvm", "native") < 1_050_000  # what writes machine code apart
-    assert size() < 1_250_000
+    assert size() < 1_150_000
 
 
 @pytest.mark.parametrize(

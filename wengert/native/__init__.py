@@ -11,7 +11,7 @@ Nothing here is imported before somebody asks for code.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -23,7 +23,9 @@ from ..extras import need
 
 LINE = 64  # bytes of a line of the cache
 
-__all__ = ["aligned", "available", "library", "parallel", "threads"]
+KINDS = {"f": "float", "d": "double"}  # types of LLVM, by the characters of NumPy's
+
+__all__ = ["KINDS", "aligned", "available", "library", "parallel", "run", "threads"]
 
 
 def available() -> bool:
@@ -59,6 +61,13 @@ def library(source: str | Callable[[Any], str]) -> Any:
 def parallel(fn: int, ctx: int, n: int) -> None:
     """fn(ctx, i) for every i below n, on the threads of `pool`: a native function's address."""
     import_module("wengert.native.pool").parallel(fn, ctx, n)
+
+
+def run(fn: int, fields: Iterable[str], values: dict[str, Any], n: int) -> None:
+    """`parallel` on a context of 8 bytes a field: of an array its address, 0 for one not given."""
+    given = (values.get(field, 0) for field in fields)
+    context = np.array([v.ctypes.data if isinstance(v, np.ndarray) else v for v in given], np.int64)
+    parallel(fn, context.ctypes.data, n)
 
 
 def threads() -> int:

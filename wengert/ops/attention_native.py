@@ -15,7 +15,6 @@ from ..types import Shape
 __all__ = ["backward", "forward"]
 
 Array = Any
-KINDS = {"f": "float", "d": "double"}
 WORTH = 1 << 22  # multiplications from which on it pays to compile
 FEWEST = 8  # queries: the rows of a tile
 BLOCK, CACHED = 32, 1 << 18  # queries at a time at most, and bytes of their scores
@@ -63,7 +62,7 @@ def worth(lead: Shape, sizes: tuple[int, int, int, int], dtype: Any) -> bool:
     return (
         math.prod(lead) * s * t * (d + e) >= WORTH
         and s >= FEWEST
-        and dtype.char in KINDS
+        and dtype.char in native.KINDS
         and dtype.isnative
         and native.available()
     )
@@ -91,7 +90,7 @@ def blocks(name: str, sizes: tuple[int, int, int, int], grid: Any, size: int) ->
 
 def scratch(name: str, sizes: tuple[int, int, int, int], dtype: Any) -> int:
     """The bytes that "forward" or "backward" works in."""
-    grid = tiles().grid(import_module("wengert.native.target").target(), KINDS[dtype.char])
+    grid = tiles().grid(import_module("wengert.native.target").target(), native.KINDS[dtype.char])
     return native.threads() * blocks(name, sizes, grid, dtype.itemsize)[1] * int(dtype.itemsize)
 
 
@@ -109,7 +108,7 @@ def run(
 ) -> bool:
     q, k, v = (operands[x] for x in "qkv")
     queries, keys, d, e = sizes = sizes_of(q, k, v)
-    made = code(name, KINDS[q.dtype.char], d, e, how.causal, "bias" in operands)
+    made = code(name, native.KINDS[q.dtype.char], d, e, how.causal, "bias" in operands)
     if made is None:
         return False
     leads, (block, size) = math.prod(lead), blocks(name, sizes, made[1:], q.itemsize)
@@ -120,9 +119,8 @@ def run(
     arrays = operands | results | {"scratch": room, "scale": scale}
     arrays |= {f"{x}_at": starts(a, lead) for x, a in operands.items()}
     steps = {f"{x}_row": a.strides[-2] // a.itemsize for x, a in operands.items()}
-    values = {x: a.ctypes.data for x, a in arrays.items()} | counts | steps | {"size": size}
-    context = np.array([values.get(x, 0) for x in tiles().FIELDS], np.int64)
-    native.parallel(made[0], context.ctypes.data, parts)
+    values = arrays | counts | steps | {"size": size}
+    native.run(made[0], tiles().FIELDS, values, parts)
     return True
 
 

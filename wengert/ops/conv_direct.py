@@ -20,7 +20,6 @@ __all__ = ["forward", "weight"]
 
 Array = Any
 Ints = tuple[int, ...]
-KINDS = {"f": "float", "d": "double"}
 WORTH = 1 << 22  # multiplications from which on it pays to compile
 LEAST = 12  # places: the rows of the largest tile
 NARROW = 6  # channels out up to which vectors would be mostly empty
@@ -52,6 +51,7 @@ kept_offsets = lru_cache(64)(offsets)
 
 
 def table(x: Array, places: Ints, kernel: Ints, stride: Ints, padding: Any, dilation: Ints) -> Any:
+    """The offsets for x, kept from call to call where they are few."""
     make = kept_offsets if room_of_table(places, kernel) <= KEPT else offsets
     lows = tuple(lo for lo, _ in padding)
     return make(x.shape[1:-1], places, kernel, stride, lows, dilation, x.shape[-1])
@@ -66,7 +66,7 @@ def suits(shape: Ints, dtype: Any, places: Ints, weight: Ints, groups: int) -> b
     n, m = shape[0], weight[-1]
     total, image = n * math.prod(places), math.prod(shape[1:])
     return (
-        dtype.char in KINDS
+        dtype.char in native.KINDS
         and dtype.isnative
         and total >= LEAST
         and m // groups > NARROW
@@ -100,14 +100,6 @@ def code(name: str, kind: str, m: int, write: Any) -> Any:
     return None if library is None else (library.address(name), full)
 
 
-def run(made: Any, fields: Any, values: dict[str, Any], parts: int) -> None:
-    context = np.array(
-        [v.ctypes.data if isinstance(v, np.ndarray) else v for v in map(values.get, fields)],
-        np.int64,
-    )
-    native.parallel(made[0], context.ctypes.data, parts)
-
-
 def forward(
     x: Array, w: Array, y: Array, stride: Ints, padding: Any, dilation: Ints, groups: int
 ) -> bool:
@@ -119,7 +111,7 @@ def forward(
     places, total = y.shape[1:-1], y.size // m
     if not suits(x.shape, x.dtype, places, w.shape, groups):
         return False
-    made = forward_code(KINDS[x.dtype.char], m // groups)
+    made = forward_code(native.KINDS[x.dtype.char], m // groups)
     if made is None:
         return False
     where = table(x, places, tuple(kernel), stride, padding, dilation)
@@ -132,7 +124,7 @@ def forward(
     for g in range(groups):
         out = slice(g * (m // groups), None)
         group = {"x": x[..., g * inner :], "w": w[..., out], "y": y[..., out]}
-        run(made, conv_tiles.FORWARD, values | group, -(-total // conv_tiles.BLOCK))
+        native.run(made[0], conv_tiles.FORWARD, values | group, -(-total // conv_tiles.BLOCK))
     return True
 
 
@@ -147,7 +139,7 @@ def weight(
     places, per = u.shape[1:-1], m // groups
     if not suits(x.shape, x.dtype, places, w.shape, groups):
         return False
-    made = weight_code(KINDS[x.dtype.char], math.prod(kernel), inner, per)
+    made = weight_code(native.KINDS[x.dtype.char], math.prod(kernel), inner, per)
     if made is None:
         return False
     where = table(x, places, tuple(kernel), stride, padding, dilation)
@@ -165,5 +157,5 @@ def weight(
     for g in range(groups):
         out = slice(g * per, None)
         group = {"x": x[..., g * inner :], "u": u[..., out], "w": w[..., out]}
-        run(made, conv_tiles.WEIGHT, values | group, parts)
+        native.run(made[0], conv_tiles.WEIGHT, values | group, parts)
     return True

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..errors import GradientWarning, warned
 from ..primitive import Elementwise, General, align, op
 from ..structural import unbroadcast
 from ..trace import bind
@@ -135,6 +136,16 @@ def reached(dtype: Any, number: int | None) -> bool:
         return False
     info = np.iinfo(dtype)
     return bool(info.min <= number <= info.max)
+
+
+def twice(logits: Any) -> None:
+    warned(
+        GradientWarning,
+        "cross_entropy(logits, labels)",
+        "the logits are the result of a softmax, and cross_entropy takes a softmax itself",
+        operands=[("logits", logits)],
+        fix="leave out the softmax: the gradients are small and training is slow with two",
+    )
 
 
 def general_cross_entropy(

@@ -19,7 +19,6 @@ from ..trace import ndarray
 __all__ = ["by_transpose", "plainly", "transpose_by"]
 
 Array = Any
-KINDS = {"f": "float", "d": "double"}
 WORTH = 1 << 22  # multiplications from which on it pays to compile
 PART = 1 << 20  # multiplications of a part
 EACH = 3  # parts for a thread
@@ -64,7 +63,12 @@ def product(a: Any, b: Any, ta: bool, tb: bool, out: Any = None) -> Array | None
     b, tb = (b, tb) if by_rows(b) else (b.T, not tb)
     m, k = a.shape[::-1] if ta else a.shape
     inner, n = b.shape[::-1] if tb else b.shape
-    if m * n * k < WORTH or k != inner or a.dtype is not b.dtype or a.dtype.char not in KINDS:
+    if (
+        m * n * k < WORTH
+        or k != inner
+        or a.dtype is not b.dtype
+        or a.dtype.char not in native.KINDS
+    ):
         return None
     if not (by_rows(a) and by_rows(b) and native.available() and faster(m, n, k, tb)):
         return None
@@ -81,7 +85,7 @@ def product(a: Any, b: Any, ta: bool, tb: bool, out: Any = None) -> Array | None
     places = [x.ctypes.data for x in (a, b, c)]
     fields = [ta, tb, m, n, k, lda, ldb, ldc, parts, across, unit, *places]
     context = np.array(fields, np.int64)
-    native.parallel(address(KINDS[a.dtype.char]), context.ctypes.data, parts)
+    native.parallel(address(native.KINDS[a.dtype.char]), context.ctypes.data, parts)
     return c
 
 

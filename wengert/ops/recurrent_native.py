@@ -13,7 +13,6 @@ from .. import native
 __all__ = ["backward", "forward"]
 
 Array = Any
-KINDS = {"f": "float", "d": "double"}
 WORTH = 1 << 22  # multiplications from which on it pays to compile
 
 
@@ -43,7 +42,7 @@ def suits(x: Array, w: Array, arrays: dict[str, Array]) -> bool:
         x.ndim == 3
         and w.ndim == 2
         and all(a.dtype == x.dtype for a in arrays.values())
-        and x.dtype.char in KINDS
+        and x.dtype.char in native.KINDS
         and x.dtype.isnative
         and x.size * len(w) >= WORTH
         and native.available()
@@ -55,15 +54,13 @@ def run(
 ) -> bool:
     times, count, n, dtype = shape
     rows = min(most_rows(), count)
-    address = code(name, KINDS[dtype.char], cell, n, rows, given)
+    address = code(name, native.KINDS[dtype.char], cell, n, rows, given)
     if address is None:
         return False
     parts = max(1, min(native.threads(), count // rows))
     first, step = (times - 1, -1) if reverse else (0, 1)
     counts = {"times": times, "count": count, "first": first, "step": step, "parts": parts}
-    values = {k: a.ctypes.data for k, a in arrays.items()} | counts
-    context = np.array([values.get(k, 0) for k in getattr(tiles(), name.upper())], np.int64)
-    native.parallel(address, context.ctypes.data, parts)
+    native.run(address, getattr(tiles(), name.upper()), arrays | counts, parts)
     return True
 
 

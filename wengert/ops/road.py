@@ -20,11 +20,9 @@ from ..errors import (
     GENERATED,
     LIBRARY,
     ArgumentError,
-    GradientWarning,
     OptionError,
     ShapeError,
     user_frame,
-    warned,
 )
 from ..owned import own
 from ..primitive import Elementwise, Rule
@@ -34,7 +32,7 @@ from ..types import shape_of
 from .contract import add_row, affine, matmul, rows
 from .elementwise import add as plus
 from .fused import MeanCrossEntropy, Softmax, mean_cross_entropy
-from .losses import general_cross_entropy
+from .losses import general_cross_entropy, twice
 from .products import by_transpose, plainly, transpose_by
 
 UNARY = """
@@ -430,16 +428,6 @@ def pull_loss(g: Any, op: Any, a: Any, b: Any, cache: Any) -> Any:
     scale: Any = g
     gx *= scale / len(b)
     return gx
-
-
-def twice(logits: Any) -> None:
-    warned(
-        GradientWarning,
-        "cross_entropy(logits, labels)",
-        "the logits are the result of a softmax, and cross_entropy takes a softmax itself",
-        operands=[("logits", logits)],
-        fix="leave out the softmax: the gradients are small and training is slow with two",
-    )
 
 
 LOSS = Rule(MeanCrossEntropy, (0,), ("op", "a", "b", "cache"), pull_loss)
